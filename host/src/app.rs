@@ -1,0 +1,165 @@
+//! Settings in, running host out: the order of start, drain and end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::catalog::Deployer;
+use crate::limits;
+use crate::observe::access_log::{AccessLog, Format};
+use crate::observe::log;
+use crate::request::{Ends, Pages, Pipeline, ResponseBody};
+use crate::server::{self, Client, Counters};
+use crate::shutdown;
+
+/// Ended by a second signal (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
+/// What the doors need.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Connections open at once.
+    pub connections: usize,
+    /// The access log's format, on stdout.
+    pub access_log: Format,
+    /// From the request to stop until what is in flight is cut.
+    pub drain: Duration,
+}
+
+/// A door that is open but serves nobody yet.
+pub struct Door {
+    listener: TcpListener,
+    /// Where it listens: the port that it got, if any was asked for.
+    pub address: SocketAddr,
+}
+
+/// Opens the public door. Do this when there is a handler, so that nobody is let in to wait.
+///
+/// # Errors
+/// When the address is taken or not ours to take, with what to do.
+pub fn open(settings: &Settings) -> anyhow::Result<Door> {
+    let listener = server::bind(settings.address)?;
+    let address = listener
+        .local_addr()
+        .context("asking for the address of the listener")?;
+    Ok(Door { listener, address })
+}
+
+/// Serves until a signal, and then until what is in flight is done.
+///
+/// # Errors
+/// When the signals cannot be watched.
+pub async fn serve(
+    door: Door,
+    settings: Settings,
+    deployer: Arc<Deployer>,
+    pages: Option<Arc<dyn Pages>>,
+) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::watch()?;
+    let (writer, _written_at_the_end) = log::queue(std::io::stdout());
+    let access_log = Arc::new(AccessLog::new(settings.access_log, writer));
+    let (trigger, asked) = shutdown::channel();
+    let pipeline = Pipeline::new(deployer.catalog(), access_log, asked.clone(), pages);
+
+    let config = door_config(settings.connections);
+    let serving = server::serve(
+        door.listener,
+        config,
+        Arc::new(Counters::default()),
+        PublicDoor(pipeline),
+        asked,
+    );
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return Ok(ExitCode::SUCCESS),
+        () = stop.signalled() => trigger.ask(),
+    }
+
+    tracing::info!("stopping: requests in flight have {:?}", settings.drain);
+    let drained = async {
+        serving.await;
+        // Guests that work on after their response hold a permit still.
+        if let Some(catalog) = deployer.catalog().load_full() {
+            for handler in catalog.handlers() {
+                handler.gate.close_when_empty().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = drained => tracing::info!("stopped"),
+        () = tokio::time::sleep(settings.drain) => tracing::warn!("stopped with requests in flight: their time was up"),
+        () = stop.signalled() => return Ok(ExitCode::from(INTERRUPTED)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn watch() -> anyhow::Result<Self> {
+        let watch = |kind| signal(kind).context("watching for signals");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn signalled(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The door of the people: every request goes down the pipeline.
+struct PublicDoor(Pipeline);
+
+impl server::Handler for PublicDoor {
+    type Body = ResponseBody;
+
+    async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+        self.0
+            .handle(
+                request,
+                Ends {
+                    remote: client.remote,
+                    local: client.local,
+                },
+            )
+            .await
+    }
+}
+
+fn door_config(connections: usize) -> server::Config {
+    server::Config {
+        max_connections: connections,
+        first_byte_timeout: limits::FIRST_BYTE,
+        header_read_timeout: limits::HEADER_READ,
+        idle_timeout: limits::IDLE_CONNECTION,
+        write_stall_timeout: limits::WRITE_STALL,
+        max_head_bytes: limits::REQUEST_HEAD,
+        max_headers: limits::REQUEST_HEADERS,
+        linger_timeout: limits::LINGER,
+        max_linger_bytes: limits::LINGER_BYTES,
+        max_h2_streams: limits::H2_STREAMS,
+        h2_window_bytes: limits::H2_WINDOW,
+        max_h2_send_bytes: limits::H2_SEND,
+        max_h2_pending_resets: limits::H2_PENDING_RESETS,
+        h2_ping_interval: limits::H2_PING_INTERVAL,
+        h2_ping_timeout: limits::H2_PING_TIMEOUT,
+    }
+}

@@ -1,0 +1,132 @@
+//! What can be said of a guest on the command line, the same for every subcommand that runs one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values;
+use crate::catalog::{Deployer, HandlerSpec, Source};
+use crate::components::{self, CacheConfig, Components};
+use crate::engine::{Directory, GuestSettings};
+use crate::limits::{self, HandlerLimits, Reuse};
+
+/// Grants and limits.
+#[derive(Debug, Args)]
+pub(super) struct GuestArgs {
+    /// Give the guest an environment variable; it gets none of the host's.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::environment, help_heading = "Grants")]
+    env: Vec<(String, String)>,
+    /// Give the guest a directory, read-only unless `:rw` is added.
+    #[arg(long, value_name = "HOST::GUEST", value_parser = values::directory, help_heading = "Grants")]
+    dir: Vec<Directory>,
+
+    /// Time to the response's headers, wait for a place and start included; also how long a body may
+    /// go without a byte moving.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits")]
+    timeout: Duration,
+    /// CPU time of one request.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5s", help_heading = "Limits")]
+    cpu: Duration,
+    /// Memory of one instance, all its memories and tables together.
+    #[arg(long, value_name = "SIZE", value_parser = values::memory, default_value = "128MiB", help_heading = "Limits")]
+    memory: usize,
+    /// Bytes of a request's body, which is streamed and not kept.
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "64MiB", help_heading = "Limits")]
+    max_body: u64,
+    /// Requests served at once; as many again wait up to 5 s for a place, others get a 503.
+    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "1000", help_heading = "Limits")]
+    max_concurrent_requests: usize,
+
+    /// Requests that one instance serves before it is dropped [default: 1 for wasi:http 0.2, 128 for
+    /// 0.3].
+    #[arg(long, value_name = "COUNT", value_parser = values::count, help_heading = "Reuse of instances")]
+    max_instance_reuse_count: Option<usize>,
+    /// Requests that one instance serves at the same time, wasi:http 0.3 only.
+    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "1", help_heading = "Reuse of instances")]
+    max_instance_concurrent_reuse_count: usize,
+    /// How long an unused instance is kept.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1s", help_heading = "Reuse of instances")]
+    idle_instance_timeout: Duration,
+
+    /// Where compiled components are kept [default: `$XDG_CACHE_HOME/host/components`].
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Compiling")]
+    cache: Option<PathBuf>,
+    /// Compile anew each time and keep nothing.
+    #[arg(long, conflicts_with = "cache", help_heading = "Compiling")]
+    no_cache: bool,
+    /// Take a file that `host compile` wrote. It is run as it is, outside the sandbox's protection:
+    /// only for files from someone trusted like the host itself.
+    #[arg(long, help_heading = "Compiling")]
+    allow_precompiled: bool,
+}
+
+impl GuestArgs {
+    /// What the deployer needs to know of a guest in this file.
+    pub(super) fn spec(&self, file: &Path) -> HandlerSpec {
+        let name = file
+            .file_stem()
+            .map_or_else(|| "guest".into(), |name| name.to_string_lossy());
+        let is_precompiled = file
+            .extension()
+            .is_some_and(|extension| extension == "cwasm");
+        HandlerSpec {
+            name: Arc::from(&*name),
+            source: if self.allow_precompiled && is_precompiled {
+                Source::Precompiled(file.to_owned())
+            } else {
+                Source::Wasm(file.to_owned())
+            },
+            limits: self.limits(),
+            guest: GuestSettings {
+                environment: self.env.clone(),
+                directories: self.dir.clone(),
+                memory: self.memory,
+                reuse: Reuse {
+                    requests: self.max_instance_reuse_count.map(count),
+                    concurrent: count(self.max_instance_concurrent_reuse_count),
+                    idle: self.idle_instance_timeout,
+                },
+            },
+            keep_output: false,
+        }
+    }
+
+    /// A deployer for guests with these limits.
+    pub(super) fn deployer(&self) -> Deployer {
+        Deployer::new(self.components(), &self.limits())
+    }
+
+    fn components(&self) -> Components {
+        let cache = match &self.cache {
+            Some(directory) => Some(CacheConfig::at(directory)),
+            None => CacheConfig::of_user(),
+        };
+        Components::new(components::Config {
+            cache: cache.filter(|_| !self.no_cache),
+            limits: components::Limits {
+                memory: self.memory as u64,
+                ..components::Limits::default()
+            },
+            ..components::Config::default()
+        })
+    }
+
+    fn limits(&self) -> HandlerLimits {
+        HandlerLimits {
+            deadline: self.timeout,
+            body_deadline: self.timeout,
+            cpu: self.cpu,
+            memory: self.memory,
+            request_body: self.max_body,
+            concurrent_requests: self.max_concurrent_requests,
+            waiting_requests: self.max_concurrent_requests,
+            permit_wait: limits::PERMIT_WAIT,
+        }
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,120 @@
+//! `host inspect`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::print;
+use crate::components::{self, Inspection};
+
+/// Say what a component is: its exports, its imports put as grants, its size and memories, and
+/// whether this host can serve it.
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The component's file.
+    #[arg(value_name = "GUEST.WASM")]
+    guest: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    servable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
+    #[serde(flatten)]
+    inspection: Option<&'a Inspection>,
+}
+
+impl Inspect {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let file = self.guest.display();
+        let wasm = std::fs::read(&self.guest).with_context(|| format!("reading `{file}`"))?;
+        let inspected = components::inspect(&wasm);
+        if self.json {
+            let report = match &inspected {
+                Ok(inspection) => Report {
+                    servable: true,
+                    why_not: None,
+                    inspection: Some(inspection),
+                },
+                Err(refusal) => Report {
+                    servable: false,
+                    why_not: Some(refusal.to_string()),
+                    inspection: None,
+                },
+            };
+            print(&serde_json::to_string_pretty(&report)?);
+        } else if let Ok(inspection) = &inspected {
+            print(text(&file.to_string(), inspection).trim_end());
+        }
+        match inspected {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(_) if self.json => Ok(ExitCode::FAILURE),
+            Err(refusal) => Err(anyhow::anyhow!("`{file}`: {refusal}")),
+        }
+    }
+}
+
+fn text(file: &str, inspection: &Inspection) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<11}{value}");
+    };
+    line(
+        "component",
+        format!(
+            "{file} ({:.1} KiB, {} core modules)",
+            inspection.size as f64 / 1024.0,
+            inspection.core_modules
+        ),
+    );
+    line("wasi:http", inspection.generation.as_str().to_owned());
+    line("servable", "yes".to_owned());
+    line("exports", inspection.exports.join("\n           "));
+    let wants: Vec<String> = inspection
+        .wants
+        .iter()
+        .map(|wanted| format!("{} ({})", wanted.reach, wanted.imports.join(", ")))
+        .collect();
+    line(
+        "imports",
+        if wants.is_empty() {
+            "nothing".to_owned()
+        } else {
+            wants.join("\n           ")
+        },
+    );
+    let memories = &inspection.memories;
+    line(
+        "memories",
+        format!(
+            "{} of at least {} KiB together",
+            memories.count,
+            memories.min_pages * 64
+        ),
+    );
+    line(
+        "tables",
+        format!(
+            "{} of at least {} elements together",
+            inspection.tables.count, inspection.tables.min_elements
+        ),
+    );
+    line(
+        "functions",
+        if inspection.function_names {
+            "named, for backtraces"
+        } else {
+            "not named: backtraces show numbers"
+        }
+        .to_owned(),
+    );
+    text
+}

@@ -1,0 +1,106 @@
+//! The command line, in the words of the person who types it. One file a subcommand.
+
+mod check;
+mod compile;
+mod complete;
+mod guest;
+mod inspect;
+mod serve;
+mod values;
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::components;
+use crate::observe::log::{self, Verbosity};
+
+/// Runs WebAssembly HTTP handlers.
+///
+/// A handler is a component that exports wasi:http, version 0.2 or 0.3, written in any language. It
+/// gets no files, no environment and no network unless granted, and whatever it does wrong costs its
+/// own request a 500.
+#[derive(Debug, Parser)]
+#[command(name = "host", version, max_term_width = 80)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say only what is wrong, and nothing of what guests print.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say everything.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Inspect(inspect::Inspect),
+    Check(check::Check),
+    Compile(compile::Compile),
+    Completions(complete::Completions),
+    Manual(complete::Manual),
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // The compiler's process: it limits itself before it has threads.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().as_deref() == Some(OsStr::new(components::SUBCOMMAND)) {
+        return components::child_main(words);
+    }
+    let cli = Cli::parse();
+    let verbosity = match (cli.quiet, cli.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let log = log::start(verbosity);
+    let ended = match cli.command {
+        Command::Serve(serve) => in_runtime(serve.run()),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Check(check) => in_runtime(check.run()),
+        Command::Compile(compile) => in_runtime(compile.run()),
+        Command::Completions(completions) => completions.run(),
+        Command::Manual(manual) => manual.run(),
+    };
+    // What is still in the queue comes before the last word.
+    drop(log);
+    ended.unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the threads that serve")?;
+    let ended = runtime.block_on(command);
+    // Guests whose time is up do not get more of it.
+    runtime.shutdown_background();
+    ended
+}
+
+/// A line to the person at the terminal.
+#[allow(
+    clippy::print_stderr,
+    reason = "before and after serving, and once when ready"
+)]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// What was asked for.
+#[allow(
+    clippy::print_stdout,
+    reason = "the answer of a subcommand that does not serve"
+)]
+fn print(text: &str) {
+    println!("{text}");
+}

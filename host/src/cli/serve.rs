@@ -1,0 +1,92 @@
+//! `host serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::guest::GuestArgs;
+use super::{say, values};
+use crate::app::{self, Settings};
+use crate::limits;
+use crate::observe::access_log::Format;
+
+/// Serve a component over HTTP.
+///
+/// Prints `Serving HTTP on http://ADDRESS/` on stderr once it listens. The access log goes to stdout,
+/// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
+/// finish; a second signal does not.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The component's file.
+    #[arg(value_name = "GUEST.WASM")]
+    guest: PathBuf,
+    #[command(flatten)]
+    door: DoorArgs,
+    #[command(flatten)]
+    of_guest: GuestArgs,
+}
+
+/// Where and how to serve.
+#[derive(Debug, Args)]
+pub(super) struct DoorArgs {
+    /// Where to listen; port 0 takes any free one [default: 127.0.0.1:8080, or PORT of it].
+    #[arg(long, env = "HOST_ADDR", value_name = "ADDRESS", value_parser = values::address)]
+    addr: Option<SocketAddr>,
+    /// Connections open at once; more wait to be accepted.
+    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000")]
+    max_concurrent_connections: usize,
+    /// The form of the access log.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "combined")]
+    access_log: Format,
+    /// How long requests in flight have to finish after a signal.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s")]
+    drain_timeout: Duration,
+    /// The port of the default address, as platforms set it.
+    #[arg(long, env = "PORT", hide = true, default_value_t = limits::PORT)]
+    port: u16,
+}
+
+impl DoorArgs {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            address: self
+                .addr
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port))),
+            connections: self.max_concurrent_connections,
+            access_log: self.access_log,
+            drain: self.drain_timeout,
+        }
+    }
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.door.settings();
+        let deployer = Arc::new(self.of_guest.deployer());
+        deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
+        let door = app::open(&settings)?;
+        say(&format!("Serving HTTP on http://{}/", door.address));
+        app::serve(door, settings, deployer, None).await
+    }
+}
+
+/// Deploys, and says what takes so long if it does.
+async fn deploy(
+    deployer: &crate::catalog::Deployer,
+    spec: crate::catalog::HandlerSpec,
+) -> anyhow::Result<()> {
+    let file = spec.source.path().display().to_string();
+    let deploy = std::pin::pin!(deployer.deploy(spec));
+    let patience = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
+    match futures_util::future::select(deploy, patience).await {
+        futures_util::future::Either::Left((deployed, _)) => deployed,
+        futures_util::future::Either::Right(((), deploy)) => {
+            tracing::info!("compiling `{file}`: it is kept, so that the next start is quick");
+            deploy.await
+        }
+    }
+}

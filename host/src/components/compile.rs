@@ -1,0 +1,142 @@
+//! Compiling, seen from the process that serves: a child is started, fed, watched, and killed if need be.
+//!
+//! A few hundred kilobytes can keep a compiler busy for minutes or take gigabytes, so it never runs here.
+
+use super::child::{Order, SUBCOMMAND};
+use super::compile_error::CompileError;
+use super::config::Ceilings;
+use super::platform::{self, ProcessCeilings};
+use crate::engine::Generation;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, Command};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Starts compilers, a few at once.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    program: PathBuf,
+    ceilings: Ceilings,
+    places: Arc<Semaphore>,
+}
+
+/// The right to start one compiler.
+pub(super) struct Place {
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+/// Enough for "failed to compile: function …"; a hostile component can make it say more.
+const MESSAGE_BYTES: u64 = 4096;
+
+impl Compiler {
+    pub(super) fn new(program: Option<PathBuf>, ceilings: Ceilings, at_once: usize) -> Compiler {
+        let program = program.unwrap_or_else(platform::own_program);
+        Compiler {
+            program,
+            ceilings,
+            places: Arc::new(Semaphore::new(at_once.max(1))),
+        }
+    }
+
+    /// Waits for a place. Those who wait are as many as there are handlers being deployed, and each is let in when one
+    /// before it is done or has used up its time.
+    pub(super) async fn place(&self) -> Place {
+        // The semaphore is never closed; if it were, running one more compiler does no harm.
+        Place {
+            _held: self.places.clone().acquire_owned().await.ok(),
+        }
+    }
+
+    /// Compiles a component into a file without a name. Dropping the future kills the compiler.
+    pub(super) async fn compile(
+        &self,
+        _place: Place,
+        generation: Generation,
+        wasm: &[u8],
+    ) -> Result<File, CompileError> {
+        let artifact = platform::nameless_file().map_err(CompileError::Spawn)?;
+        let mut child = self
+            .command(generation, &artifact)?
+            .spawn()
+            .map_err(CompileError::Spawn)?;
+        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+            return Err(CompileError::Spawn(io::Error::other("no pipes")));
+        };
+        let done = async { tokio::join!(child.wait(), feed(stdin, wasm), message(stderr)) };
+        let finished = tokio::time::timeout(self.ceilings.wall, done).await;
+        let Ok((status, _open, message)) = finished else {
+            // Reaped here rather than some time later: its memory is given back before the next one starts.
+            let _ = child.kill().await;
+            return Err(CompileError::TimedOut {
+                limit: self.ceilings.wall,
+            });
+        };
+        CompileError::check(
+            status.map_err(CompileError::Spawn)?,
+            message,
+            &self.ceilings,
+        )?;
+        Ok(artifact)
+    }
+
+    fn command(&self, generation: Generation, artifact: &File) -> Result<Command, CompileError> {
+        let threads = self.ceilings.threads.max(1);
+        let ceilings = ProcessCeilings {
+            memory: self.ceilings.memory,
+            // What the clock allows on all threads; it strikes only where the parent no longer looks at the clock.
+            cpu_seconds: (self.ceilings.wall.as_secs() + 1).saturating_mul(threads as u64),
+            output: self.ceilings.output,
+        };
+        let mut command = Command::new(&self.program);
+        command
+            .arg(SUBCOMMAND)
+            .args(
+                Order {
+                    generation,
+                    ceilings,
+                }
+                .to_args(),
+            )
+            .env_clear()
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(artifact.try_clone().map_err(CompileError::Spawn)?)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+/// Sends the component and gives the pipe back still open: the child ends when it closes. A child that has died does
+/// not read to the end; its status says why.
+async fn feed(mut stdin: ChildStdin, wasm: &[u8]) -> ChildStdin {
+    if stdin
+        .write_all(&(wasm.len() as u64).to_le_bytes())
+        .await
+        .is_ok()
+    {
+        let _ = stdin.write_all(wasm).await;
+    }
+    stdin
+}
+
+/// Keeps the beginning and lets the rest pass, so that the child never waits for a reader.
+async fn message(mut stderr: ChildStderr) -> String {
+    let mut kept = Vec::new();
+    let _ = (&mut stderr)
+        .take(MESSAGE_BYTES)
+        .read_to_end(&mut kept)
+        .await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    let text = String::from_utf8_lossy(&kept);
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(": ")
+}

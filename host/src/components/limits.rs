@@ -1,0 +1,115 @@
+//! What a component may ask for before it has served anything.
+//!
+//! Checked apart from the inspection: what a component *is* stays the same and is kept with its artifact, what it *may*
+//! have is the operator's and changes.
+
+use super::contents::PAGE;
+use super::inspect::Inspection;
+use super::refusal::{OverLimit, Refusal};
+
+/// Ceilings on a component as it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the `.wasm` file.
+    pub size: u64,
+    /// Bytes of linear memory, all memories together.
+    pub memory: u64,
+    /// Linear memories.
+    pub memories: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Elements, all tables together.
+    pub table_elements: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            // Python and JavaScript handlers carry their interpreter: 18–20 MB.
+            size: 64 << 20,
+            memory: 128 << 20,
+            // A Python handler is composed of some twenty modules.
+            memories: 32,
+            tables: 32,
+            table_elements: 100_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Says what is too much, the first of it.
+    pub(super) fn admit(&self, inspection: &Inspection) -> Result<(), Refusal> {
+        let memory = inspection.memories.min_pages.saturating_mul(PAGE);
+        let over = if inspection.size > self.size {
+            return Err(Refusal::TooLarge { limit: self.size });
+        } else if memory > self.memory {
+            OverLimit::Memory {
+                needs: memory,
+                allowed: self.memory,
+            }
+        } else if inspection.memories.count > self.memories {
+            OverLimit::Memories {
+                needs: inspection.memories.count,
+                allowed: self.memories,
+            }
+        } else if inspection.tables.count > self.tables {
+            OverLimit::Tables {
+                needs: inspection.tables.count,
+                allowed: self.tables,
+            }
+        } else if inspection.tables.min_elements > self.table_elements {
+            OverLimit::TableElements {
+                needs: inspection.tables.min_elements,
+                allowed: self.table_elements,
+            }
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::OverLimit(over))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::components::inspect;
+
+    fn refusal(module: &str) -> String {
+        let handler = r#"(instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h))"#;
+        let wasm = wat::parse_str(format!("(component (core module {module}) {handler})"))
+            .expect("test component");
+        let inspection = inspect(&wasm).expect("accepted");
+        Limits {
+            memories: 1,
+            tables: 1,
+            ..Limits::default()
+        }
+        .admit(&inspection)
+        .map_or_else(|r| r.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn each_limit_says_how_much_is_allowed() {
+        assert_eq!(refusal("(memory 2048) (table 100000 funcref)"), "");
+        assert_eq!(
+            refusal("(memory 4096)"),
+            "it starts with 256 MiB of memory, 128 MiB are allowed: raise `--memory`"
+        );
+        assert_eq!(
+            refusal("(memory 1) (memory 1)"),
+            "it has 2 memories, 1 are allowed: compose it of fewer modules"
+        );
+        assert_eq!(
+            refusal("(table 1 funcref) (table 1 funcref)"),
+            "it has 2 tables, 1 are allowed: compose it of fewer modules"
+        );
+        assert!(
+            refusal("(table 100001 funcref)")
+                .starts_with("its tables start with 100001 elements, 100000 are allowed")
+        );
+        assert!(
+            refusal("(memory i64 0x1000000000000)")
+                .starts_with("it starts with 17592186044416 MiB")
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! From a guest's bytes to compiled code that the engine can map.
+//!
+//! [`inspect`] says what a component is and refuses what cannot be served; a child process compiles it under ceilings
+//! (`compile`); the artifact is kept on disk under a seal (`cache`, `sealed`). This process never compiles, and
+//! names no type of wasmtime: it hands the engine a file that nobody else can have written.
+
+mod cache;
+mod child;
+mod compile;
+mod compile_error;
+mod config;
+mod contents;
+mod error;
+mod inspect;
+mod limits;
+mod lookalike;
+mod platform;
+mod precompiled;
+mod provided;
+mod refusal;
+mod sealed;
+mod trust;
+
+pub use child::{SUBCOMMAND, child_main};
+pub use compile_error::CompileError;
+pub use config::{CacheConfig, Ceilings, Config};
+pub use contents::{Memories, Tables};
+pub use error::{LoadError, Why};
+pub use inspect::{Inspection, Wanted, inspect};
+pub use limits::Limits;
+pub use lookalike::Lookalike;
+pub use precompiled::write_precompiled;
+pub use provided::Reach;
+pub use refusal::{OverLimit, Refusal, UnknownImport};
+
+use crate::engine::{self, Generation};
+use cache::{Cache, Key};
+use compile::Compiler;
+use sealed::Label;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A compiled component, verified and ready to be mapped.
+#[derive(Debug)]
+pub struct Artifact {
+    /// SHA-256 of the component, in hex.
+    pub digest: String,
+    /// What the component is.
+    pub inspection: Inspection,
+    /// Compiled code from its first byte on. Nobody else can write to it, and it may have no name.
+    pub file: File,
+    /// It was not compiled this time.
+    pub from_cache: bool,
+}
+
+impl Artifact {
+    /// The engine that can run it.
+    pub fn generation(&self) -> Generation {
+        self.inspection.generation
+    }
+
+    fn new(label: Label, file: File, from_cache: bool) -> Artifact {
+        Artifact {
+            digest: label.digest,
+            inspection: label.inspection,
+            file,
+            from_cache,
+        }
+    }
+}
+
+/// Makes artifacts of components. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Components {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cache: Option<Cache>,
+    limits: Limits,
+    compiler: Compiler,
+    /// Names everything besides the component that an artifact depends on.
+    build: String,
+}
+
+impl Components {
+    /// A cache that cannot be trusted is reported and not used.
+    pub fn new(config: Config) -> Components {
+        let cache = config.cache.and_then(|config| {
+            let directory = config.directory.clone();
+            Cache::open(config)
+                .inspect_err(|reason| tracing::warn!(directory = %directory.display(), %reason, "component cache is not used"))
+                .ok()
+        });
+        let fingerprints = [Generation::P2, Generation::P3]
+            .map(engine::fingerprint)
+            .concat();
+        let build = sealed::digest(
+            &[
+                sealed::MAGIC,
+                env!("CARGO_PKG_VERSION").as_bytes(),
+                fingerprints.as_bytes(),
+            ]
+            .concat(),
+        );
+        let compiler = Compiler::new(config.program, config.ceilings, config.compilers);
+        Components {
+            shared: Arc::new(Shared {
+                cache,
+                limits: config.limits,
+                compiler,
+                build,
+            }),
+        }
+    }
+
+    /// Reads a component and gives its artifact: from the cache, or compiled now, which takes seconds for large ones.
+    /// Dropping the future stops the compiler.
+    pub async fn load(&self, path: &Path) -> Result<Artifact, LoadError> {
+        let (owned, limit) = (path.to_owned(), self.shared.limits.size);
+        let made = async {
+            self.make(blocking(move || read(&owned, limit)).await?)
+                .await
+        };
+        made.await.map_err(|why| LoadError {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
+    /// The same for bytes that did not come from a file.
+    pub async fn make(&self, wasm: Vec<u8>) -> Result<Artifact, Why> {
+        let wasm = Arc::new(wasm);
+        let (shared, bytes) = (self.shared.clone(), wasm.clone());
+        let (digest, cached) = blocking(move || {
+            let digest = sealed::digest(&bytes);
+            let cached = shared.cached(&digest);
+            Ok((digest, cached))
+        })
+        .await?;
+        if let Some(artifact) = cached {
+            self.shared.limits.admit(&artifact.inspection)?;
+            return Ok(artifact);
+        }
+        let (limits, bytes) = (self.shared.limits, wasm.clone());
+        let inspection = blocking(move || {
+            let inspection = inspect(&bytes)?;
+            limits.admit(&inspection)?;
+            Ok(inspection)
+        })
+        .await?;
+        let place = self.shared.compiler.place().await;
+        // While we waited another may have compiled the same component.
+        let (shared, again) = (self.shared.clone(), digest.clone());
+        if let Some(artifact) = blocking(move || Ok(shared.cached(&again))).await? {
+            return Ok(artifact);
+        }
+        let generation = inspection.generation;
+        let file = self
+            .shared
+            .compiler
+            .compile(place, generation, &wasm)
+            .await?;
+        let label = Label {
+            digest,
+            fingerprint: engine::fingerprint(generation),
+            inspection,
+        };
+        let shared = self.shared.clone();
+        blocking(move || shared.keep(file, label)).await
+    }
+
+    /// Takes an artifact that [`write_precompiled`] wrote. Its code is run as it is: only for files whose writer is
+    /// trusted like the host itself.
+    pub async fn load_precompiled(&self, path: &Path) -> Result<Artifact, LoadError> {
+        let (owned, limits) = (path.to_owned(), self.shared.limits);
+        let loaded = blocking(move || {
+            let artifact = precompiled::read(&owned)?;
+            limits.admit(&artifact.inspection)?;
+            Ok(artifact)
+        });
+        loaded.await.map_err(|why| LoadError {
+            path: path.to_owned(),
+            why,
+        })
+    }
+}
+
+impl Shared {
+    fn key<'a>(&'a self, digest: &'a str) -> Key<'a> {
+        Key {
+            digest,
+            build: &self.build,
+        }
+    }
+
+    fn cached(&self, digest: &str) -> Option<Artifact> {
+        let (file, label) = self.cache.as_ref()?.find(self.key(digest))?;
+        Some(Artifact::new(label, file, true))
+    }
+
+    /// Whether or not the cache takes it, there is an artifact to serve.
+    fn keep(&self, mut file: File, label: Label) -> Result<Artifact, Why> {
+        sealed::seal(&mut file, &label)?;
+        let kept = self
+            .cache
+            .as_ref()
+            .map(|cache| cache.keep(self.key(&label.digest), &file));
+        let file = match kept {
+            Some(Ok(kept)) => kept,
+            Some(Err(reason)) => {
+                tracing::warn!(digest = %label.digest, %reason, "component is not cached and will be compiled again next time");
+                file
+            }
+            None => file,
+        };
+        Ok(Artifact::new(label, file, false))
+    }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Why> {
+    let read = || {
+        let mut wasm = Vec::new();
+        File::open(path)?
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut wasm)?;
+        Ok(wasm)
+    };
+    let wasm = read().map_err(|error| Why::about(path, error))?;
+    if wasm.len() as u64 > limit {
+        return Err(Refusal::TooLarge { limit }.into());
+    }
+    Ok(wasm)
+}
+
+/// Files and hashes are work for threads that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Why> + Send + 'static,
+) -> Result<T, Why> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(Why::Unreadable(io::Error::other(stopped))),
+    }
+}

@@ -1,0 +1,152 @@
+//! One call of a guest: a request in, a response out, the same for both generations.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::Error as HttpError;
+
+use super::guest::{Exports, Guest};
+use super::running::Outcome;
+use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
+use crate::limits;
+use crate::meter::Meter;
+use crate::observe::GuestOutput;
+
+/// What the guest hands out, before its body is joined with the guest itself.
+pub(super) struct Head {
+    pub(super) response: Response<UnsyncBoxBody<Bytes, HttpError>>,
+    /// Dropped when the body is delivered.
+    pub(super) delivered: Option<oneshot::Sender<()>>,
+}
+
+/// Where a guest puts its answer: a head, or the error code that it answers with.
+pub(super) type Answer = oneshot::Sender<Result<Head, HttpError>>;
+
+impl Guest {
+    /// Calls the guest. The response comes as soon as its headers are known; the guest goes on
+    /// while the body is read. Dropping the future, or the body, cancels the guest.
+    ///
+    /// The request's URI must have a scheme and an authority.
+    ///
+    /// # Errors
+    /// What the guest did wrong instead of answering.
+    pub async fn call<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        meter: Arc<Meter>,
+        output: Arc<GuestOutput>,
+    ) -> Result<Response<GuestBody>, Fault>
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        let is_head = request.method() == http::Method::HEAD;
+        let (answer, mut answered) = oneshot::channel();
+        let guest = Arc::clone(self);
+        let of_call = Arc::clone(&meter);
+        let call = async move { guest.run(request, of_call, output, answer).await };
+        let mut running = Running::new(call, meter, Arc::clone(&self.engine.background));
+
+        let (head, outcome) = std::future::poll_fn(|cx| {
+            let outcome = running.poll(cx);
+            match (Future::poll(std::pin::Pin::new(&mut answered), cx), outcome) {
+                (Poll::Ready(Ok(head)), Poll::Ready(outcome)) => {
+                    Poll::Ready(Ok((head, Some(outcome))))
+                }
+                (Poll::Ready(Ok(head)), Poll::Pending) => Poll::Ready(Ok((head, None))),
+                (_, Poll::Ready(outcome)) => Poll::Ready(Err(outcome)),
+                (_, Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await
+        .map_err(|outcome| outcome.result.err().unwrap_or_else(no_response))?;
+        let head = head.map_err(|code| Fault::error_code(&code))?;
+
+        let (parts, written) = head.response.into_parts();
+        let declared = check_head(parts.status, &parts.headers)?;
+        // A response without a body may declare the length that it would have (RFC 9110 8.6).
+        let has_body = !is_head
+            && !matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        let declared = declared.filter(|_| has_body);
+        let mut body = GuestBody::new(written, declared, running, outcome, head.delivered);
+        if has_body {
+            std::future::poll_fn(|cx| Poll::Ready(body.read_ahead(cx))).await?;
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn run<B>(
+        &self,
+        request: Request<B>,
+        meter: Arc<Meter>,
+        output: Arc<GuestOutput>,
+        answer: Answer,
+    ) -> Outcome
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        let mut instance = match self.instance(&meter, Arc::clone(&output)).await {
+            Ok(instance) => instance,
+            Err(fault) => {
+                return Outcome {
+                    result: Err(fault),
+                    body_unfinished: true,
+                };
+            }
+        };
+        let outcome = match &instance.exports {
+            Exports::P2(proxy) => p2::call(&mut instance.store, proxy, request, answer).await,
+            Exports::P3(service) => p3::call(&mut instance.store, service, request, answer).await,
+        };
+        output.end();
+        // An instance is never used again after a fault.
+        if outcome.result.is_ok() && !outcome.body_unfinished {
+            self.keep(instance);
+        }
+        outcome
+    }
+}
+
+fn no_response() -> Fault {
+    Fault::new(
+        FaultKind::NoResponse,
+        "the handler returned without a response",
+    )
+}
+
+/// Checks what HTTP demands of a final response and gives its declared length.
+fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+    let invalid = |detail: String| Err(Fault::new(FaultKind::InvalidResponse, detail));
+    if status.is_informational() {
+        return invalid(format!("status {status} is not a final one"));
+    }
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if bytes > limits::FIELDS_BYTES {
+        return invalid(format!(
+            "the headers take {bytes} bytes, {} are allowed",
+            limits::FIELDS_BYTES
+        ));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(None);
+    };
+    let digits = length
+        .to_str()
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(length) if lengths.next().is_none() => Ok(Some(length)),
+        _ => invalid("the `content-length` is not one number".to_owned()),
+    }
+}

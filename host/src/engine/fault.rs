@@ -1,0 +1,173 @@
+//! What a guest did wrong.
+
+use std::fmt;
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi_http::Error as HttpError;
+
+use super::state::State;
+
+/// What a guest did wrong, and what the log should say of it. Never shown to a client.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// What happened.
+    pub kind: FaultKind,
+    /// Why, in a sentence for the log.
+    pub detail: String,
+    /// The guest's functions, innermost first, a line each. Empty unless it trapped.
+    pub backtrace: Vec<String>,
+}
+
+/// The kinds of [`Fault`] that get different answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A trap: an `unreachable`, a panic, an abort, an access out of bounds, an exit.
+    Trap,
+    /// Unbounded recursion.
+    StackOverflow,
+    /// A trap after memory, tables or resources were refused.
+    MemoryLimit,
+    /// The CPU budget is spent.
+    CpuLimit,
+    /// The instance could not be made: its start function trapped.
+    StartFailed,
+    /// The handler returned and answered nothing.
+    NoResponse,
+    /// A response that cannot be sent as HTTP.
+    InvalidResponse,
+    /// The handler answered with a `wasi:http/types.error-code`; its name.
+    ErrorCode(&'static str),
+    /// There was no room in the pool for another instance.
+    NoRoom,
+}
+
+impl Fault {
+    pub(super) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            backtrace: Vec::new(),
+        }
+    }
+
+    pub(super) fn error_code(error: &HttpError) -> Self {
+        Self::new(FaultKind::ErrorCode(code_name(error)), error.to_string())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// The epoch's callback found the budget spent.
+#[derive(Debug)]
+pub(super) struct CpuBudgetSpent;
+
+impl fmt::Display for CpuBudgetSpent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the CPU budget of the request is spent")
+    }
+}
+
+impl std::error::Error for CpuBudgetSpent {}
+
+/// When in an instance's life an error arose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Start,
+    Call,
+}
+
+/// Names what an error of wasmtime means.
+pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> Fault {
+    let trap = error.downcast_ref::<Trap>();
+    let kind = if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        FaultKind::NoRoom
+    } else if error.is::<CpuBudgetSpent>() {
+        FaultKind::CpuLimit
+    } else if trap == Some(&Trap::StackOverflow) {
+        FaultKind::StackOverflow
+    } else if state.memory.refused || is_table_full(error) {
+        FaultKind::MemoryLimit
+    } else if stage == Stage::Start {
+        FaultKind::StartFailed
+    } else {
+        FaultKind::Trap
+    };
+    Fault {
+        kind,
+        detail: error.root_cause().to_string(),
+        backtrace: backtrace(error),
+    }
+}
+
+fn is_table_full(error: &wasmtime::Error) -> bool {
+    use wasmtime::component::ResourceTableError;
+    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let line = |frame: &wasmtime::FrameInfo| {
+        let module = frame.module().name().unwrap_or("<module>");
+        match frame.func_name() {
+            Some(name) => format!("{module}!{:#}", rustc_demangle(name)),
+            None => format!("{module}!<function {}>", frame.func_index()),
+        }
+    };
+    backtrace.frames().iter().map(line).collect()
+}
+
+/// Names as the author wrote them; others than Rust's pass unchanged.
+fn rustc_demangle(name: &str) -> impl fmt::Display {
+    rustc_demangle::demangle(name)
+}
+
+/// The name of a `wasi:http/types.error-code`, as WIT spells it.
+fn code_name(error: &HttpError) -> &'static str {
+    match error {
+        HttpError::DnsTimeout => "DNS-timeout",
+        HttpError::DnsError { .. } => "DNS-error",
+        HttpError::DestinationNotFound => "destination-not-found",
+        HttpError::DestinationUnavailable => "destination-unavailable",
+        HttpError::DestinationIpProhibited => "destination-IP-prohibited",
+        HttpError::DestinationIpUnroutable => "destination-IP-unroutable",
+        HttpError::ConnectionRefused | HttpError::Connect(_) => "connection-refused",
+        HttpError::ConnectionTerminated => "connection-terminated",
+        HttpError::ConnectionTimeout => "connection-timeout",
+        HttpError::ConnectionReadTimeout => "connection-read-timeout",
+        HttpError::ConnectionWriteTimeout => "connection-write-timeout",
+        HttpError::ConnectionLimitReached => "connection-limit-reached",
+        HttpError::TlsProtocolError | HttpError::Tls(_) => "TLS-protocol-error",
+        HttpError::TlsCertificateError => "TLS-certificate-error",
+        HttpError::TlsAlertReceived { .. } => "TLS-alert-received",
+        HttpError::HttpRequestDenied => "HTTP-request-denied",
+        HttpError::HttpRequestLengthRequired => "HTTP-request-length-required",
+        HttpError::HttpRequestBodySize(_) => "HTTP-request-body-size",
+        HttpError::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
+        HttpError::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
+        HttpError::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
+        HttpError::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
+        HttpError::HttpRequestHeaderSize { .. } => "HTTP-request-header-size",
+        HttpError::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
+        HttpError::HttpRequestTrailerSize { .. } => "HTTP-request-trailer-size",
+        HttpError::HttpResponseIncomplete => "HTTP-response-incomplete",
+        HttpError::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
+        HttpError::HttpResponseHeaderSize { .. } => "HTTP-response-header-size",
+        HttpError::HttpResponseBodySize(_) => "HTTP-response-body-size",
+        HttpError::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
+        HttpError::HttpResponseTrailerSize { .. } => "HTTP-response-trailer-size",
+        HttpError::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
+        HttpError::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
+        HttpError::HttpResponseTimeout => "HTTP-response-timeout",
+        HttpError::HttpUpgradeFailed => "HTTP-upgrade-failed",
+        HttpError::HttpProtocolError | HttpError::Hyper(_) => "HTTP-protocol-error",
+        HttpError::LoopDetected => "loop-detected",
+        HttpError::ConfigurationError => "configuration-error",
+        _ => "internal-error",
+    }
+}

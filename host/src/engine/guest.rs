@@ -1,0 +1,231 @@
+//! A compiled component with everything resolved that can be before a request comes, and the
+//! instances of it that wait for their next one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use wasmtime::component::Component;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
+
+use super::fault::{CpuBudgetSpent, Stage, classify};
+use super::output::{Current, Stream};
+use super::state::State;
+use super::{Engine, Fault, Generation};
+use crate::limits::{self, Reuse};
+use crate::meter::Meter;
+use crate::observe::{GuestOutput, GuestStream};
+
+/// What the instances of a guest get.
+#[derive(Debug, Clone, Default)]
+pub struct GuestSettings {
+    /// Environment variables; none of the host's.
+    pub environment: Vec<(String, String)>,
+    /// Directories, by the names that the guest sees.
+    pub directories: Vec<Directory>,
+    /// Bytes of memory, see [`limits::HandlerLimits::memory`].
+    pub memory: usize,
+    /// How often an instance is used.
+    pub reuse: Reuse,
+}
+
+/// A directory that a guest may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// What the guest calls it.
+    pub guest: String,
+    /// Whether the guest may write there too.
+    pub writable: bool,
+}
+
+/// A guest that can be called.
+pub struct Guest {
+    pub(super) engine: Arc<Engine>,
+    pre: Pre,
+    settings: GuestSettings,
+    idle: Mutex<Vec<Instance>>,
+}
+
+enum Pre {
+    P2(ProxyPre<State>),
+    P3(ServicePre<State>),
+}
+
+/// A live guest with its store.
+pub(super) struct Instance {
+    pub(super) store: Store<State>,
+    pub(super) exports: Exports,
+    served: u32,
+    idle_since: Instant,
+}
+
+pub(super) enum Exports {
+    P2(Proxy),
+    P3(Service),
+}
+
+impl Guest {
+    /// Resolves the imports of a compiled component.
+    ///
+    /// # Errors
+    /// When an import is provided by nobody, or the component exports no wasi:http handler.
+    pub(crate) fn link(
+        engine: Arc<Engine>,
+        component: &Component,
+        settings: GuestSettings,
+    ) -> anyhow::Result<Self> {
+        let linked = engine
+            .linker
+            .instantiate_pre(component)
+            .map_err(anyhow::Error::from)?;
+        let pre = match engine.generation() {
+            Generation::P2 => Pre::P2(ProxyPre::new(linked).map_err(anyhow::Error::from)?),
+            Generation::P3 => Pre::P3(ServicePre::new(linked).map_err(anyhow::Error::from)?),
+        };
+        Ok(Self {
+            engine,
+            pre,
+            settings,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Makes an instance and throws it away, to see whether it can be made.
+    ///
+    /// # Errors
+    /// The fault of a start function, a limit that is too low, a directory that is not there.
+    pub async fn try_instantiate(&self, meter: Arc<Meter>) -> Result<(), Fault> {
+        let output = Arc::new(GuestOutput::new(Arc::from("start"), Arc::from("-"), false));
+        let mut instance = std::pin::pin!(self.instantiate(&meter, output));
+        std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)))
+            .await
+            .map(drop)
+    }
+
+    /// How often one instance may serve.
+    fn uses(&self) -> u32 {
+        let default = match self.pre {
+            Pre::P2(_) => 1,
+            Pre::P3(_) => limits::REUSED_REQUESTS_P3,
+        };
+        self.settings.reuse.requests.unwrap_or(default).max(1)
+    }
+
+    /// An instance that waits, or a new one.
+    pub(super) async fn instance(
+        &self,
+        meter: &Arc<Meter>,
+        output: Arc<GuestOutput>,
+    ) -> Result<Instance, Fault> {
+        if let Some(mut instance) = self.take_idle() {
+            let state = instance.store.data_mut();
+            state.meter = Arc::clone(meter);
+            state.output.replace(output);
+            instance.store.set_epoch_deadline(1);
+            return Ok(instance);
+        }
+        self.instantiate(meter, output).await
+    }
+
+    /// Keeps an instance for the next request, if it has served well and may serve again.
+    pub(super) fn keep(&self, mut instance: Instance) {
+        instance.served += 1;
+        if instance.served >= self.uses() {
+            return;
+        }
+        instance.idle_since = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < limits::IDLE_INSTANCES {
+            idle.push(instance);
+        }
+    }
+
+    /// The one used last, whose memory is warm.
+    fn take_idle(&self) -> Option<Instance> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    /// Drops the instances that have waited too long. Gives the time until the next look.
+    pub fn expire_idle(&self) -> Duration {
+        let (now, patience) = (Instant::now(), self.settings.reuse.idle);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh =
+            idle.partition_point(|instance| now.duration_since(instance.idle_since) >= patience);
+        let expired: Vec<Instance> = idle.drain(..fresh).collect();
+        drop(idle);
+        // Dropping a store is work: not under the lock.
+        drop(expired);
+        patience.max(limits::TICK)
+    }
+
+    async fn instantiate(
+        &self,
+        meter: &Arc<Meter>,
+        output: Arc<GuestOutput>,
+    ) -> Result<Instance, Fault> {
+        let output = Current::new(output);
+        let wasi = self
+            .context(&output)
+            .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
+        let state = State::new(wasi, self.settings.memory, Arc::clone(meter), output);
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if store.data().meter.is_spent() {
+                return Err(CpuBudgetSpent.into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        let exports = match &self.pre {
+            Pre::P2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
+            Pre::P3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
+        };
+        match exports {
+            Ok(exports) => Ok(Instance {
+                store,
+                exports,
+                served: 0,
+                idle_since: Instant::now(),
+            }),
+            Err(error) => Err(classify(&error, store.data(), Stage::Start)),
+        }
+    }
+
+    fn context(&self, output: &Arc<Current>) -> anyhow::Result<WasiCtx> {
+        let mut wasi = WasiCtx::builder();
+        wasi.max_random_size(limits::RANDOM_BYTES)
+            .stdout(Stream {
+                output: Arc::clone(output),
+                stream: GuestStream::Stdout,
+            })
+            .stderr(Stream {
+                output: Arc::clone(output),
+                stream: GuestStream::Stderr,
+            });
+        for (name, value) in &self.settings.environment {
+            wasi.env(name, value);
+        }
+        for directory in &self.settings.directories {
+            let permissions = if directory.writable {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
+            wasi.preopened_dir(&directory.host, &directory.guest, permissions)
+                .map_err(anyhow::Error::from)
+                .with_context(|| format!("opening the directory `{}`", directory.host.display()))?;
+        }
+        Ok(wasi.build())
+    }
+}

@@ -1,0 +1,132 @@
+//! Wasmtime, kept in one place: how it is set up, what is linked, how an instance is made, polled,
+//! limited and thrown away, and what is said of it when it fails.
+//!
+//! A guest is a future. It is polled in the task that asked, dropping it cancels it, and nothing
+//! above this room sees a wasmtime type.
+
+mod background;
+mod body;
+mod call;
+mod config;
+mod epoch;
+mod fault;
+mod guest;
+mod linker;
+mod output;
+mod p2;
+mod p3;
+mod running;
+mod state;
+
+use std::fs::File;
+use std::hash::{Hash as _, Hasher};
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::{Component, Linker};
+
+pub use body::{BodyError, GuestBody};
+pub use config::{Generation, Room};
+pub use fault::{Fault, FaultKind};
+pub use guest::{Directory, Guest, GuestSettings};
+pub use running::Running;
+pub use wasmtime_wasi_http::Error as HttpError;
+
+use state::State;
+
+/// A wasmtime engine with everything linked, for one generation of wasi:http.
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<State>,
+    generation: Generation,
+    background: Arc<background::Background>,
+    _epoch: epoch::Ticker,
+}
+
+impl Engine {
+    /// An engine with room for `room.instances` instances, from a pool where the machine allows.
+    ///
+    /// # Errors
+    /// When wasmtime cannot be set up at all, or no thread can be started.
+    pub fn new(generation: Generation, room: Room) -> anyhow::Result<Arc<Self>> {
+        let wasmtime = wasmtime::Engine::new(&config::pooled(generation, room, true))
+            .or_else(|_| wasmtime::Engine::new(&config::pooled(generation, room, false)))
+            .or_else(|error| {
+                tracing::warn!(
+                    "no pool for {} instances ({error:#}): requests will cost more; lower \
+                     `--max-concurrent-requests` or raise the limit of address space (`ulimit -v`)",
+                    room.instances
+                );
+                wasmtime::Engine::new(&config::unpooled(generation))
+            })
+            .map_err(anyhow::Error::from)
+            .context("setting up wasmtime")?;
+        Ok(Arc::new(Self {
+            linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
+            _epoch: epoch::Ticker::start(&wasmtime)?,
+            background: background::Background::start()?,
+            wasmtime,
+            generation,
+        }))
+    }
+
+    /// The generation of the guests that this engine runs.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Maps a compiled component.
+    ///
+    /// `artifact` must be what [`compile`] gave, unchanged since: it is executed.
+    ///
+    /// # Errors
+    /// When it was made by another version of wasmtime or for another machine.
+    #[allow(unsafe_code)]
+    pub(crate) fn map(&self, artifact: &File) -> anyhow::Result<Component> {
+        // By way of the descriptor, so that what is mapped is the very file that was verified.
+        let path = format!("/dev/fd/{}", artifact.as_raw_fd());
+        // SAFETY: `components` hands out only files that this program's own compiler wrote, from a
+        // directory that nobody else can write to, after comparing their digest through this very
+        // descriptor; or a file that the operator vouched for with `--allow-precompiled`.
+        unsafe { Component::deserialize_file(&self.wasmtime, path) }.map_err(Into::into)
+    }
+}
+
+/// Compiles a component to what [`Engine`] maps. Takes seconds and gigabytes for a hostile one:
+/// call it in a process that can be killed.
+///
+/// # Errors
+/// What the compiler says of an invalid component.
+pub fn compile(generation: Generation, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let engine =
+        wasmtime::Engine::new(&config::compiler(generation)).map_err(anyhow::Error::from)?;
+    engine.precompile_component(wasm).map_err(Into::into)
+}
+
+/// Names everything that a compiled component depends on besides its source: the version of
+/// wasmtime, its settings, the machine. In hexadecimal digits.
+#[must_use]
+pub fn fingerprint(generation: Generation) -> String {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    static KNOWN: [OnceLock<String>; 2] = [OnceLock::new(), OnceLock::new()];
+    let name = || {
+        let mut sha = Sha(Sha256::new());
+        // Without an engine nothing can be mapped either, and that is reported.
+        if let Ok(engine) = wasmtime::Engine::new(&config::compiler(generation)) {
+            engine.precompile_compatibility_hash().hash(&mut sha);
+        }
+        format!("{:x}", sha.0.finalize())
+    };
+    KNOWN[generation as usize].get_or_init(name).clone()
+}

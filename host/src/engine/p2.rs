@@ -1,0 +1,66 @@
+//! Calling `wasi:http/incoming-handler@0.2`.
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView as _};
+
+use super::call::{Answer, Head};
+use super::fault::{Stage, classify};
+use super::running::Outcome;
+use super::state::State;
+
+pub(super) async fn call<B>(
+    store: &mut Store<State>,
+    proxy: &Proxy,
+    request: Request<B>,
+    answer: Answer,
+) -> Outcome
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let result = handle(store, proxy, request, answer).await;
+    // A body is in the table until the guest finishes or drops it, and a dropped one fails itself.
+    let body_unfinished = store
+        .data_mut()
+        .table()
+        .iter_mut()
+        .any(|resource| resource.is::<HostOutgoingBody>());
+    let result = result.map_err(|error| classify(&error, store.data(), Stage::Call));
+    Outcome {
+        result,
+        body_unfinished,
+    }
+}
+
+async fn handle<B>(
+    store: &mut Store<State>,
+    proxy: &Proxy,
+    request: Request<B>,
+    answer: Answer,
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let outparam = http.new_response_outparam_from_callback(move |response| {
+        // Nobody listens any more when the client has left.
+        let _ = answer.send(
+            response
+                .map(|response| Head {
+                    response,
+                    delivered: None,
+                })
+                .map_err(HttpError::from),
+        );
+    })?;
+    proxy
+        .wasi_http_incoming_handler()
+        .call_handle(store, request, outparam)
+        .await
+}

@@ -1,0 +1,178 @@
+//! Every ceiling of the host: its name, unit, default, and the reason for the number.
+//!
+//! A queue, map or wait anywhere in the crate takes its ceiling from here, so that the whole
+//! answer to "how much can this take?" is one page.
+
+use std::time::Duration;
+
+/// KiB, in bytes.
+pub const KIB: usize = 1024;
+/// MiB, in bytes.
+pub const MIB: usize = 1024 * KIB;
+
+/// What one handler may use. All of it is settable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerLimits {
+    /// From the request's arrival to the response's headers: queue, instantiation and guest.
+    pub deadline: Duration,
+    /// How long a body, either way, may go without a byte moving.
+    pub body_deadline: Duration,
+    /// CPU time of one exchange, in the start function, the handler and after the headers.
+    pub cpu: Duration,
+    /// Bytes of one instance: its linear memories and tables together.
+    pub memory: usize,
+    /// Bytes of a request's body, counted as it streams through.
+    pub request_body: u64,
+    /// Exchanges that hold a permit at once.
+    pub concurrent_requests: usize,
+    /// Requests that wait for a permit at once; the next is refused.
+    pub waiting_requests: usize,
+    /// How long a request waits for a permit.
+    pub permit_wait: Duration,
+}
+
+impl Default for HandlerLimits {
+    fn default() -> Self {
+        Self {
+            // What people wait for a page before they leave; gateways use 30 s or 60 s.
+            deadline: Duration::from_secs(30),
+            body_deadline: Duration::from_secs(30),
+            // Hundreds of times what a handler needs, and short enough to end a loop soon.
+            cpu: Duration::from_secs(5),
+            // Python and JavaScript guests start with 20–40 MiB.
+            memory: 128 * MIB,
+            request_body: 64 * MIB as u64,
+            // Bounded by memory: 1,000 instances at a typical 1–2 MiB.
+            concurrent_requests: 1_000,
+            // One more for each that runs: a burst is absorbed, a backlog is not.
+            waiting_requests: 1_000,
+            permit_wait: PERMIT_WAIT,
+        }
+    }
+}
+
+/// How long a request waits for a permit: longer than a burst of short requests takes to pass,
+/// shorter than a client's patience.
+pub const PERMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// The port of the default address.
+pub const PORT: u16 = 8080;
+
+/// How often an instance may be used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reuse {
+    /// Requests that one instance serves before it is dropped. `None`: 1 for wasi:http 0.2,
+    /// whose guests were written for a fresh instance each time, 128 for 0.3.
+    pub requests: Option<u32>,
+    /// Requests that one wasi:http 0.3 instance serves at the same time.
+    pub concurrent: u32,
+    /// How long an unused instance is kept.
+    pub idle: Duration,
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Self {
+            requests: None,
+            concurrent: 1,
+            idle: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Default of [`Reuse::requests`] for wasi:http 0.3, as `wasmtime serve` has it.
+pub const REUSED_REQUESTS_P3: u32 = 128;
+
+/// Idle instances kept per handler. More than this were never in use at once on a small machine.
+pub const IDLE_INSTANCES: usize = 256;
+
+/// Host objects (streams, fields, pollables) that one instance may hold. With
+/// [`FIELDS_BYTES`] this bounds what a guest can make the host allocate for it at 128 MiB.
+pub const RESOURCES: usize = 1_024;
+
+/// Bytes of one set of header fields that a guest builds; also the ceiling of a response's head.
+pub const FIELDS_BYTES: usize = 128 * KIB;
+
+/// Bytes that one call from guest to host may copy (a list, a string).
+pub const HOSTCALL_BYTES: usize = 16 * MIB;
+
+/// Random bytes that one call may ask for.
+pub const RANDOM_BYTES: u64 = 4 * MIB as u64;
+
+/// Bytes that a body passes on in one piece, and so what is held of a body at once (twice this).
+pub const BODY_CHUNK: usize = 256 * KIB;
+
+/// A response of at most this size whose guest has already finished is sent with a
+/// `content-length` instead of in chunks.
+pub const BUFFERED_RESPONSE: usize = 2 * BODY_CHUNK;
+
+/// Elements of one table. Rust, Go and Python guests have under 20,000 function pointers.
+pub const TABLE_ELEMENTS: usize = 200_000;
+
+/// Tables, memories and core modules of one component. A Python guest has about 30 modules.
+pub const TABLES: u32 = 64;
+/// See [`TABLES`].
+pub const MEMORIES: u32 = 8;
+/// See [`TABLES`].
+pub const CORE_INSTANCES: u32 = 200;
+
+/// The period of the epoch: how often a running guest is looked at, and the slice it gets.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// CPU time that a guest may use on the threads that serve before it moves to the background
+/// threads. Above what nearly every request needs, and small beside a client's round trip.
+pub const FRONT_TIME: Duration = Duration::from_millis(3);
+
+/// What one exchange's guest may print before the rest is dropped and counted, in lines.
+pub const OUTPUT_LINES: u32 = 1_000;
+/// Bytes of one printed line; the rest is cut.
+pub const OUTPUT_LINE: usize = 4 * KIB;
+/// Lines of a guest's output kept for the page that `host dev` shows after a fault.
+pub const OUTPUT_TAIL: usize = 20;
+
+/// Log lines that wait for a slow terminal or pipe; more are dropped and counted.
+pub const LOG_LINES: usize = 16_384;
+
+/// Bytes of a component file. JavaScript and Python components take 2–20 MB.
+pub const COMPONENT_BYTES: u64 = 64 * MIB as u64;
+/// Time the compiler may take for one component.
+pub const COMPILE_TIME: Duration = Duration::from_secs(120);
+/// Memory the compiler may take for one component, in bytes.
+pub const COMPILE_MEMORY: u64 = 4 * 1024 * MIB as u64;
+/// Bytes of all compiled components kept on disk.
+pub const CACHE_BYTES: u64 = 1024 * MIB as u64;
+
+/// Connections open at once on one door.
+pub const CONNECTIONS: usize = 10_000;
+/// Bytes of a request's head: request line and headers.
+pub const REQUEST_HEAD: usize = 64 * KIB;
+/// Header fields of a request. Each becomes an object in the guest, so the count matters too.
+pub const REQUEST_HEADERS: usize = 100;
+/// Streams open at once on one HTTP/2 connection, as most servers have it.
+pub const H2_STREAMS: u32 = 100;
+/// From the connection to its first byte.
+pub const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// From a head's first byte to its last.
+pub const HEADER_READ: Duration = Duration::from_secs(10);
+/// How long a kept-alive connection may rest between requests.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// How long a client may take no byte while we have some for it.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+/// From the request to stop until what is in flight is cut.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// How long, and for how many bytes, we listen to a client that still sends when we have answered
+/// and closed, so that it can read the answer (RFC 9112, section 9.6).
+pub const LINGER: Duration = Duration::from_secs(2);
+/// See [`LINGER`].
+pub const LINGER_BYTES: usize = MIB;
+/// Bytes of request bodies in flight per HTTP/2 stream and connection: one stream can fill 1 Gbit/s
+/// at 8 ms.
+pub const H2_WINDOW: u32 = MIB as u32;
+/// Bytes of a response that one HTTP/2 stream holds for a slow client.
+pub const H2_SEND: usize = 64 * KIB;
+/// Streams that a client reset before they were looked at, before it is sent away (CVE-2023-44487).
+pub const H2_PENDING_RESETS: usize = 20;
+/// How often an HTTP/2 client is asked whether it is still there.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long its answer may take.
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,0 +1,57 @@
+//! CPU time of a guest: measured around every poll, compared with its budget at every tick.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+thread_local! {
+    /// CPU time of this thread when the guest that it polls now was entered, in nanoseconds.
+    static ENTERED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What one exchange's guest has used, and may use.
+#[derive(Debug)]
+pub struct Meter {
+    used: AtomicU64,
+    budget: u64,
+}
+
+impl Meter {
+    /// A meter at zero with a budget of CPU time.
+    #[must_use]
+    pub fn new(budget: Duration) -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            budget: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// CPU time used in polls that have ended.
+    #[must_use]
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Runs one poll of the guest on the clock.
+    pub(crate) fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
+        let before = thread_cpu_time();
+        ENTERED.set(before);
+        let result = poll();
+        self.used
+            .fetch_add(thread_cpu_time().saturating_sub(before), Ordering::Relaxed);
+        result
+    }
+
+    /// Whether the guest that is being polled on this thread has used up its budget.
+    pub(crate) fn is_spent(&self) -> bool {
+        let now = thread_cpu_time().saturating_sub(ENTERED.get());
+        self.used.load(Ordering::Relaxed).saturating_add(now) > self.budget
+    }
+}
+
+/// CPU time of this thread, in nanoseconds.
+fn thread_cpu_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}

@@ -1,0 +1,203 @@
+//! One line for each exchange.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use http::{HeaderValue, Version};
+use serde::Serialize;
+use tracing_appender::non_blocking::NonBlocking;
+
+use super::Exchange;
+
+/// The status logged when the client left before there was one, as nginx has it.
+const CLIENT_LEFT: u16 = 499;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// The combined log format of Apache and nginx, then duration, CPU time, label and request id.
+    #[default]
+    Combined,
+    /// One JSON object a line, with OpenTelemetry's names.
+    Json,
+    /// Nothing.
+    Off,
+}
+
+/// Where the lines go. Writing never waits: with a full queue lines are dropped and counted.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Format,
+    writer: Option<NonBlocking>,
+}
+
+impl AccessLog {
+    /// A log in `format` to `writer`.
+    #[must_use]
+    pub fn new(format: Format, writer: NonBlocking) -> Self {
+        Self {
+            format,
+            writer: (format != Format::Off).then_some(writer),
+        }
+    }
+
+    /// Lines that were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.writer
+            .as_ref()
+            .map_or(0, |writer| writer.error_counter().dropped_lines())
+    }
+
+    pub(super) fn write(&self, exchange: &Exchange) {
+        let Some(writer) = &self.writer else { return };
+        let line = match self.format {
+            Format::Combined => combined(exchange),
+            Format::Json => json(exchange),
+            Format::Off => return,
+        };
+        // A queue that is full counts the line as dropped by itself.
+        let _ = writer.clone().write_all(&line);
+    }
+}
+
+fn combined(exchange: &Exchange) -> Vec<u8> {
+    let mut line = Vec::with_capacity(256);
+    let quoted = |value: &Option<HeaderValue>| {
+        value
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |value| escape(value.as_bytes()))
+    };
+    let _ = writeln!(
+        line,
+        "{} - - [{}] \"{} {} {}\" {} {} \"{}\" \"{}\" {:.6} {:.6} {} {}",
+        exchange.client.ip(),
+        exchange.at.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        exchange.method,
+        escape(
+            exchange
+                .uri
+                .path_and_query()
+                .map_or("*", |path| path.as_str())
+                .as_bytes()
+        ),
+        version(exchange.version),
+        exchange.status.unwrap_or(CLIENT_LEFT),
+        exchange.sent,
+        quoted(&exchange.referer),
+        quoted(&exchange.user_agent),
+        exchange.started.elapsed().as_secs_f64(),
+        exchange.guest_cpu().as_secs_f64(),
+        label(exchange).as_deref().unwrap_or("-"),
+        exchange.id,
+    );
+    line
+}
+
+/// OpenTelemetry's semantic conventions for HTTP servers; what is ours begins with `host.`.
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    #[serde(rename = "client.address")]
+    client_address: String,
+    #[serde(rename = "http.request.method")]
+    method: &'a str,
+    #[serde(rename = "url.path")]
+    path: &'a str,
+    #[serde(rename = "url.query", skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
+    #[serde(rename = "network.protocol.version")]
+    protocol: &'a str,
+    #[serde(rename = "http.response.status_code")]
+    status: u16,
+    #[serde(rename = "http.response.body.size")]
+    sent: u64,
+    #[serde(
+        rename = "user_agent.original",
+        skip_serializing_if = "Option::is_none"
+    )]
+    user_agent: Option<String>,
+    #[serde(
+        rename = "http.request.header.referer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    referer: Option<String>,
+    #[serde(rename = "http.server.request.duration")]
+    duration: f64,
+    #[serde(rename = "host.guest.cpu_time")]
+    guest_cpu: f64,
+    #[serde(rename = "host.handler", skip_serializing_if = "Option::is_none")]
+    handler: Option<&'a str>,
+    #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(rename = "host.request.id")]
+    request_id: String,
+}
+
+fn json(exchange: &Exchange) -> Vec<u8> {
+    let text = |value: &Option<HeaderValue>| {
+        value
+            .as_ref()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let micros = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
+    let line = Line {
+        timestamp: exchange.at.to_string(),
+        client_address: exchange.client.ip().to_string(),
+        method: exchange.method.as_str(),
+        path: exchange.uri.path(),
+        query: exchange.uri.query(),
+        protocol: version(exchange.version).trim_start_matches("HTTP/"),
+        status: exchange.status.unwrap_or(CLIENT_LEFT),
+        sent: exchange.sent,
+        user_agent: text(&exchange.user_agent),
+        referer: text(&exchange.referer),
+        duration: micros(exchange.started.elapsed()),
+        guest_cpu: micros(exchange.guest_cpu()),
+        handler: exchange.handler.as_deref(),
+        label: label(exchange),
+        request_id: exchange.id.to_string(),
+    };
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn label(exchange: &Exchange) -> Option<String> {
+    let label = exchange.label.as_ref()?;
+    Some(if exchange.after_headers {
+        format!("{label},after-headers")
+    } else {
+        label.clone()
+    })
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => text.push_str(&format!("\\x{byte:02X}")),
+            _ => text.push(char::from(byte)),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_header_cannot_forge_a_line_or_end_its_field() {
+        assert_eq!(super::escape(b"a\"b\\c\nd\xff"), "a\\x22b\\x5Cc\\x0Ad\\xFF");
+    }
+}

@@ -1,0 +1,144 @@
+//! One request and its response, as the log will tell it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Uri, Version, header, request};
+
+use super::GuestOutput;
+use super::access_log::AccessLog;
+use crate::meter::Meter;
+
+/// Identifies a request in the logs and in the `x-request-id` of its response: a UUID of version 7,
+/// so that identifiers sort by time.
+#[derive(Debug, Clone)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    fn new() -> Self {
+        let mut text = uuid::Uuid::encode_buffer();
+        Self(Arc::from(
+            &*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text),
+        ))
+    }
+
+    /// The text, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// As a header's value.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is known of a request and its response so far. It ends when it is dropped, which writes its
+/// line: so it ends exactly once, whichever way.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The request's identifier.
+    pub id: RequestId,
+    /// When the head of the request had arrived.
+    pub started: Instant,
+    pub(super) at: jiff::Timestamp,
+    pub(super) client: SocketAddr,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) referer: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+    /// The handler that it was routed to.
+    pub handler: Option<Arc<str>>,
+    /// The status sent; none if the client left before.
+    pub status: Option<u16>,
+    /// Bytes of the response's body that were handed to the connection.
+    pub sent: u64,
+    /// What went wrong, in a word of the table of failures.
+    pub label: Option<String>,
+    /// Whether the response's headers were out when it went wrong.
+    pub after_headers: bool,
+    /// Why, for the log alone.
+    pub detail: Option<String>,
+    /// CPU time of the guest.
+    pub meter: Option<Arc<Meter>>,
+    /// What the guest prints, if somebody will ask.
+    pub output: Option<Arc<GuestOutput>>,
+    /// Whether the response was handed to the connection to its end.
+    pub complete: bool,
+    log: Arc<AccessLog>,
+}
+
+impl Exchange {
+    /// Begins with the head of a request.
+    #[must_use]
+    pub fn begin(request: &request::Parts, client: SocketAddr, log: Arc<AccessLog>) -> Self {
+        let header = |name| request.headers.get(name).cloned();
+        Self {
+            id: RequestId::new(),
+            started: Instant::now(),
+            at: jiff::Timestamp::now(),
+            client,
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            version: request.version,
+            referer: header(header::REFERER),
+            user_agent: header(header::USER_AGENT),
+            handler: None,
+            status: None,
+            sent: 0,
+            label: None,
+            after_headers: false,
+            detail: None,
+            meter: None,
+            output: None,
+            complete: false,
+            log,
+        }
+    }
+
+    /// The last lines that the guest printed.
+    #[must_use]
+    pub fn guest_output(&self) -> Vec<String> {
+        self.output
+            .as_ref()
+            .map(|output| output.tail())
+            .unwrap_or_default()
+    }
+
+    /// CPU time that the guest has used.
+    #[must_use]
+    pub fn guest_cpu(&self) -> Duration {
+        self.meter
+            .as_ref()
+            .map_or(Duration::ZERO, |meter| meter.used())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.complete && self.label.is_none() {
+            self.label = Some("client-left".to_owned());
+            self.after_headers = self.status.is_some();
+        }
+        if let (Some(label), Some(detail)) = (&self.label, &self.detail) {
+            tracing::warn!(
+                handler = self.handler.as_deref().unwrap_or("-"),
+                request_id = %self.id,
+                label = %label,
+                "{detail}"
+            );
+        }
+        self.log.write(self);
+    }
+}

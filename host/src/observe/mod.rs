@@ -1,0 +1,9 @@
+//! What can be seen from outside: one line for each exchange, what guests print, what the host says.
+
+pub mod access_log;
+mod exchange;
+mod guest_output;
+pub mod log;
+
+pub use exchange::{Exchange, RequestId};
+pub use guest_output::{GuestOutput, GuestStream};

@@ -1,0 +1,303 @@
+//! Bodies on their way through: counted, under a deadline of progress, and with what must be held
+//! until their last byte.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::Failure;
+use crate::engine::{GuestBody, HttpError, Running};
+use crate::gate::Permit;
+use crate::observe::Exchange;
+
+/// Fires when nothing has moved for a while. Its timer exists only while something waits.
+struct Progress {
+    patience: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Progress {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            waiting: None,
+        }
+    }
+
+    fn made(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Ready when the wait that goes on has become too long.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// How the reading of a request's body failed. The guest gets an error code, and may make anything
+/// of it; this remembers what it was.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadFailure(Arc<AtomicU8>);
+
+impl ReadFailure {
+    const TOO_LARGE: u8 = 1;
+    const SLOW: u8 = 2;
+    const BROKEN: u8 = 3;
+
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::TOO_LARGE => Some(Failure::BodyTooLarge),
+            Self::SLOW => Some(Failure::SlowClient),
+            Self::BROKEN => Some(Failure::ClientLeft),
+            _ => None,
+        }
+    }
+}
+
+/// A request's body as the guest reads it.
+pub(super) struct RequestBody<B> {
+    body: B,
+    allowed: u64,
+    progress: Progress,
+    failure: ReadFailure,
+}
+
+impl<B> RequestBody<B> {
+    pub(super) fn new(body: B, allowed: u64, patience: Duration) -> (Self, ReadFailure) {
+        let failure = ReadFailure::default();
+        (
+            Self {
+                body,
+                allowed,
+                progress: Progress::new(patience),
+                failure: failure.clone(),
+            },
+            failure,
+        )
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = &mut *self;
+        let fail = |kind, error| {
+            this.failure.0.store(kind, Ordering::Relaxed);
+            Poll::Ready(Some(Err(error)))
+        };
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            ready!(this.progress.poll_stuck(cx));
+            return fail(ReadFailure::SLOW, HttpError::ConnectionReadTimeout);
+        };
+        this.progress.made();
+        match frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match this.allowed.checked_sub(bytes) {
+                    Some(left) => this.allowed = left,
+                    None => {
+                        return fail(ReadFailure::TOO_LARGE, HttpError::HttpRequestBodySize(None));
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => fail(ReadFailure::BROKEN, HttpError::ConnectionTerminated),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body, with everything that ends when its last byte is sent.
+pub struct ResponseBody {
+    source: Source,
+    progress: Progress,
+    exchange: Option<Exchange>,
+    permit: Option<Permit>,
+    after_work: Duration,
+}
+
+enum Source {
+    Guest(GuestBody),
+    Own(Option<Bytes>),
+}
+
+impl ResponseBody {
+    pub(super) fn guest(
+        body: GuestBody,
+        permit: Permit,
+        exchange: Exchange,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            source: Source::Guest(body),
+            progress: Progress::new(patience),
+            exchange: Some(exchange),
+            permit: Some(permit),
+            after_work: patience,
+        }
+    }
+
+    pub(super) fn own(body: Bytes, exchange: Exchange) -> Self {
+        let source = Source::Own(Some(body).filter(|body| !body.is_empty()));
+        Self {
+            source,
+            progress: Progress::new(Duration::MAX),
+            exchange: Some(exchange),
+            permit: None,
+            after_work: Duration::MAX,
+        }
+    }
+
+    fn cut(&mut self, failure: &Failure) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.label = Some(failure.label().into_owned());
+            exchange.detail = failure.detail();
+            exchange.after_headers = true;
+        }
+    }
+
+    /// Ends the exchange, and lets the guest finish what it does after its response.
+    fn end(&mut self) {
+        let running = match &mut self.source {
+            Source::Guest(body) => {
+                if let (Some(fault), Some(exchange)) = (body.late_fault(), &mut self.exchange) {
+                    let failure = Failure::Fault(fault.clone());
+                    exchange.label = Some(failure.label().into_owned());
+                    exchange.detail = failure.detail();
+                    exchange.after_headers = true;
+                }
+                body.take_guest()
+            }
+            Source::Own(_) => None,
+        };
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.complete = true;
+        }
+        let permit = self.permit.take();
+        if let Some(running) = running {
+            work_on(running, permit, self.after_work);
+        }
+    }
+}
+
+/// The slot is the guest's until its work ends.
+fn work_on(running: Running, permit: Option<Permit>, patience: Duration) {
+    tokio::spawn(async move {
+        let _permit = permit;
+        match tokio::time::timeout(patience, running.finish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!("after its response the guest failed: {fault}"),
+            Err(_) => tracing::warn!(
+                "after its response the guest worked past its deadline and was stopped"
+            ),
+        }
+    });
+}
+
+/// Reads the body of a response that must have none, so that the guest can finish.
+pub(super) fn read_for_nobody(body: GuestBody, permit: Permit, patience: Duration) {
+    tokio::spawn(async move {
+        match tokio::time::timeout(patience, body.into_unread()).await {
+            Ok(Ok(Some(running))) => work_on(running, Some(permit), patience),
+            Ok(Ok(None)) => {}
+            Ok(Err(fault)) => tracing::debug!("after its response the guest failed: {fault}"),
+            Err(_) => tracing::warn!(
+                "after its response the guest worked past its deadline and was stopped"
+            ),
+        }
+    });
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Own(body) => body.take().map(|body| Ok(Frame::data(body))),
+            Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => {
+                    this.progress.made();
+                    frame.map(|frame| frame.map_err(Failure::Fault))
+                }
+                Poll::Pending => {
+                    ready!(this.progress.poll_stuck(cx));
+                    Some(Err(Failure::Deadline))
+                }
+            },
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
+                    exchange.sent += data.len() as u64;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(failure)) => {
+                this.cut(&failure);
+                this.permit = None;
+                // An error, not an end: the connection is cut so that the client can tell.
+                Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
+            }
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Guest(body) => body.is_end_stream(),
+            Source::Own(body) => body.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Guest(body) => body.size_hint(),
+            Source::Own(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A connection reads no further than the last byte that was declared.
+        let complete = match &self.source {
+            Source::Guest(body) => body.is_delivered(),
+            Source::Own(body) => body.is_none(),
+        };
+        if complete && self.exchange.is_some() {
+            self.end();
+        }
+    }
+}

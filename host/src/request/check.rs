@@ -1,0 +1,120 @@
+//! What a request must be before anything looks at it, and the URI that a guest sees.
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Uri, Version, header, request};
+
+use super::Failure;
+use crate::limits;
+
+/// Checks the head of a request and completes its URI with scheme and authority.
+pub(super) fn head(parts: &mut request::Parts, local: std::net::SocketAddr) -> Result<(), Failure> {
+    if parts.method == Method::CONNECT {
+        return Err(Failure::NoTunnel);
+    }
+    // HTTP/2 clients may split cookies into many fields; each of them counts.
+    if parts.headers.len() > limits::REQUEST_HEADERS {
+        return Err(Failure::HeadTooLarge);
+    }
+    let authority = authority(&parts.uri, &parts.headers, parts.version, local)?;
+    let path = match parts.uri.path_and_query() {
+        Some(path) => path.clone(),
+        None => PathAndQuery::from_static("/"),
+    };
+    parts.uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Failure::BadRequest("the request's target is not valid"))?;
+    Ok(())
+}
+
+/// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may
+/// do without: then it is the address that the client connected to.
+fn authority(
+    uri: &Uri,
+    headers: &HeaderMap,
+    version: Version,
+    local: std::net::SocketAddr,
+) -> Result<Authority, Failure> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::BadRequest("the request has more than one Host"));
+    }
+    let host = match host {
+        Some(host) => Some(
+            Authority::try_from(host.as_bytes())
+                .ok()
+                .filter(is_host)
+                .ok_or(Failure::BadRequest("the request's Host is not valid"))?,
+        ),
+        None if version == Version::HTTP_11 => {
+            return Err(Failure::BadRequest("the request has no Host"));
+        }
+        None => None,
+    };
+    match (uri.authority(), host) {
+        (Some(target), _) if !is_host(target) => {
+            Err(Failure::BadRequest("the request's target is not valid"))
+        }
+        (Some(target), _) => Ok(target.clone()),
+        (None, Some(host)) => Ok(host),
+        (None, None) => Authority::try_from(local.to_string())
+            .map_err(|_| Failure::BadRequest("the request has no Host")),
+    }
+}
+
+/// A host and an optional port, without the user that an authority may have elsewhere.
+fn is_host(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    !authority.host().is_empty()
+        && !text.contains('@')
+        && (!text.ends_with(':'))
+        && match text.rsplit_once(':') {
+            Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
+            _ => true,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(value: &'static str) -> Result<Authority, Failure> {
+        let headers = HeaderMap::from_iter([(header::HOST, http::HeaderValue::from_static(value))]);
+        authority(
+            &Uri::from_static("/"),
+            &headers,
+            Version::HTTP_11,
+            ([127, 0, 0, 1], 80).into(),
+        )
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for good in [
+            "example.com",
+            "example.com:8080",
+            "127.0.0.1:80",
+            "[::1]",
+            "[::1]:8080",
+            "localhost",
+        ] {
+            assert_eq!(host(good).expect(good), good);
+        }
+        for bad in [
+            "",
+            "a@b",
+            "a/b",
+            "a, b",
+            "a b",
+            "example.com:",
+            "example.com:99999",
+            "example.com:x",
+            ":80",
+        ] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Why a client got no answer from a guest, and what it gets instead. Decided here and nowhere else.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::engine::{Fault, FaultKind};
+use crate::gate::Full;
+
+/// Why the client got no answer from the guest.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// The guest did something wrong.
+    Fault(Fault),
+    /// No headers before the wall deadline, or no byte of the body before its deadline.
+    Deadline,
+    /// No place at the gate.
+    Overload,
+    /// The request was waiting for a place when the host was asked to stop.
+    Draining,
+    /// No handler is deployed for this.
+    NoRoute,
+    /// CONNECT, which no handler can answer.
+    NoTunnel,
+    /// The request is not one that HTTP allows; what is wrong with it.
+    BadRequest(&'static str),
+    /// The request's body is longer than allowed.
+    BodyTooLarge,
+    /// The request has more header fields than allowed.
+    HeadTooLarge,
+    /// The client was too slow with its body.
+    SlowClient,
+    /// The client broke off its body.
+    ClientLeft,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(Full: Full) -> Self {
+        Self::Overload
+    }
+}
+
+impl Failure {
+    /// The status that the client gets.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Fault(fault) => fault_status(fault.kind),
+            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Overload | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
+            Self::BadRequest(_) | Self::ClientLeft => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::SlowClient => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The word for it in logs, metrics and the `type` of the response.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Fault(fault) => match fault.kind {
+                FaultKind::Trap => "trap",
+                FaultKind::StackOverflow => "stack-overflow",
+                FaultKind::MemoryLimit => "memory-limit",
+                FaultKind::CpuLimit => "cpu-limit",
+                FaultKind::StartFailed => "start-failed",
+                FaultKind::NoResponse => "no-response",
+                FaultKind::InvalidResponse => "invalid-response",
+                FaultKind::NoRoom => "overload",
+                FaultKind::ErrorCode(code) => return Cow::Owned(format!("guest-error:{code}")),
+            },
+            Self::Deadline => "deadline",
+            Self::Overload => "overload",
+            Self::Draining => "draining",
+            Self::NoRoute => "no-route",
+            Self::NoTunnel => "method",
+            Self::BadRequest(_) => "bad-request",
+            Self::BodyTooLarge | Self::HeadTooLarge => "too-large",
+            Self::SlowClient => "slow-client",
+            Self::ClientLeft => "client-left",
+        })
+    }
+
+    /// What the client may know: nothing of the guest's and nothing of the host's.
+    #[must_use]
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) if fault.kind == FaultKind::NoRoom => {
+                "there is no room for this request now, try again later"
+            }
+            Self::Fault(_) => "the handler failed",
+            Self::Deadline => "the handler did not answer in time",
+            Self::Overload => "there is no room for this request now, try again later",
+            Self::Draining => "the server is stopping, try again later",
+            Self::NoRoute => "there is no handler for this",
+            Self::NoTunnel => "CONNECT is not supported",
+            Self::BadRequest(what) => what,
+            Self::BodyTooLarge => "the request's body is too large",
+            Self::HeadTooLarge => "the request has too many header fields",
+            Self::SlowClient => "the request's body did not arrive in time",
+            Self::ClientLeft => "the request's body broke off",
+        }
+    }
+
+    /// Why, for the log.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::Fault(fault) if fault.backtrace.is_empty() => Some(fault.detail.clone()),
+            Self::Fault(fault) => Some(format!(
+                "{}; in {}",
+                fault.detail,
+                fault.backtrace.join(" < ")
+            )),
+            _ => None,
+        }
+    }
+
+    /// Seconds after which trying again may help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    }
+}
+
+fn fault_status(kind: FaultKind) -> StatusCode {
+    match kind {
+        FaultKind::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+        FaultKind::ErrorCode(code) => code_status(code),
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a `wasi:http/types.error-code` means to a client, when the handler answers with one.
+fn code_status(code: &str) -> StatusCode {
+    match code {
+        "DNS-timeout"
+        | "connection-timeout"
+        | "connection-read-timeout"
+        | "connection-write-timeout"
+        | "HTTP-response-timeout" => StatusCode::GATEWAY_TIMEOUT,
+        "DNS-error"
+        | "destination-not-found"
+        | "destination-unavailable"
+        | "destination-IP-prohibited"
+        | "destination-IP-unroutable"
+        | "connection-refused"
+        | "connection-terminated"
+        | "TLS-protocol-error"
+        | "TLS-certificate-error"
+        | "TLS-alert-received"
+        | "HTTP-response-incomplete"
+        | "HTTP-response-header-section-size"
+        | "HTTP-response-header-size"
+        | "HTTP-response-body-size"
+        | "HTTP-response-trailer-section-size"
+        | "HTTP-response-trailer-size"
+        | "HTTP-response-transfer-coding"
+        | "HTTP-response-content-coding"
+        | "HTTP-upgrade-failed"
+        | "HTTP-protocol-error" => StatusCode::BAD_GATEWAY,
+        "connection-limit-reached" => StatusCode::SERVICE_UNAVAILABLE,
+        "HTTP-request-denied" => StatusCode::FORBIDDEN,
+        "HTTP-request-length-required" => StatusCode::LENGTH_REQUIRED,
+        "HTTP-request-body-size" => StatusCode::PAYLOAD_TOO_LARGE,
+        "HTTP-request-method-invalid" => StatusCode::METHOD_NOT_ALLOWED,
+        "HTTP-request-URI-invalid" => StatusCode::BAD_REQUEST,
+        "HTTP-request-URI-too-long" => StatusCode::URI_TOO_LONG,
+        "HTTP-request-header-section-size"
+        | "HTTP-request-header-size"
+        | "HTTP-request-trailer-section-size"
+        | "HTTP-request-trailer-size" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "loop-detected" => StatusCode::LOOP_DETECTED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstream_trouble_is_told_from_the_handlers_own() {
+        for (code, status) in [
+            ("connection-refused", 502),
+            ("HTTP-response-timeout", 504),
+            ("HTTP-request-body-size", 413),
+            ("loop-detected", 508),
+            ("internal-error", 500),
+            ("configuration-error", 500),
+        ] {
+            assert_eq!(code_status(code), status, "{code}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The life of one request, from its head to the last byte of its response.
+//!
+//! [`Pipeline::handle`] cannot fail: it turns every [`Failure`] into a response in one place. What
+//! it calls returns early, and reads as what happens: check, route, admit, limit, call.
+
+mod body;
+mod check;
+mod failure;
+mod pages;
+mod problem;
+
+use std::future::pending;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request};
+use http_body::Body;
+
+pub use body::ResponseBody;
+pub use failure::Failure;
+pub use pages::{Page, Pages};
+
+use crate::catalog::{Catalog, Handler};
+use crate::engine::GuestBody;
+use crate::gate::Permit;
+use crate::meter::Meter;
+use crate::observe::access_log::AccessLog;
+use crate::observe::{Exchange, GuestOutput};
+use crate::shutdown::Shutdown;
+use body::RequestBody;
+use problem::Form;
+
+/// Where the response's identifier is.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that a request passes.
+pub struct Pipeline {
+    catalog: Arc<ArcSwapOption<Catalog>>,
+    log: Arc<AccessLog>,
+    shutdown: Shutdown,
+    pages: Option<Arc<dyn Pages>>,
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The client's.
+    pub remote: std::net::SocketAddr,
+    /// Ours.
+    pub local: std::net::SocketAddr,
+}
+
+impl Pipeline {
+    /// A pipeline to what the catalog holds at each request's arrival.
+    #[must_use]
+    pub fn new(
+        catalog: Arc<ArcSwapOption<Catalog>>,
+        log: Arc<AccessLog>,
+        shutdown: Shutdown,
+        pages: Option<Arc<dyn Pages>>,
+    ) -> Self {
+        Self {
+            catalog,
+            log,
+            shutdown,
+            pages,
+        }
+    }
+
+    /// Answers a request, whatever happens.
+    pub async fn handle<B>(&self, request: Request<B>, ends: Ends) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let (mut parts, body) = request.into_parts();
+        let mut exchange = Exchange::begin(&parts, ends.remote, Arc::clone(&self.log));
+        let id = exchange.id.clone();
+        // The guest takes the headers with it.
+        let of_developer = self
+            .pages
+            .as_ref()
+            .map(|pages| (pages, parts.headers.clone()));
+        let form = Form::preferred(&parts.headers);
+
+        let mut response = if let Some((pages, headers)) = &of_developer
+            && let Some(page) = pages.instead(&parts.uri, headers)
+        {
+            show(page, exchange)
+        } else {
+            match self.answer(&mut parts, body, ends, &mut exchange).await {
+                Ok((head, guest, answered)) => respond(head, guest, answered, exchange),
+                Err(failure) => {
+                    let page = of_developer.and_then(|(pages, headers)| {
+                        pages.failure(&failure, &exchange.guest_output(), &headers)
+                    });
+                    fail(&failure, form, page, exchange)
+                }
+            }
+        };
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        response
+    }
+
+    async fn answer<B>(
+        &self,
+        parts: &mut request::Parts,
+        body: B,
+        ends: Ends,
+        exchange: &mut Exchange,
+    ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        check::head(parts, ends.local)?;
+        let catalog = self.catalog.load();
+        let handler = catalog
+            .as_ref()
+            .and_then(|catalog| catalog.route(parts))
+            .cloned();
+        drop(catalog);
+        let handler = handler.ok_or(Failure::NoRoute)?;
+        exchange.handler = Some(Arc::clone(&handler.name));
+
+        let deadline = exchange.started + handler.limits.deadline;
+        let answer = self.call(handler, parts, body, exchange);
+        tokio::time::timeout_at(deadline.into(), answer)
+            .await
+            .unwrap_or(Err(Failure::Deadline))
+    }
+
+    async fn call<B>(
+        &self,
+        handler: Arc<Handler>,
+        parts: &mut request::Parts,
+        body: B,
+        exchange: &mut Exchange,
+    ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let limits = &handler.limits;
+        if body.size_hint().lower() > limits.request_body {
+            return Err(Failure::BodyTooLarge);
+        }
+        let permit = self.admit(&handler).await?;
+        let (body, read_failure) =
+            RequestBody::new(body, limits.request_body, limits.body_deadline);
+
+        let meter = Arc::new(Meter::new(limits.cpu));
+        exchange.meter = Some(Arc::clone(&meter));
+        let output = Arc::new(GuestOutput::new(
+            Arc::clone(&handler.name),
+            exchange.id.shared(),
+            handler.keep_output,
+        ));
+        exchange.output = handler.keep_output.then(|| Arc::clone(&output));
+        let request = request_for_guest(parts, body);
+        let is_head = parts.method == Method::HEAD;
+        match handler.guest.call(request, meter, output).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Ok((
+                    head,
+                    body,
+                    Answered {
+                        handler,
+                        permit,
+                        is_head,
+                    },
+                ))
+            }
+            // What the client did to its body explains what the guest made of it.
+            Err(fault) => Err(read_failure.failure().unwrap_or(Failure::Fault(fault))),
+        }
+    }
+
+    /// Waits for a permit; one who still waits when the host stops is told so.
+    async fn admit(&self, handler: &Handler) -> Result<Permit, Failure> {
+        let stopping = async {
+            if self.shutdown.is_asked() {
+                pending().await
+            } else {
+                self.shutdown.asked().await
+            }
+        };
+        tokio::select! {
+            biased;
+            permit = handler.gate.admit() => Ok(permit?),
+            () = stopping => Err(Failure::Draining),
+        }
+    }
+}
+
+/// What a response of a guest still needs.
+struct Answered {
+    handler: Arc<Handler>,
+    permit: Permit,
+    is_head: bool,
+}
+
+fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.headers_mut() = std::mem::take(&mut parts.headers);
+    request
+}
+
+fn respond(
+    mut head: http::response::Parts,
+    guest: GuestBody,
+    answered: Answered,
+    mut exchange: Exchange,
+) -> Response<ResponseBody> {
+    let Answered {
+        handler,
+        permit,
+        is_head,
+    } = answered;
+    drop_hop_by_hop(&mut head.headers);
+    exchange.status = Some(head.status.as_u16());
+    let patience = handler.limits.body_deadline;
+    let no_body = is_head
+        || matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    let body = if no_body {
+        body::read_for_nobody(guest, permit, patience);
+        ResponseBody::own(Bytes::new(), exchange)
+    } else {
+        ResponseBody::guest(guest, permit, exchange, patience)
+    };
+    Response::from_parts(head, body)
+}
+
+fn fail(
+    failure: &Failure,
+    form: Form,
+    page: Option<Page>,
+    mut exchange: Exchange,
+) -> Response<ResponseBody> {
+    exchange.label = Some(failure.label().into_owned());
+    exchange.detail = failure.detail();
+    if let Some(page) = page {
+        return show(page, exchange);
+    }
+    let response = problem::response(failure, &exchange.id, form);
+    exchange.status = Some(response.status().as_u16());
+    response.map(|body| ResponseBody::own(body, exchange))
+}
+
+fn show(page: Page, mut exchange: Exchange) -> Response<ResponseBody> {
+    exchange.status = Some(page.status.as_u16());
+    let mut response = Response::new(ResponseBody::own(Bytes::from(page.body), exchange));
+    *response.status_mut() = page.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        http::HeaderValue::from_static(page.content_type),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        http::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+/// RFC 9110, section 7.6.1: these speak of one connection, and the guest does not have it.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    for name in [
+        header::CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ] {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,105 @@
+//! The socket as hyper sees it; what moves on it is noted in `progress`.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
+
+use super::progress::Progress;
+
+/// Reads and writes a client's socket.
+pub(super) struct ClientIo {
+    socket: OwnedReadHalf,
+    /// What was read to tell the protocol; hyper reads it first
+    replay: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl ClientIo {
+    pub(super) fn new(socket: OwnedReadHalf, replay: Bytes, progress: Arc<Progress>) -> Self {
+        ClientIo {
+            socket,
+            replay,
+            progress,
+        }
+    }
+
+    /// Writing needs no half of its own: a shared socket can be tried whenever it is ready.
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.socket.as_ref().poll_write_ready(cx)?.is_pending() {
+                self.progress.blocked();
+                return Poll::Pending;
+            }
+            match write() {
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(bytes) => {
+                    self.progress.took(bytes);
+                    return Poll::Ready(Ok(bytes));
+                }
+                failed => return Poll::Ready(failed),
+            }
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.replay.is_empty() {
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        } else {
+            let bytes = self.replay.len().min(buffer.remaining());
+            buffer.put_slice(&self.replay.split_to(bytes));
+        }
+        if buffer.filled().len() > before {
+            self.progress.heard();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let socket = self.socket.as_ref();
+        self.poll_write_with(cx, || socket.try_write(buffer))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let socket = self.socket.as_ref();
+        self.poll_write_with(cx, || socket.try_write_vectored(buffers))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing: `connection` closes, which knows whether to linger.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,173 @@
+//! Drives an HTTP/1 connection (RFC 9112).
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::client_io::ClientIo;
+use super::connection::{Door, Ending};
+use super::progress::{InFlight, Progress};
+use super::watch::{Phase, Watch};
+use super::{Client, Config, Handler, HeadFault};
+
+/// hyper's settings for a door.
+pub(super) fn builder(config: &Config) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // hyper's timer would also run while a connection is idle, and costs an allocation per request.
+        .header_read_timeout(None)
+        .max_header_size(config.max_head_bytes)
+        .max_buf_size(config.max_head_bytes.max(HYPER_MIN_BUFFER));
+    // Not `pipeline_flush`: with a second request in the buffer it takes a response's body without limit, and a
+    // connection that closes then loses the response.
+    if config.max_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(config.max_headers);
+    }
+    builder
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn drive<H: Handler>(
+    door: &Arc<Door<H>>,
+    io: ClientIo,
+    socket: &OwnedWriteHalf,
+    progress: &Arc<Progress>,
+    client: Client,
+) -> Ending {
+    let service = service_fn(|request: Request<Incoming>| {
+        let door = Arc::clone(door);
+        let in_flight = progress.begin(&request);
+        async move {
+            let response = door.handler.handle(request, client).await;
+            Ok::<_, Infallible>(response.map(|body| Answer {
+                body,
+                _in_flight: in_flight,
+            }))
+        }
+    });
+    let mut connection = door.h1.serve_connection(TokioIo::new(io), service);
+    let mut watch = Watch::new(Phase::Head);
+    let mut shutdown = pin!(door.shutdown.asked());
+    let mut is_draining = false;
+
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(ending(result, progress));
+        }
+        if !is_draining && shutdown.as_mut().poll(cx).is_ready() {
+            is_draining = true;
+            let is_idle = progress.h1_phase().0 == Phase::Idle;
+            Pin::new(&mut connection).graceful_shutdown();
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(if is_idle {
+                    Ending::Unused
+                } else {
+                    ending(result, progress)
+                });
+            }
+        }
+        if let Poll::Ready(phase) = watch.poll(cx, &door.config, progress.h1_phase()) {
+            return Poll::Ready(match phase {
+                // What came may be the body of a request that was answered before it ended: no place for a 408.
+                Phase::Head if progress.had_body() => Ending::Unused,
+                Phase::Head => Ending::Refused(HeadFault::TooSlow),
+                Phase::Blocked => Ending::Stalled,
+                Phase::Idle => Ending::Idle,
+                Phase::Busy | Phase::Goodbye => Ending::Unused,
+            });
+        }
+        if progress.is_in_flight() && has_left(socket.as_ref(), cx, &mut watch) {
+            return Poll::Ready(Ending::Left);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn ending(result: hyper::Result<()>, progress: &Progress) -> Ending {
+    match result {
+        Ok(()) => Ending::Finished,
+        Err(failure) if failure.is_parse_too_large() => Ending::Refused(HeadFault::TooLarge),
+        Err(failure) if failure.is_parse() => Ending::Refused(HeadFault::Malformed),
+        // A body without a length ends with the connection: only a reset tells a client that it was cut.
+        Err(failure) if failure.is_user() && progress.is_http_10() => Ending::Cut,
+        Err(failure) if failure.is_user() => Ending::Finished,
+        Err(_) if progress.is_in_flight() => Ending::Left,
+        Err(_) => Ending::Finished,
+    }
+}
+
+/// Whether the client of a request in flight is gone. hyper sees it when it reads, but it does not read while the
+/// request's body, or the next request, is waiting to be wanted.
+fn has_left(socket: &TcpStream, cx: &mut Context<'_>, watch: &mut Watch) -> bool {
+    match socket.poll_read_ready(cx) {
+        // Nothing is unread, and the next thing to come, the end included, wakes us.
+        Poll::Pending => false,
+        Poll::Ready(Err(_)) => true,
+        Poll::Ready(Ok(())) => {
+            let readiness = pin!(socket.ready(Interest::READABLE));
+            let is_closed = match readiness.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+                Poll::Ready(Err(_)) => true,
+                Poll::Pending => false,
+            };
+            if !is_closed {
+                // What is unread hides what follows it: no wake will come.
+                watch.wake_after(cx, LOOK_AGAIN);
+            }
+            is_closed
+        }
+    }
+}
+
+pin_project! {
+    /// A response's body, with its request in flight until the last byte of it was taken.
+    struct Answer<B> {
+        #[pin]
+        body: B,
+        _in_flight: InFlight,
+    }
+}
+
+impl<B: Body> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// hyper asserts it.
+const HYPER_MIN_BUFFER: usize = 8192;
+
+/// Up to hyper's own default its parser works on the stack.
+const HYPER_MAX_HEADERS: usize = 100;
+
+/// A client that leaves is to be noticed within 100 ms.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);

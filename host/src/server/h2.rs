@@ -1,0 +1,90 @@
+//! Drives an HTTP/2 connection (RFC 9113). Its streams are tasks of their own, so that one client's requests run side
+//! by side; they end with the connection.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::client_io::ClientIo;
+use super::connection::{Door, Ending};
+use super::counters::add;
+use super::pace::Paced;
+use super::progress::Progress;
+use super::stream::Streams;
+use super::watch::{Phase, Watch};
+use super::{Client, Handler};
+
+/// Serves a connection until it ends.
+pub(super) async fn drive<H: Handler>(
+    door: &Arc<Door<H>>,
+    io: ClientIo,
+    progress: &Arc<Progress>,
+    client: Client,
+) -> Ending {
+    let config = &door.config;
+    let streams = Streams::new(Arc::clone(&door.counters), config.write_stall_timeout);
+    let service = service_fn(|request: Request<Incoming>| {
+        let door = Arc::clone(door);
+        progress.count_request();
+        async move {
+            let response = door.handler.handle(request, client).await;
+            Ok::<_, Infallible>(response.map(Paced::new))
+        }
+    });
+    let max_header_list = u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX);
+    let connection = http2::Builder::new(streams.spawner())
+        .timer(TokioTimer::new())
+        .max_header_list_size(max_header_list)
+        .max_concurrent_streams(config.max_h2_streams)
+        .initial_stream_window_size(config.h2_window_bytes)
+        .initial_connection_window_size(config.h2_window_bytes)
+        .max_send_buf_size(config.max_h2_send_bytes)
+        .max_pending_accept_reset_streams(config.max_h2_pending_resets)
+        .keep_alive_interval(config.h2_ping_interval)
+        .keep_alive_timeout(config.h2_ping_timeout)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let mut watch = Watch::new(Phase::Idle);
+    let mut shutdown = pin!(door.shutdown.asked());
+    let mut is_closing = false;
+
+    poll_fn(|cx| {
+        loop {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Finished);
+            }
+            let open = streams.poll_open(cx);
+            if !is_closing && shutdown.as_mut().poll(cx).is_ready() {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            let phase = match progress.h2_phase(open) {
+                (Phase::Idle, _) if is_closing => (Phase::Goodbye, 0),
+                phase => phase,
+            };
+            match watch.poll(cx, config, phase) {
+                Poll::Pending => return Poll::Pending,
+                // GOAWAY; a request that crosses it on the way is still served.
+                Poll::Ready(Phase::Idle) => {
+                    is_closing = true;
+                    add(&door.counters.idle);
+                    connection.as_mut().graceful_shutdown();
+                }
+                Poll::Ready(Phase::Blocked) => return Poll::Ready(Ending::Stalled),
+                Poll::Ready(Phase::Goodbye | Phase::Head | Phase::Busy) => {
+                    return Poll::Ready(Ending::Unused);
+                }
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,67 @@
+//! Which protocol a connection speaks: HTTP/2 with prior knowledge starts with 24 bytes that are no HTTP/1 request
+//! (RFC 9113, 3.4). hyper-util can tell them apart too, but waits for a silent client for ever.
+
+use bytes::Bytes;
+use tokio::io;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::Ending;
+use super::{Config, HeadFault};
+use crate::shutdown::Shutdown;
+
+/// How a connection starts, with the bytes that were read to find out.
+pub(super) enum Opening {
+    /// An HTTP/1 request, or something that hyper refuses as one
+    H1(Bytes),
+    /// The preface of HTTP/2
+    H2(Bytes),
+    /// Neither, and it never will
+    Ended(Ending),
+}
+
+/// Reads until the protocol is known.
+pub(super) async fn read(stream: &TcpStream, config: &Config, shutdown: &Shutdown) -> Opening {
+    let mut buffer = [0; FIRST_READ_BYTES];
+    let deadline = Instant::now() + config.first_byte_timeout;
+    let first = tokio::select! {
+        read = timeout_at(deadline, read_some(stream, &mut buffer)) => read,
+        () = shutdown.asked() => return Opening::Ended(Ending::Unused),
+    };
+    let mut filled = match first {
+        Err(_) => return Opening::Ended(Ending::Silent),
+        Ok(Err(_) | Ok(0)) => return Opening::Ended(Ending::Finished),
+        Ok(Ok(bytes)) => bytes,
+    };
+
+    let deadline = Instant::now() + config.header_read_timeout;
+    loop {
+        let read = &buffer[..filled];
+        if read.starts_with(PREFACE) {
+            return Opening::H2(Bytes::copy_from_slice(read));
+        }
+        if !PREFACE.starts_with(read) {
+            return Opening::H1(Bytes::copy_from_slice(read));
+        }
+        match timeout_at(deadline, read_some(stream, &mut buffer[filled..])).await {
+            Err(_) => return Opening::Ended(Ending::Refused(HeadFault::TooSlow)),
+            Ok(Err(_) | Ok(0)) => return Opening::Ended(Ending::Finished),
+            Ok(Ok(bytes)) => filled += bytes,
+        }
+    }
+}
+
+async fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(buffer) {
+            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Most heads fit, and then hyper needs no read of its own; it lies in the task until the protocol is known.
+const FIRST_READ_BYTES: usize = 1024;

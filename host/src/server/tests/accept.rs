@@ -1,0 +1,150 @@
+//! The door: how many it lets in, what it survives, how it closes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::timeout;
+
+use super::support::{LONG, Raw, TestDoor, config, count, eventually};
+use crate::server::{BindError, Config, bind};
+
+const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+const HOLD: &str = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test]
+async fn beyond_the_ceiling_a_connection_waits_until_one_ends() {
+    let door = TestDoor::open(Config {
+        max_connections: 1,
+        ..config()
+    });
+    let mut first = door.connect_and_send(HELLO).await;
+    first.response().await;
+    let mut second = door.connect_and_send(HELLO).await;
+    first.send(HELLO.as_bytes()).await;
+    first.response().await;
+    assert_eq!(count(&door.counters.accepted), 1);
+
+    drop(first);
+    second.response().await;
+    assert_eq!(count(&door.counters.accepted), 2);
+    assert_eq!(count(&door.counters.open), 1);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_apart_from_other_errors() {
+    let taken = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let BindError { source, .. } = bind(taken.local_addr().unwrap()).unwrap_err();
+    assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_connection_and_nothing_else() {
+    let door = TestDoor::open(config());
+    let mut neighbour = door.connect_and_send(HELLO).await;
+    neighbour.response().await;
+    let mut victim = door
+        .connect_and_send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(victim.rest().await, "");
+    neighbour.send(HELLO.as_bytes()).await;
+    neighbour.response().await;
+    door.connect_and_send(HELLO).await.response().await;
+    assert_eq!(count(&door.counters.panics), 1);
+}
+
+#[tokio::test]
+async fn shutdown_closes_idle_connections_at_once_and_finishes_what_is_in_flight() {
+    let door = TestDoor::open(config());
+    let mut silent = door.connect().await;
+    let mut idle = door.connect_and_send(HELLO).await;
+    idle.response().await;
+    let mut busy = door.connect_and_send(HOLD).await;
+    eventually(|| count(&door.seen.requests) == 2).await;
+    eventually(|| count(&door.counters.open) == 3).await;
+
+    door.asker.ask();
+    assert_eq!(idle.rest().await, "");
+    assert_eq!(silent.rest().await, "");
+    eventually(|| count(&door.counters.open) == 1).await;
+    assert!(tokio::net::TcpStream::connect(door.addr).await.is_err());
+    assert!(!door.task.is_finished());
+
+    door.seen.release.notify_one();
+    let (head, body) = busy.response().await;
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(body, "held");
+    drop(busy);
+    timeout(LONG, door.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_whose_head_has_begun_is_served_after_shutdown_is_asked() {
+    let door = TestDoor::open(config());
+    let mut begun = door.connect_and_send("GET /hello HT").await;
+    let mut idle = door.connect_and_send(HELLO).await;
+    idle.response().await;
+    eventually(|| count(&door.counters.open) == 2).await;
+    door.asker.ask();
+    assert_eq!(idle.rest().await, "");
+    begun.send(b"TP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(begun.response().await.1, "hello");
+}
+
+#[tokio::test]
+async fn dropping_the_door_drops_what_is_in_flight() {
+    let door = TestDoor::open(config());
+    let mut waiting = door
+        .connect_and_send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    eventually(|| count(&door.seen.requests) == 1).await;
+    door.task.abort();
+    assert_eq!(waiting.rest().await, "");
+    eventually(|| count(&door.seen.dropped) == 1).await;
+    eventually(|| count(&door.counters.open) == 0).await;
+    assert_eq!(Arc::strong_count(&door.counters), 1);
+}
+
+/// The limit on descriptors is the process's, so the test runs alone in a process of its own.
+#[test]
+fn accepting_goes_on_once_descriptors_are_there_again() {
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture"])
+        .arg("server::tests::accept::without_descriptors")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{output}");
+    assert!(output.contains("1 passed"), "{output}");
+}
+
+#[tokio::test]
+#[ignore = "changes a limit of the process; run by accepting_goes_on_once_descriptors_are_there_again"]
+async fn without_descriptors() {
+    let door = TestDoor::open(config());
+    let mut early = door.connect_and_send(HELLO).await;
+    early.response().await;
+
+    // A connection made now is in the backlog before the door's task, on this thread, can accept it.
+    let waiting = std::net::TcpStream::connect(door.addr).unwrap();
+    waiting.set_nonblocking(true).unwrap();
+    let mut waiting = Raw(tokio::net::TcpStream::from_std(waiting).unwrap());
+    let limit = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(3),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    let began = Instant::now();
+    waiting.send(HELLO.as_bytes()).await;
+    eventually(|| count(&door.counters.accept_errors) == 3).await;
+    // 50 ms, then 100 ms.
+    assert!(began.elapsed() >= Duration::from_millis(150));
+    early.send(HELLO.as_bytes()).await;
+    early.response().await;
+
+    setrlimit(Resource::Nofile, limit).unwrap();
+    waiting.response().await;
+    door.connect_and_send(HELLO).await.response().await;
+}

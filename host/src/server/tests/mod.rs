@@ -1,0 +1,8 @@
+//! Claims about connections, held against raw sockets: what a client sees, byte by byte.
+
+mod accept;
+mod h1;
+mod h2;
+mod h2_client;
+mod leaving;
+mod support;
