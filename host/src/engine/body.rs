@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::Error as HttpError;
 
-use super::running::Outcome;
+use super::running::Ending;
 use super::{Fault, FaultKind, Running};
 use crate::limits;
 
@@ -20,7 +20,7 @@ pub struct GuestBody {
     ready: VecDeque<Frame<Bytes>>,
     written: UnsyncBoxBody<Bytes, HttpError>,
     guest: Option<Running>,
-    outcome: Option<Outcome>,
+    ending: Ending,
     /// Bytes that the guest has yet to write, if it declared a `content-length`.
     unwritten: Option<u64>,
     ended: bool,
@@ -36,14 +36,13 @@ impl GuestBody {
         written: UnsyncBoxBody<Bytes, HttpError>,
         declared: Option<u64>,
         guest: Running,
-        outcome: Option<Outcome>,
         delivered: Option<tokio::sync::oneshot::Sender<()>>,
     ) -> Self {
         Self {
             ready: VecDeque::new(),
             written,
-            guest: outcome.is_none().then_some(guest),
-            outcome,
+            ending: guest.ending(),
+            guest: Some(guest),
             unwritten: declared,
             ended: false,
             _delivered: delivered,
@@ -70,8 +69,8 @@ impl GuestBody {
     /// What the guest did wrong after its response was complete.
     #[must_use]
     pub fn late_fault(&self) -> Option<&Fault> {
-        self.outcome
-            .as_ref()
+        self.ending
+            .get()
             .and_then(|outcome| outcome.result.as_ref().err())
     }
 
@@ -138,8 +137,8 @@ impl GuestBody {
             return self.fail(fault);
         }
         let unfinished = self
-            .outcome
-            .as_ref()
+            .ending
+            .get()
             .is_some_and(|outcome| outcome.body_unfinished);
         if unfinished {
             let fault = self.fault().unwrap_or_else(|| {
@@ -158,11 +157,12 @@ impl GuestBody {
     }
 
     fn poll_guest(&mut self, cx: &mut Context<'_>) {
-        if let Some(guest) = &mut self.guest
-            && let Poll::Ready(outcome) = guest.poll(cx)
+        if self
+            .guest
+            .as_mut()
+            .is_some_and(|guest| guest.poll(cx).is_ready())
         {
             self.guest = None;
-            self.outcome = Some(outcome);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One call of a guest: a request in, a response out, the same for both generations.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error as HttpError;
 
 use super::guest::{Exports, Guest};
-use super::running::Outcome;
+use super::running::{Ending, Outcome};
 use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
 use crate::limits;
 use crate::meter::Meter;
@@ -45,25 +46,45 @@ impl Guest {
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let is_head = request.method() == http::Method::HEAD;
-        let (answer, mut answered) = oneshot::channel();
-        let guest = Arc::clone(self);
-        let of_call = Arc::clone(&meter);
-        let call = async move { guest.run(request, of_call, output, answer).await };
-        let mut running = Running::new(call, meter, Arc::clone(&self.engine.background));
+        let (answer, answered) = oneshot::channel();
+        let mut answered = Some(answered);
+        let ending = Ending::default();
+        let call = {
+            let (guest, meter, ending) =
+                (Arc::clone(self), Arc::clone(&meter), Arc::clone(&ending));
+            async move { guest.run(request, meter, output, answer, ending).await }
+        };
+        let mut running = Running::new(
+            call,
+            Arc::clone(&ending),
+            meter,
+            Arc::clone(&self.engine.background),
+        );
 
-        let (head, outcome) = std::future::poll_fn(|cx| {
-            let outcome = running.poll(cx);
-            match (Future::poll(std::pin::Pin::new(&mut answered), cx), outcome) {
-                (Poll::Ready(Ok(head)), Poll::Ready(outcome)) => {
-                    Poll::Ready(Ok((head, Some(outcome))))
+        let head = std::future::poll_fn(|cx| {
+            let ended = running.poll(cx).is_ready();
+            if let Some(answer) = &mut answered
+                && let Poll::Ready(answer) = Pin::new(answer).poll(cx)
+            {
+                answered = None;
+                if let Ok(answer) = answer {
+                    return Poll::Ready(Some(answer));
                 }
-                (Poll::Ready(Ok(head)), Poll::Pending) => Poll::Ready(Ok((head, None))),
-                (_, Poll::Ready(outcome)) => Poll::Ready(Err(outcome)),
-                (_, Poll::Pending) => Poll::Pending,
+            }
+            // Who gives up answering may still do something wrong, which says more.
+            if ended {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
             }
         })
-        .await
-        .map_err(|outcome| outcome.result.err().unwrap_or_else(no_response))?;
+        .await;
+        let Some(head) = head else {
+            return Err(ending
+                .get()
+                .and_then(|outcome| outcome.result.clone().err())
+                .unwrap_or_else(no_response));
+        };
         let head = head.map_err(|code| Fault::error_code(&code))?;
 
         let (parts, written) = head.response.into_parts();
@@ -75,7 +96,7 @@ impl Guest {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
         let declared = declared.filter(|_| has_body);
-        let mut body = GuestBody::new(written, declared, running, outcome, head.delivered);
+        let mut body = GuestBody::new(written, declared, running, head.delivered);
         if has_body {
             std::future::poll_fn(|cx| Poll::Ready(body.read_ahead(cx))).await?;
         }
@@ -88,29 +109,46 @@ impl Guest {
         meter: Arc<Meter>,
         output: Arc<GuestOutput>,
         answer: Answer,
-    ) -> Outcome
-    where
+        ending: Ending,
+    ) where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let mut instance = match self.instance(&meter, Arc::clone(&output)).await {
             Ok(instance) => instance,
             Err(fault) => {
-                return Outcome {
+                let outcome = Outcome {
                     result: Err(fault),
                     body_unfinished: true,
                 };
+                return drop(ending.set(outcome));
             }
         };
+        // Declared after the instance, so that it is dropped before the store closes the body.
+        let unless_told = CutOff(&ending);
         let outcome = match &instance.exports {
             Exports::P2(proxy) => p2::call(&mut instance.store, proxy, request, answer).await,
             Exports::P3(service) => p3::call(&mut instance.store, service, request, answer).await,
         };
         output.end();
+        let well = outcome.result.is_ok() && !outcome.body_unfinished;
+        let _ = ending.set(outcome);
+        drop(unless_told);
         // An instance is never used again after a fault.
-        if outcome.result.is_ok() && !outcome.body_unfinished {
+        if well {
             self.keep(instance);
         }
-        outcome
+    }
+}
+
+/// A call that is dropped, or panics, has not finished its body.
+struct CutOff<'a>(&'a Ending);
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.set(Outcome {
+            result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
+            body_unfinished: true,
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use wasmtime::{Trap, WasmBacktrace};
-use wasmtime_wasi_http::Error as HttpError;
+use wasmtime_wasi_http::{Error as HttpError, FieldMapError};
 
 use super::state::State;
 
@@ -89,7 +89,7 @@ pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> 
         FaultKind::CpuLimit
     } else if trap == Some(&Trap::StackOverflow) {
         FaultKind::StackOverflow
-    } else if state.memory.refused || is_table_full(error) {
+    } else if state.memory.refused || is_table_full(error) || error.is::<FieldMapError>() {
         FaultKind::MemoryLimit
     } else if stage == Stage::Start {
         FaultKind::StartFailed
@@ -119,8 +119,11 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             None => format!("{module}!<function {}>", frame.func_index()),
         }
     };
-    backtrace.frames().iter().map(line).collect()
+    backtrace.frames().iter().take(FRAMES).map(line).collect()
 }
+
+/// Frames kept of a backtrace: recursion has tens of thousands.
+const FRAMES: usize = 20;
 
 /// Names as the author wrote them; others than Rust's pass unchanged.
 fn rustc_demangle(name: &str) -> impl fmt::Display {

@@ -1,13 +1,13 @@
 //! A guest that runs: polled where it was asked for, moved to the background when it burns.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
+use super::Fault;
 use super::background::Background;
-use super::{Fault, FaultKind};
 use crate::limits;
 use crate::meter::Meter;
 
@@ -20,21 +20,28 @@ pub(super) struct Outcome {
     pub(super) body_unfinished: bool,
 }
 
+/// Where the outcome of a call is known before its store is dropped: dropping the store closes the
+/// body, and whoever sees it close must know why.
+pub(super) type Ending = Arc<OnceLock<Outcome>>;
+
 /// The call of a guest in progress. Dropping it cancels the guest.
 pub struct Running {
     place: Place,
+    ending: Ending,
     meter: Arc<Meter>,
     background: Arc<Background>,
 }
 
 enum Place {
     /// In the task that reads from and writes to the client: no hop and no queue.
-    Front(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    Front(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// On a thread of low priority.
     Background(AbortOnDrop),
+    /// Over.
+    Ended,
 }
 
-struct AbortOnDrop(JoinHandle<Outcome>);
+struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -43,45 +50,52 @@ impl Drop for AbortOnDrop {
 }
 
 impl Running {
+    /// `guest` sets `ending` before it drops its store.
     pub(super) fn new(
-        guest: impl Future<Output = Outcome> + Send + 'static,
+        guest: impl Future<Output = ()> + Send + 'static,
+        ending: Ending,
         meter: Arc<Meter>,
         background: Arc<Background>,
     ) -> Self {
         Self {
             place: Place::Front(Box::pin(guest)),
+            ending,
             meter,
             background,
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        match &mut self.place {
-            Place::Front(guest) => {
-                if let Poll::Ready(outcome) = self.meter.measure(|| guest.as_mut().poll(cx)) {
-                    return Poll::Ready(outcome);
-                }
-                if self.meter.used() > limits::FRONT_TIME {
-                    self.move_to_background();
-                    return self.poll(cx);
-                }
-                Poll::Pending
-            }
-            Place::Background(task) => Pin::new(&mut task.0).poll(cx).map(|joined| {
-                joined.unwrap_or_else(|error| Outcome {
-                    result: Err(Fault::new(
-                        FaultKind::Trap,
-                        format!("the task of the guest failed: {error}"),
-                    )),
-                    body_unfinished: true,
-                })
-            }),
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = match &mut self.place {
+            Place::Front(guest) => self.meter.measure(|| guest.as_mut().poll(cx)).is_ready(),
+            Place::Background(task) => Pin::new(&mut task.0).poll(cx).is_ready(),
+            Place::Ended => true,
+        };
+        if ended {
+            self.place = Place::Ended;
+            return Poll::Ready(());
         }
+        if matches!(self.place, Place::Front(_)) && self.meter.used() > limits::FRONT_TIME {
+            self.move_to_background();
+            return self.poll(cx);
+        }
+        Poll::Pending
+    }
+
+    /// How the call ended, once it has.
+    pub(super) fn ending(&self) -> Ending {
+        Arc::clone(&self.ending)
     }
 
     /// Lets a guest whose response is complete work on until it returns.
+    ///
+    /// # Errors
+    /// What it did wrong after its response.
     pub async fn finish(mut self) -> Result<(), Fault> {
-        std::future::poll_fn(|cx| self.poll(cx)).await.result
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.ending
+            .get()
+            .map_or(Ok(()), |outcome| outcome.result.clone())
     }
 
     fn move_to_background(&mut self) {
