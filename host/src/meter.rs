@@ -13,7 +13,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Meter {
     used: AtomicU64,
-    budget: u64,
+    budget: AtomicU64,
 }
 
 impl Meter {
@@ -22,7 +22,7 @@ impl Meter {
     pub fn new(budget: Duration) -> Self {
         Self {
             used: AtomicU64::new(0),
-            budget: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
+            budget: AtomicU64::new(nanos(budget)),
         }
     }
 
@@ -30,6 +30,22 @@ impl Meter {
     #[must_use]
     pub fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Charges CPU time that was measured elsewhere.
+    pub(crate) fn charge(&self, time: Duration) {
+        self.used.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
+    /// CPU time that may be used in all.
+    #[must_use]
+    pub fn budget(&self) -> Duration {
+        Duration::from_nanos(self.budget.load(Ordering::Relaxed))
+    }
+
+    /// Sets the CPU time that may be used in all.
+    pub(crate) fn allow(&self, budget: Duration) {
+        self.budget.store(nanos(budget), Ordering::Relaxed);
     }
 
     /// Runs one poll of the guest on the clock.
@@ -45,8 +61,12 @@ impl Meter {
     /// Whether the guest that is being polled on this thread has used up its budget.
     pub(crate) fn is_spent(&self) -> bool {
         let now = thread_cpu_time().saturating_sub(ENTERED.get());
-        self.used.load(Ordering::Relaxed).saturating_add(now) > self.budget
+        self.used.load(Ordering::Relaxed).saturating_add(now) > self.budget.load(Ordering::Relaxed)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// CPU time of this thread, in nanoseconds.

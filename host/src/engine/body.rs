@@ -88,6 +88,10 @@ impl GuestBody {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Err(fault))) => return Err(fault),
                 Poll::Ready(Some(Ok(frame))) => {
+                    // A frame of nothing would hide that the body has ended.
+                    if frame.data_ref().is_some_and(Bytes::is_empty) {
+                        continue;
+                    }
                     bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                     self.ready.push_back(frame);
                 }

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use super::guest::{Exports, Guest};
 use super::running::{Ending, Outcome};
+use super::shared::Job;
 use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
 use crate::limits;
 use crate::meter::Meter;
@@ -49,17 +50,28 @@ impl Guest {
         let (answer, answered) = oneshot::channel();
         let mut answered = Some(answered);
         let ending = Ending::default();
-        let call = {
-            let (guest, meter, ending) =
+        let background = Arc::clone(&self.engine.background);
+        let mut running = if self.shares_instances() {
+            let request = request.map(UnsyncBoxBody::new);
+            let job = Job {
+                request,
+                answer,
+                ending: Arc::clone(&ending),
+                meter: Arc::clone(&meter),
+                output,
+            };
+            Running::shared(
+                self.seat(job).await?,
+                Arc::clone(&ending),
+                meter,
+                background,
+            )
+        } else {
+            let (guest, of_call, told) =
                 (Arc::clone(self), Arc::clone(&meter), Arc::clone(&ending));
-            async move { guest.run(request, meter, output, answer, ending).await }
+            let call = async move { guest.run(request, of_call, output, answer, told).await };
+            Running::new(call, Arc::clone(&ending), meter, background)
         };
-        let mut running = Running::new(
-            call,
-            Arc::clone(&ending),
-            meter,
-            Arc::clone(&self.engine.background),
-        );
 
         let head = std::future::poll_fn(|cx| {
             let ended = running.poll(cx).is_ready();

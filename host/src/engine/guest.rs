@@ -14,6 +14,7 @@ use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
+use super::shared::Shared;
 use super::state::State;
 use super::{Engine, Fault, Generation};
 use crate::limits::{self, Reuse};
@@ -50,6 +51,7 @@ pub struct Guest {
     pre: Pre,
     settings: GuestSettings,
     idle: Mutex<Vec<Instance>>,
+    pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
 
 enum Pre {
@@ -93,6 +95,7 @@ impl Guest {
             pre,
             settings,
             idle: Mutex::default(),
+            shared: Mutex::default(),
         })
     }
 
@@ -108,8 +111,17 @@ impl Guest {
             .map(drop)
     }
 
+    /// Whether instances serve several requests at once.
+    pub(super) fn shares_instances(&self) -> bool {
+        matches!(self.pre, Pre::P3(_)) && self.settings.reuse.concurrent > 1
+    }
+
+    pub(super) fn reuse(&self) -> &Reuse {
+        &self.settings.reuse
+    }
+
     /// How often one instance may serve.
-    fn uses(&self) -> u32 {
+    pub(super) fn uses(&self) -> u32 {
         let default = match self.pre {
             Pre::P2(_) => 1,
             Pre::P3(_) => limits::REUSED_REQUESTS_P3,
@@ -167,7 +179,7 @@ impl Guest {
         patience.max(limits::TICK)
     }
 
-    async fn instantiate(
+    pub(super) async fn instantiate(
         &self,
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,

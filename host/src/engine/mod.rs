@@ -16,6 +16,7 @@ mod output;
 mod p2;
 mod p3;
 mod running;
+mod shared;
 mod state;
 
 use std::fs::File;

@@ -25,7 +25,12 @@ where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let result = store
-        .run_concurrent(async |accessor| handle(accessor, service, request, answer).await)
+        .run_concurrent(async |accessor| {
+            handle(accessor, service, request, answer).await?;
+            // Work that goes on after the response is the guest's until it ends.
+            std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::Result::Ok(())
+        })
         .await
         .flatten()
         .map_err(|error| classify(&error, store.data(), Stage::Call));
@@ -36,7 +41,8 @@ where
     }
 }
 
-async fn handle<B>(
+/// Calls the handler once, and returns when its response is delivered.
+pub(super) async fn handle<B>(
     accessor: &Accessor<State>,
     service: &Service,
     request: Request<B>,
@@ -75,6 +81,5 @@ where
         }
         Err(code) => drop(answer.send(Err(HttpError::from(code)))),
     }
-    std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
 }

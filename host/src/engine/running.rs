@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
-use super::Fault;
 use super::background::Background;
+use super::{Fault, shared};
 use crate::limits;
 use crate::meter::Meter;
 
@@ -37,6 +37,8 @@ enum Place {
     Front(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// On a thread of low priority.
     Background(AbortOnDrop),
+    /// In an instance that serves others too, driven by a task of its own.
+    Shared(shared::Seat),
     /// Over.
     Ended,
 }
@@ -65,10 +67,26 @@ impl Running {
         }
     }
 
+    /// A call that another task drives.
+    pub(super) fn shared(
+        seat: shared::Seat,
+        ending: Ending,
+        meter: Arc<Meter>,
+        background: Arc<Background>,
+    ) -> Self {
+        Self {
+            place: Place::Shared(seat),
+            ending,
+            meter,
+            background,
+        }
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let ended = match &mut self.place {
             Place::Front(guest) => self.meter.measure(|| guest.as_mut().poll(cx)).is_ready(),
             Place::Background(task) => Pin::new(&mut task.0).poll(cx).is_ready(),
+            Place::Shared(seat) => seat.poll(cx).is_ready(),
             Place::Ended => true,
         };
         if ended {

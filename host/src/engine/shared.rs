@@ -1,0 +1,294 @@
+//! An instance of a 0.3 guest that serves several requests at once, for handlers that ask for it.
+//!
+//! It has a task of its own, since no single request can drive it. What it saves in instances it
+//! costs in isolation: a trap fails every request in the instance, and CPU time is charged to
+//! everyone who is in it while it is used.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use http::Request;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::component::Accessor;
+
+use super::call::Answer;
+use super::fault::{Fault, Stage, classify};
+use super::guest::{Exports, Guest, Instance};
+use super::running::{Ending, Outcome};
+use super::state::State;
+use super::{FaultKind, HttpError, p3};
+use crate::meter::Meter;
+use crate::observe::GuestOutput;
+
+/// One request on its way into an instance.
+pub(super) struct Job {
+    pub(super) request: Request<UnsyncBoxBody<Bytes, HttpError>>,
+    pub(super) answer: Answer,
+    pub(super) ending: Ending,
+    pub(super) meter: Arc<Meter>,
+    pub(super) output: Arc<GuestOutput>,
+}
+
+/// The way into an instance.
+pub(super) struct Shared {
+    jobs: mpsc::Sender<(Job, oneshot::Sender<()>)>,
+    seated: AtomicU32,
+    taken: AtomicU32,
+    /// Nobody else is let in: it failed, was cut off, or has served enough.
+    retired: AtomicBool,
+}
+
+/// A place in an instance. Leaving before the end retires the instance.
+pub(super) struct Seat {
+    instance: Arc<Shared>,
+    done: oneshot::Receiver<()>,
+    over: bool,
+}
+
+impl Seat {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let done = Pin::new(&mut self.done).poll(cx);
+        self.over |= done.is_ready();
+        done.map(drop)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.over {
+            self.instance.retired.store(true, Ordering::Relaxed);
+        }
+        self.instance.seated.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn take(self: &Arc<Self>, at_once: u32, uses: u32) -> bool {
+        if self.retired.load(Ordering::Relaxed) || self.seated.load(Ordering::Relaxed) >= at_once {
+            return false;
+        }
+        self.seated.fetch_add(1, Ordering::Relaxed);
+        if self.taken.fetch_add(1, Ordering::Relaxed) + 1 >= uses {
+            self.retired.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+impl Guest {
+    /// Seats a request in an instance that has a place, or in a new one.
+    pub(super) async fn seat(self: &Arc<Self>, job: Job) -> Result<Seat, Fault> {
+        let instance = match self.vacancy() {
+            Some(instance) => instance,
+            None => {
+                self.start_shared(job.meter.budget(), Arc::clone(&job.output))
+                    .await?
+            }
+        };
+        let (done, ended) = oneshot::channel();
+        let seat = Seat {
+            instance: Arc::clone(&instance),
+            done: ended,
+            over: false,
+        };
+        // As many may queue as may sit, so that this fails only when the instance is gone.
+        match instance.jobs.try_send((job, done)) {
+            Ok(()) => Ok(seat),
+            Err(_) => Err(Fault::new(
+                FaultKind::NoRoom,
+                "the instance ended as the request came",
+            )),
+        }
+    }
+
+    fn vacancy(&self) -> Option<Arc<Shared>> {
+        let (at_once, uses) = (self.reuse().concurrent, self.uses());
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|instance| {
+            !instance.retired.load(Ordering::Relaxed) && !instance.jobs.is_closed()
+        });
+        shared
+            .iter()
+            .find(|instance| instance.take(at_once, uses))
+            .cloned()
+    }
+
+    async fn start_shared(
+        self: &Arc<Self>,
+        budget: Duration,
+        output: Arc<GuestOutput>,
+    ) -> Result<Arc<Shared>, Fault> {
+        let meter = Arc::new(Meter::new(budget));
+        let instance = {
+            let mut starting = pin!(self.instantiate(&meter, output));
+            poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await?
+        };
+        let (jobs, queue) = mpsc::channel(self.reuse().concurrent as usize);
+        let shared = Arc::new(Shared {
+            jobs,
+            seated: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+        });
+        shared.take(self.reuse().concurrent, self.uses());
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&shared));
+        tokio::spawn(drive(
+            instance,
+            meter,
+            queue,
+            Arc::clone(&shared),
+            self.reuse().idle,
+        ));
+        Ok(shared)
+    }
+}
+
+/// Who is in an instance, for what each is charged.
+#[derive(Default)]
+struct Seated(Mutex<Vec<Entry>>);
+
+struct Entry {
+    ending: Ending,
+    charged: Arc<Meter>,
+    /// What the instance had used when the request came.
+    since: Duration,
+}
+
+impl Seated {
+    fn enter(&self, job: &Job, meter: &Meter) {
+        let entry = Entry {
+            ending: Arc::clone(&job.ending),
+            charged: Arc::clone(&job.meter),
+            since: meter.used(),
+        };
+        self.with(meter, |entries| entries.push(entry));
+    }
+
+    fn leave(&self, ending: &Ending, meter: &Meter, outcome: Outcome) {
+        let _ = ending.set(outcome);
+        self.with(meter, |entries| {
+            if let Some(at) = entries
+                .iter()
+                .position(|entry| Arc::ptr_eq(&entry.ending, ending))
+            {
+                let entry = entries.swap_remove(at);
+                entry
+                    .charged
+                    .charge(meter.used().saturating_sub(entry.since));
+            }
+        });
+    }
+
+    /// Everyone leaves for the same reason.
+    fn fail(&self, meter: &Meter, fault: &Fault) {
+        self.with(meter, |entries| {
+            for entry in entries.drain(..) {
+                entry
+                    .charged
+                    .charge(meter.used().saturating_sub(entry.since));
+                let _ = entry.ending.set(Outcome {
+                    result: Err(fault.clone()),
+                    body_unfinished: true,
+                });
+            }
+        });
+    }
+
+    /// The budget of the instance is that of the one who has been in it for longest.
+    fn with(&self, meter: &Meter, change: impl FnOnce(&mut Vec<Entry>)) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut entries);
+        let spent = entries
+            .iter()
+            .map(|entry| entry.since.saturating_add(entry.charged.budget()))
+            .min();
+        meter.allow(spent.unwrap_or(Duration::MAX));
+    }
+}
+
+/// Runs an instance until it is retired and empty, or nobody comes.
+async fn drive(
+    mut instance: Instance,
+    meter: Arc<Meter>,
+    mut queue: mpsc::Receiver<(Job, oneshot::Sender<()>)>,
+    shared: Arc<Shared>,
+    patience: Duration,
+) {
+    let Exports::P3(service) = &instance.exports else {
+        return;
+    };
+    let seated = Seated::default();
+    let store = &mut instance.store;
+    let ended = {
+        let mut run = pin!(store.run_concurrent(async |accessor| {
+            let mut calls = FuturesUnordered::new();
+            loop {
+                let next = tokio::time::timeout(patience, queue.recv());
+                tokio::select! {
+                    biased;
+                    Some(ended) = calls.next() => {
+                        let wasmtime::Result::<()>::Ok(()) = ended else { return ended };
+                    }
+                    job = next => match job {
+                        Ok(Some((job, done))) => calls.push(one(accessor, service, job, done, &seated, &meter)),
+                        Ok(None) | Err(_) if calls.is_empty() => return Ok(()),
+                        Ok(None) | Err(_) => {}
+                    },
+                }
+                if calls.is_empty() && shared.retired.load(Ordering::Relaxed) && queue.is_empty() {
+                    return Ok(());
+                }
+            }
+        }));
+        poll_fn(|cx| meter.measure(|| run.as_mut().poll(cx))).await
+    };
+    shared.retired.store(true, Ordering::Relaxed);
+    queue.close();
+    let fault = match ended.flatten() {
+        Err(error) => classify(&error, instance.store.data(), Stage::Call),
+        Ok(()) => Fault::new(FaultKind::NoRoom, "the instance ended as the request came"),
+    };
+    // Told before the store is dropped, which closes their bodies.
+    seated.fail(&meter, &fault);
+    while let Ok((job, _)) = queue.try_recv() {
+        let _ = job.ending.set(Outcome {
+            result: Err(fault.clone()),
+            body_unfinished: true,
+        });
+    }
+}
+
+async fn one(
+    accessor: &Accessor<State>,
+    service: &wasmtime_wasi_http::p3::bindings::Service,
+    job: Job,
+    done: oneshot::Sender<()>,
+    seated: &Seated,
+    meter: &Meter,
+) -> wasmtime::Result<()> {
+    seated.enter(&job, meter);
+    accessor.with(|mut store| store.data_mut().output.replace(Arc::clone(&job.output)));
+    p3::handle(accessor, service, job.request, job.answer).await?;
+    job.output.end();
+    seated.leave(
+        &job.ending,
+        meter,
+        Outcome {
+            result: Ok(()),
+            body_unfinished: false,
+        },
+    );
+    let _ = done.send(());
+    Ok(())
+}
