@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use crate::limits;
 use crate::observe::access_log::{AccessLog, Format};
 use crate::observe::log;
 use crate::request::{Ends, Pages, Pipeline, ResponseBody};
-use crate::server::{self, Client, Counters};
+use crate::server::{self, Client, Counters, HeadFault};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).
@@ -78,28 +79,38 @@ pub async fn serve(
         PublicDoor(pipeline),
         asked,
     );
-    tokio::pin!(serving);
+    // An option, so that what is in flight can be dropped when its time is up.
+    let mut serving = std::pin::pin!(OptionFuture::from(Some(serving)));
     tokio::select! {
-        () = &mut serving => return Ok(ExitCode::SUCCESS),
+        _ = &mut serving => return Ok(ExitCode::SUCCESS),
         () = stop.signalled() => trigger.ask(),
     }
 
     tracing::info!("stopping: requests in flight have {:?}", settings.drain);
     let drained = async {
-        serving.await;
-        // Guests that work on after their response hold a permit still.
-        if let Some(catalog) = deployer.catalog().load_full() {
-            for handler in catalog.handlers() {
-                handler.gate.close_when_empty().await;
-            }
-        }
+        (&mut serving).await;
+        no_guest_runs(&deployer).await;
     };
     tokio::select! {
         () = drained => tracing::info!("stopped"),
-        () = tokio::time::sleep(settings.drain) => tracing::warn!("stopped with requests in flight: their time was up"),
+        () = tokio::time::sleep(settings.drain) => {
+            tracing::warn!("stopped with requests in flight: their time was up");
+            serving.set(None.into());
+            // Each still gets its line in the log.
+            let _ = tokio::time::timeout(limits::CUT_OFF, no_guest_runs(&deployer)).await;
+        }
         () = stop.signalled() => return Ok(ExitCode::from(INTERRUPTED)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Guests that work on after their response hold a permit still.
+async fn no_guest_runs(deployer: &Deployer) {
+    if let Some(catalog) = deployer.catalog().load_full() {
+        for handler in catalog.handlers() {
+            handler.gate.close_when_empty().await;
+        }
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -141,6 +152,11 @@ impl server::Handler for PublicDoor {
                 },
             )
             .await
+    }
+
+    fn refused(&self, client: Client, fault: HeadFault) {
+        // No request came of it, so there is no exchange to log.
+        tracing::debug!(client = %client.remote, status = fault.status().as_u16(), "a head that is no request");
     }
 }
 

@@ -160,6 +160,8 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// From the request to stop until what is in flight is cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// How long the log of what was cut after [`DRAIN`] is waited for.
+pub const CUT_OFF: Duration = Duration::from_millis(500);
 /// How long, and for how many bytes, we listen to a client that still sends when we have answered
 /// and closed, so that it can read the answer (RFC 9112, section 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -154,66 +154,57 @@ impl Guest {
     }
 }
 
-/// Who is in an instance, for what each is charged.
+/// Who is in an instance.
 #[derive(Default)]
 struct Seated(Mutex<Vec<Entry>>);
 
 struct Entry {
     ending: Ending,
     charged: Arc<Meter>,
-    /// What the instance had used when the request came.
-    since: Duration,
 }
 
 impl Seated {
-    fn enter(&self, job: &Job, meter: &Meter) {
+    fn enter(&self, job: &Job) {
         let entry = Entry {
             ending: Arc::clone(&job.ending),
             charged: Arc::clone(&job.meter),
-            since: meter.used(),
         };
-        self.with(meter, |entries| entries.push(entry));
+        self.entries().push(entry);
     }
 
-    fn leave(&self, ending: &Ending, meter: &Meter, outcome: Outcome) {
+    fn leave(&self, ending: &Ending, outcome: Outcome) {
         let _ = ending.set(outcome);
-        self.with(meter, |entries| {
-            if let Some(at) = entries
-                .iter()
-                .position(|entry| Arc::ptr_eq(&entry.ending, ending))
-            {
-                let entry = entries.swap_remove(at);
-                entry
-                    .charged
-                    .charge(meter.used().saturating_sub(entry.since));
-            }
-        });
+        self.entries()
+            .retain(|entry| !Arc::ptr_eq(&entry.ending, ending));
     }
 
     /// Everyone leaves for the same reason.
-    fn fail(&self, meter: &Meter, fault: &Fault) {
-        self.with(meter, |entries| {
-            for entry in entries.drain(..) {
-                entry
-                    .charged
-                    .charge(meter.used().saturating_sub(entry.since));
-                let _ = entry.ending.set(Outcome {
-                    result: Err(fault.clone()),
-                    body_unfinished: true,
-                });
-            }
-        });
+    fn fail(&self, fault: &Fault) {
+        for entry in self.entries().drain(..) {
+            let _ = entry.ending.set(cut_off(fault));
+        }
     }
 
-    /// The budget of the instance is that of the one who has been in it for longest.
-    fn with(&self, meter: &Meter, change: impl FnOnce(&mut Vec<Entry>)) {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut entries);
-        let spent = entries
-            .iter()
-            .map(|entry| entry.since.saturating_add(entry.charged.budget()))
-            .min();
-        meter.allow(spent.unwrap_or(Duration::MAX));
+    /// Charges everyone for what the instance has used, and gives it what the poorest has left.
+    fn settle(&self, instance: &Meter, used: Duration) {
+        let entries = self.entries();
+        let mut left = Duration::MAX;
+        for entry in &*entries {
+            entry.charged.charge(used);
+            left = left.min(entry.charged.budget().saturating_sub(entry.charged.used()));
+        }
+        instance.allow(instance.used().saturating_add(left));
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cut_off(fault: &Fault) -> Outcome {
+    Outcome {
+        result: Err(fault.clone()),
+        body_unfinished: true,
     }
 }
 
@@ -241,7 +232,7 @@ async fn drive(
                         let wasmtime::Result::<()>::Ok(()) = ended else { return ended };
                     }
                     job = next => match job {
-                        Ok(Some((job, done))) => calls.push(one(accessor, service, job, done, &seated, &meter)),
+                        Ok(Some((job, done))) => calls.push(one(accessor, service, job, done, &seated)),
                         Ok(None) | Err(_) if calls.is_empty() => return Ok(()),
                         Ok(None) | Err(_) => {}
                     },
@@ -251,7 +242,13 @@ async fn drive(
                 }
             }
         }));
-        poll_fn(|cx| meter.measure(|| run.as_mut().poll(cx))).await
+        poll_fn(|cx| {
+            let before = meter.used();
+            let ended = meter.measure(|| run.as_mut().poll(cx));
+            seated.settle(&meter, meter.used().saturating_sub(before));
+            ended
+        })
+        .await
     };
     shared.retired.store(true, Ordering::Relaxed);
     queue.close();
@@ -260,12 +257,9 @@ async fn drive(
         Ok(()) => Fault::new(FaultKind::NoRoom, "the instance ended as the request came"),
     };
     // Told before the store is dropped, which closes their bodies.
-    seated.fail(&meter, &fault);
+    seated.fail(&fault);
     while let Ok((job, _)) = queue.try_recv() {
-        let _ = job.ending.set(Outcome {
-            result: Err(fault.clone()),
-            body_unfinished: true,
-        });
+        let _ = job.ending.set(cut_off(&fault));
     }
 }
 
@@ -275,15 +269,13 @@ async fn one(
     job: Job,
     done: oneshot::Sender<()>,
     seated: &Seated,
-    meter: &Meter,
 ) -> wasmtime::Result<()> {
-    seated.enter(&job, meter);
+    seated.enter(&job);
     accessor.with(|mut store| store.data_mut().output.replace(Arc::clone(&job.output)));
     p3::handle(accessor, service, job.request, job.answer).await?;
     job.output.end();
     seated.leave(
         &job.ending,
-        meter,
         Outcome {
             result: Ok(()),
             body_unfinished: false,
