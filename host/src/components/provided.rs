@@ -232,6 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn the_worlds_in_wit_import_what_the_table_says() {
+        let directory = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
+        let mut wit = wit_parser::Resolve::new();
+        let (package, _) = wit.push_dir(directory).expect("valid WIT");
+        for (world, generation) in [
+            ("handler-p2", Generation::P2),
+            ("handler-p3", Generation::P3),
+        ] {
+            let world = wit.select_world(&[package], Some(world)).expect("a world");
+            let imports = wit.worlds[world].imports.keys();
+            let mut imported: Vec<_> = imports
+                .map(|key| {
+                    let full = wit.name_world_key(key);
+                    let Name { interface, track } = Name::parse(&full);
+                    format!("{interface}@{}", track.expect("a released version"))
+                })
+                .collect();
+            let mut table: Vec<_> = linked(generation).map(|(name, _)| *name).collect();
+            imported.sort_unstable();
+            table.sort_unstable();
+            assert_eq!(imported, table);
+        }
+    }
+
+    #[test]
     fn the_table_holds_no_interface_twice() {
         let mut names: Vec<_> = PROVIDED.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
