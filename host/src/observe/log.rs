@@ -20,7 +20,6 @@ pub enum Verbosity {
 }
 
 /// A queue to a thread that writes. Keep the guard: dropping it writes what is left.
-#[must_use]
 pub fn queue(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
         .lossy(true)
@@ -31,7 +30,6 @@ pub fn queue(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) 
 /// Starts the log. Keep the guard until the end.
 ///
 /// `NO_COLOR` and a stderr that is no terminal make it plain.
-#[must_use]
 pub fn start(verbosity: Verbosity) -> WorkerGuard {
     let (writer, guard) = queue(std::io::stderr());
     let filter = match verbosity {
