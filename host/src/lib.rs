@@ -24,3 +24,18 @@ pub mod limits;
 pub mod meter;
 pub mod observe;
 pub mod shutdown;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_files_that_the_architecture_names_are_there() {
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let words = include_str!("../ARCHITECTURE.md").split('`');
+        let files = words.filter(|word| word.ends_with(".rs") && !word.starts_with("tests/"));
+        for file in files {
+            assert!(sources.join(file).is_file(), "`{file}` is not in host/src");
+        }
+    }
+}
