@@ -112,7 +112,7 @@ pub const TABLE_ELEMENTS: usize = 200_000;
 /// Tables, memories and core modules of one component. A Python guest has about 30 modules.
 pub const TABLES: u32 = 64;
 /// See [`TABLES`].
-pub const MEMORIES: u32 = 8;
+pub const MEMORIES: u32 = 32;
 /// See [`TABLES`].
 pub const CORE_INSTANCES: u32 = 200;
 
@@ -135,11 +135,13 @@ pub const LOG_LINES: usize = 16_384;
 
 /// Bytes of a component file. JavaScript and Python components take 2–20 MB.
 pub const COMPONENT_BYTES: u64 = 64 * MIB as u64;
-/// Time the compiler may take for one component.
-pub const COMPILE_TIME: Duration = Duration::from_secs(120);
+/// Time the compiler may take for one component. A Python or JavaScript handler of 20 MB takes up to
+/// 30 s on two cores.
+pub const COMPILE_TIME: Duration = Duration::from_secs(60);
 /// Memory the compiler may take for one component, in bytes.
 pub const COMPILE_MEMORY: u64 = 4 * 1024 * MIB as u64;
-/// Bytes of all compiled components kept on disk.
+/// Bytes of all compiled components kept on disk: a few dozen interpreters, or thousands of
+/// handlers in Rust.
 pub const CACHE_BYTES: u64 = 1024 * MIB as u64;
 
 /// Connections open at once on one door.

@@ -1,6 +1,7 @@
 //! What an operator may set about components, with the defaults and their reasons.
 
 use super::limits::Limits;
+use crate::limits;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,10 +52,9 @@ impl Default for Ceilings {
     fn default() -> Ceilings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ceilings {
-            memory: 4 << 30,
-            // A Python or JavaScript handler of 20 MB takes up to 30 s on two cores.
-            wall: Duration::from_secs(60),
-            output: 1 << 30,
+            memory: limits::COMPILE_MEMORY,
+            wall: limits::COMPILE_TIME,
+            output: limits::CACHE_BYTES,
             // More threads than these cost memory and gain little.
             threads: cores.min(8),
         }
@@ -70,15 +70,12 @@ pub struct CacheConfig {
     pub ceiling: u64,
 }
 
-/// A few dozen interpreters, or thousands of handlers in Rust.
-const DEFAULT_CEILING: u64 = 1 << 30;
-
 impl CacheConfig {
     /// In this directory, with the default ceiling.
     pub fn at(directory: impl Into<PathBuf>) -> CacheConfig {
         CacheConfig {
             directory: directory.into(),
-            ceiling: DEFAULT_CEILING,
+            ceiling: limits::CACHE_BYTES,
         }
     }
 

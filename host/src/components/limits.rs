@@ -6,6 +6,7 @@
 use super::contents::PAGE;
 use super::inspect::Inspection;
 use super::refusal::{OverLimit, Refusal};
+use crate::limits::{self, HandlerLimits};
 
 /// Ceilings on a component as it starts.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            // Python and JavaScript handlers carry their interpreter: 18–20 MB.
-            size: 64 << 20,
-            memory: 128 << 20,
-            // A Python handler is composed of some twenty modules.
-            memories: 32,
-            tables: 32,
-            table_elements: 100_000,
+            size: limits::COMPONENT_BYTES,
+            memory: HandlerLimits::default().memory as u64,
+            memories: u64::from(limits::MEMORIES),
+            tables: u64::from(limits::TABLES),
+            table_elements: limits::TABLE_ELEMENTS as u64,
         }
     }
 }
@@ -90,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_limit_says_how_much_is_allowed() {
-        assert_eq!(refusal("(memory 2048) (table 100000 funcref)"), "");
+        assert_eq!(refusal("(memory 2048) (table 200000 funcref)"), "");
         assert_eq!(
             refusal("(memory 4096)"),
             "it starts with 256 MiB of memory, 128 MiB are allowed: raise `--memory`"
@@ -104,8 +103,8 @@ mod tests {
             "it has 2 tables, 1 are allowed: compose it of fewer modules"
         );
         assert!(
-            refusal("(table 100001 funcref)")
-                .starts_with("its tables start with 100001 elements, 100000 are allowed")
+            refusal("(table 200001 funcref)")
+                .starts_with("its tables start with 200001 elements, 200000 are allowed")
         );
         assert!(
             refusal("(memory i64 0x1000000000000)")

@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
-use super::support::{LONG, Raw, TestDoor, config, count, eventually};
+use super::support::{LONG, TestDoor, config, count, eventually};
 use crate::server::{BindError, Config, bind};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -104,47 +102,4 @@ async fn dropping_the_door_drops_what_is_in_flight() {
     eventually(|| count(&door.seen.dropped) == 1).await;
     eventually(|| count(&door.counters.open) == 0).await;
     assert_eq!(Arc::strong_count(&door.counters), 1);
-}
-
-/// The limit on descriptors is the process's, so the test runs alone in a process of its own.
-#[test]
-fn accepting_goes_on_once_descriptors_are_there_again() {
-    let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture"])
-        .arg("server::tests::accept::without_descriptors")
-        .output()
-        .unwrap();
-    let output = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{output}");
-    assert!(output.contains("1 passed"), "{output}");
-}
-
-#[tokio::test]
-#[ignore = "changes a limit of the process; run by accepting_goes_on_once_descriptors_are_there_again"]
-async fn without_descriptors() {
-    let door = TestDoor::open(config());
-    let mut early = door.connect_and_send(HELLO).await;
-    early.response().await;
-
-    // A connection made now is in the backlog before the door's task, on this thread, can accept it.
-    let waiting = std::net::TcpStream::connect(door.addr).unwrap();
-    waiting.set_nonblocking(true).unwrap();
-    let mut waiting = Raw(tokio::net::TcpStream::from_std(waiting).unwrap());
-    let limit = getrlimit(Resource::Nofile);
-    let none = Rlimit {
-        current: Some(3),
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, none).unwrap();
-    let began = Instant::now();
-    waiting.send(HELLO.as_bytes()).await;
-    eventually(|| count(&door.counters.accept_errors) == 3).await;
-    // 50 ms, then 100 ms.
-    assert!(began.elapsed() >= Duration::from_millis(150));
-    early.send(HELLO.as_bytes()).await;
-    early.response().await;
-
-    setrlimit(Resource::Nofile, limit).unwrap();
-    waiting.response().await;
-    door.connect_and_send(HELLO).await.response().await;
 }
