@@ -1,5 +1,7 @@
 //! The command line, in the words of the person who types it. One file a subcommand.
 
+mod build;
+pub mod cargo;
 mod check;
 mod compile;
 mod complete;
@@ -38,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Build(build::Build),
     Inspect(inspect::Inspect),
     Check(check::Check),
     Compile(compile::Compile),
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     let log = log::start(verbosity);
     let ended = match cli.command {
         Command::Serve(serve) => in_runtime(serve.run()),
+        Command::Build(build) => build.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => in_runtime(check.run()),
         Command::Compile(compile) => in_runtime(compile.run()),
