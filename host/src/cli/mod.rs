@@ -7,6 +7,7 @@ mod compile;
 mod complete;
 mod guest;
 mod inspect;
+mod new;
 mod serve;
 mod values;
 
@@ -40,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    New(new::New),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Check(check::Check),
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
     let log = log::start(verbosity);
     let ended = match cli.command {
         Command::Serve(serve) => in_runtime(serve.run()),
+        Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => in_runtime(check.run()),
