@@ -5,6 +5,7 @@ pub mod cargo;
 mod check;
 mod compile;
 mod complete;
+mod dev;
 mod guest;
 mod inspect;
 mod new;
@@ -42,6 +43,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     New(new::New),
+    Dev(dev::Dev),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Check(check::Check),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Serve(serve) => in_runtime(serve.run()),
         Command::New(new) => new.run(),
+        Command::Dev(dev) => in_runtime(dev.run()),
         Command::Build(build) => build.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => in_runtime(check.run()),
