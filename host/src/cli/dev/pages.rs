@@ -251,21 +251,26 @@ fn is_of_library(line: &str) -> bool {
         return false;
     };
     let function = function.trim_start_matches('<');
-    [
-        "std::",
-        "core::",
-        "alloc::",
-        "__rustc",
-        "async_task::",
-        "rust_",
-        "wasip2::",
-        "wasip3::",
-        "wstd::",
-        "wit_bindgen",
-    ]
-    .iter()
-    .any(|library| function.starts_with(library))
+    function == "abort"
+        || LIBRARIES
+            .iter()
+            .any(|library| function.starts_with(library))
 }
+
+/// What is under a handler in Rust.
+const LIBRARIES: [&str; 11] = [
+    "std::",
+    "core::",
+    "alloc::",
+    "__rustc",
+    "rust_",
+    "async_task::",
+    "futures_",
+    "wasip2::",
+    "wasip3::",
+    "wit_bindgen::",
+    "wstd::",
+];
 
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
