@@ -130,6 +130,12 @@ pub const OUTPUT_LINE: usize = 4 * KIB;
 /// Lines of a guest's output kept for the page that `host dev` shows after a fault.
 pub const OUTPUT_TAIL: usize = 20;
 
+/// How long files must be left alone before `host dev` builds: editors and `git checkout` write in
+/// bursts, and nobody notices a tenth of a second.
+pub const SAVES_SETTLE: Duration = Duration::from_millis(75);
+/// Bytes of a compiler's message that `host dev` keeps for its page: the first mistakes are there.
+pub const COMPILER_MESSAGE: usize = 256 * KIB;
+
 /// Log lines that wait for a slow terminal or pipe; more are dropped and counted.
 pub const LOG_LINES: usize = 16_384;
 

@@ -1,10 +1,14 @@
 //! The command line, in the words of the person who types it. One file a subcommand.
 
+mod build;
+pub mod cargo;
 mod check;
 mod compile;
 mod complete;
+mod dev;
 mod guest;
 mod inspect;
+mod new;
 mod serve;
 mod values;
 
@@ -38,6 +42,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    New(new::New),
+    Dev(dev::Dev),
+    Build(build::Build),
     Inspect(inspect::Inspect),
     Check(check::Check),
     Compile(compile::Compile),
@@ -62,6 +69,9 @@ pub fn main() -> ExitCode {
     let log = log::start(verbosity);
     let ended = match cli.command {
         Command::Serve(serve) => in_runtime(serve.run()),
+        Command::New(new) => new.run(),
+        Command::Dev(dev) => in_runtime(dev.run()),
+        Command::Build(build) => build.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => in_runtime(check.run()),
         Command::Compile(compile) => in_runtime(compile.run()),

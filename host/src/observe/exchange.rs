@@ -76,6 +76,8 @@ pub struct Exchange {
     pub output: Option<Arc<GuestOutput>>,
     /// Whether the response was handed to the connection to its end.
     pub complete: bool,
+    /// Whether the access log has a line for it.
+    pub is_logged: bool,
     log: Arc<AccessLog>,
 }
 
@@ -103,6 +105,7 @@ impl Exchange {
             meter: None,
             output: None,
             complete: false,
+            is_logged: true,
             log,
         }
     }
@@ -139,6 +142,8 @@ impl Drop for Exchange {
                 "{detail}"
             );
         }
-        self.log.write(self);
+        if self.is_logged {
+            self.log.write(self);
+        }
     }
 }

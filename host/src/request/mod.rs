@@ -242,10 +242,11 @@ fn fail(
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
     exchange.label = Some(failure.label().into_owned());
-    exchange.detail = failure.detail();
     if let Some(page) = page {
+        // Whoever made the page has said why.
         return show(page, exchange);
     }
+    exchange.detail = failure.detail();
     let response = problem::response(failure, &exchange.id, form);
     exchange.status = Some(response.status().as_u16());
     response.map(|body| ResponseBody::own(body, exchange))
@@ -253,6 +254,7 @@ fn fail(
 
 fn show(page: Page, mut exchange: Exchange) -> Response<ResponseBody> {
     exchange.status = Some(page.status.as_u16());
+    exchange.is_logged = page.is_logged;
     let mut response = Response::new(ResponseBody::own(Bytes::from(page.body), exchange));
     *response.status_mut() = page.status;
     let headers = response.headers_mut();

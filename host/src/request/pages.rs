@@ -24,4 +24,6 @@ pub struct Page {
     pub content_type: &'static str,
     /// Its text.
     pub body: String,
+    /// Whether the access log has a line for it: not for what the pages themselves ask, again and again.
+    pub is_logged: bool,
 }

@@ -1,0 +1,75 @@
+//! `host dev`.
+//!
+//! The workshop builds and deploys, the watch tells it of saves, and the pages show in the browser
+//! what is wrong. Serving is the same as under `host serve`.
+
+mod compiler;
+mod pages;
+mod subject;
+mod terminal;
+mod watch;
+mod workshop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::guest::GuestArgs;
+use super::say;
+use super::serve::DoorArgs;
+use crate::app;
+use pages::DevPages;
+use subject::Subject;
+use watch::Watch;
+use workshop::Workshop;
+
+/// Serve a handler while you write it: each save is built and live with the next request.
+///
+/// A build that fails leaves the last good one serving; a browser gets the compiler's message as a
+/// page, which goes away by itself when the build is good again. After a trap the page is the guest's
+/// backtrace and its last output. With a component's file in place of a directory, each new version of
+/// the file is served.
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// The directory of a crate, or a component's file.
+    #[arg(value_name = "DIRECTORY|GUEST.WASM")]
+    guest: PathBuf,
+    #[command(flatten)]
+    door: DoorArgs,
+    #[command(flatten)]
+    of_guest: GuestArgs,
+}
+
+impl Dev {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let subject = Subject::find(&self.guest)?;
+        let watch = Watch::start(subject.places()?)?;
+        let settings = self.door.settings();
+        let door = app::open(&settings)?;
+        let deployer = Arc::new(self.of_guest.deployer());
+        let pages = Arc::new(DevPages::default());
+
+        // The door is open from the start, so that a browser need not be told to try again.
+        let workshop = Workshop::new(
+            subject,
+            self.of_guest,
+            Arc::clone(&deployer),
+            Arc::clone(&pages),
+        );
+        let address = door.address;
+        let working = tokio::spawn(workshop.run(watch, move |subject| {
+            say(&format!("Serving HTTP on http://{address}/"));
+            say(&format!(
+                "{}: the next request gets the new version. Stop with Ctrl-C.",
+                subject.invitation()
+            ));
+        }));
+        let ended = app::serve(door, settings, deployer, Some(pages)).await;
+        // A compiler that runs is stopped when this task is dropped.
+        working.abort();
+        let _ = working.await;
+        ended
+    }
+}
