@@ -14,8 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::catalog::Deployer;
 use crate::limits;
+use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
-use crate::observe::log;
 use crate::request::{Ends, Pages, Pipeline, ResponseBody};
 use crate::server::{self, Client, Counters, HeadFault};
 use crate::shutdown;
@@ -66,10 +66,15 @@ pub async fn serve(
     pages: Option<Arc<dyn Pages>>,
 ) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::watch()?;
-    let (writer, _written_at_the_end) = log::queue(std::io::stdout());
+    let (writer, _written_at_the_end) = LineQueue::start(std::io::stdout());
     let access_log = Arc::new(AccessLog::new(settings.access_log, writer));
     let (trigger, asked) = shutdown::channel();
-    let pipeline = Pipeline::new(deployer.catalog(), access_log, asked.clone(), pages);
+    let pipeline = Pipeline::new(
+        deployer.catalog(),
+        Arc::clone(&access_log),
+        asked.clone(),
+        pages,
+    );
 
     let config = door_config(settings.connections);
     let serving = server::serve(
@@ -100,6 +105,12 @@ pub async fn serve(
             let _ = tokio::time::timeout(limits::CUT_OFF, no_guest_runs(&deployer)).await;
         }
         () = stop.signalled() => return Ok(ExitCode::from(INTERRUPTED)),
+    }
+    if access_log.dropped() > 0 {
+        tracing::warn!(
+            lines = access_log.dropped(),
+            "the access log was not read in time: lines are missing"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -136,8 +136,12 @@ pub const SAVES_SETTLE: Duration = Duration::from_millis(75);
 /// Bytes of a compiler's message that `host dev` keeps for its page: the first mistakes are there.
 pub const COMPILER_MESSAGE: usize = 256 * KIB;
 
-/// Log lines that wait for a slow terminal or pipe; more are dropped and counted.
-pub const LOG_LINES: usize = 16_384;
+/// Bytes of log lines that wait for a slow terminal or pipe; more are dropped and counted.
+pub const LOG_BYTES: usize = 4 * MIB;
+/// How long the log's thread lets lines gather after it has written some.
+pub const LOG_PAUSE: Duration = Duration::from_millis(10);
+/// How long the end of the host waits for the last lines to be read.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// Bytes of a component file. JavaScript and Python components take 2–20 MB.
 pub const COMPONENT_BYTES: u64 = 64 * MIB as u64;

@@ -3,11 +3,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use super::Exchange;
+use super::line_queue::LineQueue;
 use http::{HeaderValue, Version};
 use serde::Serialize;
-use tracing_appender::non_blocking::NonBlocking;
-
-use super::Exchange;
 
 /// The status logged when the client left before there was one, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -28,13 +27,13 @@ pub enum Format {
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
-    writer: Option<NonBlocking>,
+    writer: Option<LineQueue>,
 }
 
 impl AccessLog {
     /// A log in `format` to `writer`.
     #[must_use]
-    pub fn new(format: Format, writer: NonBlocking) -> Self {
+    pub fn new(format: Format, writer: LineQueue) -> Self {
         Self {
             format,
             writer: (format != Format::Off).then_some(writer),
@@ -43,10 +42,8 @@ impl AccessLog {
 
     /// Lines that were dropped since the start.
     #[must_use]
-    pub fn dropped(&self) -> usize {
-        self.writer
-            .as_ref()
-            .map_or(0, |writer| writer.error_counter().dropped_lines())
+    pub fn dropped(&self) -> u64 {
+        self.writer.as_ref().map_or(0, LineQueue::dropped)
     }
 
     pub(super) fn write(&self, exchange: &Exchange) {
@@ -56,8 +53,7 @@ impl AccessLog {
             Format::Json => json(exchange),
             Format::Off => return,
         };
-        // A queue that is full counts the line as dropped by itself.
-        let _ = writer.clone().write_all(&line);
+        writer.push(&line);
     }
 }
 

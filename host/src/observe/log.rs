@@ -1,11 +1,10 @@
-//! The host's own log, to stderr, and the queues that keep log lines from stopping a thread that serves.
+//! The host's own log, to stderr.
 
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::IsTerminal as _;
 
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use crate::limits::LOG_LINES;
+use super::line_queue::{Flush, LineQueue};
 
 /// How much the host says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,19 +18,11 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// A queue to a thread that writes. Keep the guard: dropping it writes what is left.
-pub fn queue(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(LOG_LINES)
-        .finish(BufWriter::with_capacity(64 * 1024, writer))
-}
-
 /// Starts the log. Keep the guard until the end.
 ///
 /// `NO_COLOR` and a stderr that is no terminal make it plain.
-pub fn start(verbosity: Verbosity) -> WorkerGuard {
-    let (writer, guard) = queue(std::io::stderr());
+pub fn start(verbosity: Verbosity) -> Flush {
+    let (writer, guard) = LineQueue::start(std::io::stderr());
     let filter = match verbosity {
         Verbosity::Quiet => "error,guest=off",
         Verbosity::Normal => "warn,host=info,guest=info",
@@ -42,7 +33,7 @@ pub fn start(verbosity: Verbosity) -> WorkerGuard {
     // A second start, as in tests, keeps the first log.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(writer)
+        .with_writer(move || writer.clone())
         .with_ansi(colours)
         .try_init();
     guard

@@ -3,7 +3,9 @@
 pub mod access_log;
 mod exchange;
 mod guest_output;
+mod line_queue;
 pub mod log;
 
 pub use exchange::{Exchange, RequestId};
 pub use guest_output::{GuestOutput, GuestStream};
+pub use line_queue::{Flush, LineQueue};

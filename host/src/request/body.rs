@@ -52,6 +52,16 @@ impl ReadFailure {
     const TOO_LARGE: u8 = 1;
     const SLOW: u8 = 2;
     const BROKEN: u8 = 3;
+    /// The guest waits for the client: nothing is wrong yet.
+    const WAITING: u8 = 4;
+
+    /// Whose fault it is that there is no answer at the deadline.
+    pub(super) fn at_deadline(&self) -> Failure {
+        match self.0.load(Ordering::Relaxed) {
+            Self::WAITING | Self::SLOW => Failure::SlowClient,
+            _ => Failure::Deadline,
+        }
+    }
 
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.0.load(Ordering::Relaxed) {
@@ -100,10 +110,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
             Poll::Ready(Some(Err(error)))
         };
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            this.failure
+                .0
+                .store(ReadFailure::WAITING, Ordering::Relaxed);
             ready!(this.progress.poll_stuck(cx));
             return fail(ReadFailure::SLOW, HttpError::ConnectionReadTimeout);
         };
         this.progress.made();
+        this.failure.0.store(0, Ordering::Relaxed);
         match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);

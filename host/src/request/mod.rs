@@ -122,18 +122,23 @@ impl Pipeline {
         let handler = handler.ok_or(Failure::NoRoute)?;
         exchange.handler = Some(Arc::clone(&handler.name));
 
-        let deadline = exchange.started + handler.limits.deadline;
+        let limits = &handler.limits;
+        let deadline = exchange.started + limits.deadline;
+        let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
         let answer = self.call(handler, parts, body, exchange);
-        tokio::time::timeout_at(deadline.into(), answer)
-            .await
-            .unwrap_or(Err(Failure::Deadline))
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(answered)) => Ok(answered),
+            // What the client did to its body explains what the guest made of it.
+            Ok(Err(failure)) => Err(read.failure().unwrap_or(failure)),
+            Err(_) => Err(read.at_deadline()),
+        }
     }
 
     async fn call<B>(
         &self,
         handler: Arc<Handler>,
         parts: &mut request::Parts,
-        body: B,
+        body: RequestBody<B>,
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
     where
@@ -144,8 +149,6 @@ impl Pipeline {
             return Err(Failure::BodyTooLarge);
         }
         let permit = self.admit(&handler).await?;
-        let (body, read_failure) =
-            RequestBody::new(body, limits.request_body, limits.body_deadline);
 
         let meter = Arc::new(Meter::new(limits.cpu));
         exchange.meter = Some(Arc::clone(&meter));
@@ -170,8 +173,7 @@ impl Pipeline {
                     },
                 ))
             }
-            // What the client did to its body explains what the guest made of it.
-            Err(fault) => Err(read_failure.failure().unwrap_or(Failure::Fault(fault))),
+            Err(fault) => Err(Failure::Fault(fault)),
         }
     }
 
