@@ -87,8 +87,7 @@ impl Compiler {
         let threads = self.ceilings.threads.max(1);
         let ceilings = ProcessCeilings {
             memory: self.ceilings.memory,
-            // What the clock allows on all threads; it strikes only where the parent no longer looks at the clock.
-            cpu_seconds: (self.ceilings.wall.as_secs() + 1).saturating_mul(threads as u64),
+            cpu_seconds: self.ceilings.cpu.as_secs().max(1),
             output: self.ceilings.output,
         };
         let mut command = Command::new(&self.program);

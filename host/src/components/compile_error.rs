@@ -14,6 +14,11 @@ use std::time::Duration;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CompileError {
+    /// It used more CPU time than it may.
+    TooDear {
+        /// CPU time.
+        limit: Duration,
+    },
     /// It took too long and was killed.
     TimedOut {
         /// What was allowed.
@@ -53,8 +58,8 @@ impl CompileError {
         if status.success() {
             Ok(())
         } else if signal == Some(Signal::XCPU) {
-            Err(CompileError::TimedOut {
-                limit: ceilings.wall,
+            Err(CompileError::TooDear {
+                limit: ceilings.cpu,
             })
         } else if signal == Some(Signal::XFSZ) {
             Err(CompileError::TooLarge {
@@ -87,10 +92,15 @@ impl std::error::Error for CompileError {}
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            CompileError::TooDear { limit } => write!(
+                f,
+                "compiling takes more than {} s of CPU time and was stopped: build the component \
+                 optimised, and look for a function of extraordinary size",
+                limit.as_secs_f32()
+            ),
             CompileError::TimedOut { limit } => write!(
                 f,
-                "compiling took longer than {} s and was stopped: build the component optimised, \
-                 and look for a function of extraordinary size",
+                "compiling was not done within {} s and was stopped: the machine may be too busy, try again",
                 limit.as_secs_f32()
             ),
             CompileError::OutOfMemory { limit } => write!(

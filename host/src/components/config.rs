@@ -40,6 +40,8 @@ impl Default for Config {
 pub struct Ceilings {
     /// Bytes of memory.
     pub memory: u64,
+    /// CPU time of all its threads together.
+    pub cpu: Duration,
     /// Time on the clock, from the start of the child.
     pub wall: Duration,
     /// Bytes of the artifact.
@@ -53,6 +55,7 @@ impl Default for Ceilings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ceilings {
             memory: limits::COMPILE_MEMORY,
+            cpu: limits::COMPILE_CPU,
             wall: limits::COMPILE_TIME,
             output: limits::CACHE_BYTES,
             // More threads than these cost memory and gain little.

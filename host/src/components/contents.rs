@@ -50,11 +50,14 @@ impl Contents {
     }
 
     fn walk(&mut self, wasm: &[u8]) -> Result<(), BinaryReaderError> {
-        // The engine decides which proposals it runs; the inspection only has to understand them.
+        // What the engine runs: all that is standard, and the rest of asynchronous components. A
+        // guest has no threads.
         let async_builtins = WasmFeatures::CM_ASYNC_STACKFUL
             | WasmFeatures::CM_MORE_ASYNC_BUILTINS
             | WasmFeatures::CM_ERROR_CONTEXT;
-        let mut validator = Validator::new_with_features(WasmFeatures::default() | async_builtins);
+        let mut validator = Validator::new_with_features(
+            WasmFeatures::default().difference(WasmFeatures::THREADS) | async_builtins,
+        );
         let mut allocations = Default::default();
         let mut depth = 0;
         for payload in Parser::new(0).parse_all(wasm) {

@@ -51,10 +51,11 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
     let instances = u32::try_from(room.instances).unwrap_or(u32::MAX).max(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(8))
-        // A command-line adapter and a split runtime have a memory of their own.
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
+        // Only counted, so every component may have as many as one may.
+        .total_core_instances(instances.saturating_mul(limits::CORE_INSTANCES))
+        // Address space: a Rust guest has one memory and two tables, a composed one some more.
+        .total_memories(instances.saturating_mul(4))
+        .total_tables(instances.saturating_mul(16))
         // One for the call, more for 0.3 tasks that wait inside a synchronous frame.
         .total_stacks(instances.saturating_mul(2))
         .total_gc_heaps(instances)
