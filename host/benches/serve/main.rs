@@ -1,0 +1,154 @@
+//! `cargo bench --bench serve`: what a request costs `host serve`, beside hyper alone, `wasmtime serve`,
+//! nginx and gunicorn with the same answer. The last three take part where they are installed.
+//!
+//! Servers run one at a time, in turn, over several rounds, each started anew and loaded over 32
+//! keep-alive connections by this process, whose own CPU time is not counted.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tables go to stdout, progress to stderr"
+)]
+
+mod answer;
+mod contender;
+mod guests;
+mod hello;
+mod hyper_alone;
+mod load;
+mod machine;
+mod report;
+mod server;
+mod spread;
+mod start;
+mod stream;
+mod usage;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+
+use crate::contender::{Contender, Installed};
+use crate::guests::Guests;
+use crate::report::Section;
+
+/// Measures `host serve` beside other servers, and prints tables.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench serve --", max_term_width = 80)]
+struct Options {
+    /// How often each server is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each is measured in a round, after a second of warming up.
+    #[arg(long, default_value = "4", value_parser = seconds)]
+    seconds: Duration,
+    /// Measure this alone.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Also write the tables to this file, with what there is to know of the machine.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Given by `cargo bench`, and not by `cargo test --benches`, which must not wait for this.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be the server that the others are compared with.
+    #[arg(long, hide = true)]
+    hyper_alone: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Small requests.
+    Hello,
+    /// 1 GiB up and down.
+    Stream,
+    /// From the start of the process to the first connection.
+    Start,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    if options.hyper_alone {
+        return hyper_alone::serve();
+    }
+    if !options.bench {
+        println!("nothing measured: this runs under `cargo bench --bench serve`");
+        return Ok(());
+    }
+
+    let scratch = tempfile::tempdir().context("making a temporary directory")?;
+    server::end_with_signals(scratch.path().to_owned())?;
+    let guests = Guests::build()?;
+    let installed = Installed::look(scratch.path());
+    let report = format!(
+        "{}\n{}",
+        machine::facts(&installed),
+        measure(&options, &guests, &installed)?
+    );
+    println!("{report}");
+    if let Some(file) = &options.markdown {
+        // Cargo runs a bench in its package's directory; the shell's is where the person is.
+        let file = std::env::var_os("PWD")
+            .map_or_else(|| file.clone(), |pwd| PathBuf::from(pwd).join(file));
+        std::fs::write(&file, format!("{HEADING}\n{report}"))
+            .with_context(|| format!("writing `{}`", file.display()))?;
+    }
+    Ok(())
+}
+
+fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow::Result<String> {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let mut sections: Vec<Section> = Vec::new();
+    if wanted(Part::Hello) {
+        sections.push(hello::measure(
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        ));
+    }
+    if wanted(Part::Stream) {
+        sections.push(stream::measure(options.rounds, guests, installed));
+    }
+    if wanted(Part::Start) {
+        sections.push(start::measure(guests, installed)?);
+    }
+    Ok(sections
+        .iter()
+        .map(Section::to_string)
+        .collect::<Vec<_>>()
+        .join("\n"))
+}
+
+/// One server of one round; what goes wrong with it is told and does not end the others' turns.
+fn turn<Sample>(
+    round: u32,
+    contender: &Contender,
+    measured: anyhow::Result<Sample>,
+    failures: &mut Vec<String>,
+) -> Option<Sample> {
+    measured
+        .inspect_err(|error| {
+            let failure = format!("{contender}, round {round}: {error:#}");
+            eprintln!("failed: {failure}");
+            failures.push(failure);
+        })
+        .ok()
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds < 3600.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number of seconds is wanted, such as 4".into()),
+    }
+}
+
+const HEADING: &str = "\
+# Benchmarks
+
+Made by `cargo bench --bench serve -- --markdown host/BENCHMARKS.md`; how it measures is written in
+`host/benches/serve/`. Compare the rows of one table, not tables of two machines.
+";
