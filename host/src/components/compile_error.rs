@@ -170,7 +170,7 @@ mod tests {
         ));
         assert!(matches!(
             told(ExitStatus::from_raw(24), ""),
-            Err(CompileError::TimedOut { .. })
+            Err(CompileError::TooDear { .. })
         ));
         let aborted = told(
             ExitStatus::from_raw(6),
