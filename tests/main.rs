@@ -6,4 +6,7 @@
 
 mod cli;
 mod failures;
+mod grants;
+mod guest_view;
+mod logs;
 mod support;

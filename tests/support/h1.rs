@@ -202,6 +202,13 @@ impl Connection {
         !more && self.read.is_empty()
     }
 
+    /// Reads to the end of the connection: an error when it was not an orderly one.
+    pub(crate) fn end(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut rest = std::mem::take(&mut self.read);
+        self.stream.read_to_end(&mut rest)?;
+        Ok(rest)
+    }
+
     /// Nothing comes for `time`, and the connection stays open.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a timeout");

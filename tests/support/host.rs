@@ -75,7 +75,10 @@ impl TestHost {
 
     /// The line of the exchange that `reply` belongs to.
     pub(crate) fn access(&self, reply: &Reply) -> Access {
-        let id = reply.header("x-request-id").expect("a request id").to_owned();
+        self.access_of(reply.header("x-request-id").expect("a request id"))
+    }
+
+    pub(crate) fn access_of(&self, id: &str) -> Access {
         self.find(&format!("the access-log line of request {id}"), |line| {
             line.text("host.request.id") == id
         })

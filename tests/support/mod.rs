@@ -3,8 +3,8 @@
 pub(crate) mod guests;
 pub(crate) mod h1;
 pub(crate) mod h2c;
-mod host;
-mod program;
+pub(crate) mod host;
+pub(crate) mod program;
 pub(crate) mod wat;
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) use guests::{BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, FAULTS, FAULTS_P3, Guest, HELLO};
 pub(crate) use h1::{Connection, Reply};
 pub(crate) use h2c::H2;
-pub(crate) use host::{Access, TestHost};
+pub(crate) use host::{Access, TestHost, cache};
 pub(crate) use program::{Ended, Program, host, host_with_env};
 
 /// How long anything may take that should take no time: generous, for machines under load.

@@ -57,7 +57,7 @@ pub(crate) fn command_with_open_files(most: u32) -> Command {
     without_settings(shell)
 }
 
-fn without_settings(mut command: Command) -> Command {
+pub(crate) fn without_settings(mut command: Command) -> Command {
     for name in ["HOST_ADDR", "PORT", "NO_COLOR", "RUST_LOG", "COLUMNS"] {
         command.env_remove(name);
     }
