@@ -111,7 +111,7 @@ fn a_bad_value_of_a_flag_names_the_flag_and_says_what_to_write() {
         ("--addr nonsense", "127.0.0.1:8080"),
         ("--timeout soon", "30s"),
         ("--timeout 0s", "1ms"),
-        ("--cpu -1", "--cpu"),
+        ("--cpu 5parsecs", "500ms"),
         ("--memory 1MB", "128MiB"),
         ("--memory 1K", "64KiB"),
         ("--max-body lots", "64KiB"),
@@ -167,6 +167,7 @@ fn subcommands() -> Vec<String> {
         .take_while(|line| !line.is_empty())
         .filter(|line| !line.starts_with("   ")) // a description that goes on
         .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect()
 }
@@ -213,8 +214,8 @@ fn the_manual_names_each_subcommand_and_flag() {
     assert_eq!(manual.code, Some(0));
     let page = manual.stdout_text().replace('\\', "");
     assert!(page.contains(".TH host"));
-    for subcommand in subcommands().iter().filter(|name| *name != "help") {
-        assert!(page.contains(subcommand.as_str()), "{subcommand}");
+    for subcommand in subcommands() {
+        assert!(page.contains(&subcommand), "{subcommand}");
     }
     assert!(page.contains("--max-concurrent-requests"));
     assert!(!page.contains("__compile"));
