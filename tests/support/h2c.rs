@@ -94,6 +94,16 @@ impl H2 {
         self.within_patience(async { response.await.expect("a response") })
     }
 
+    /// What comes next of a body that goes on.
+    pub(crate) fn data(&self, body: &mut RecvStream) -> Bytes {
+        self.within_patience(async { body.data().await.expect("data").expect("no reset") })
+    }
+
+    /// What is left of a response.
+    pub(crate) fn rest(&self, head: http::response::Parts, body: RecvStream) -> H2Reply {
+        self.within_patience(read(head, body))
+    }
+
     /// What ended the connection: nothing if the host closed it in good order.
     pub(crate) fn ended(self) -> Result<(), h2::Error> {
         let Self {
