@@ -210,7 +210,7 @@ impl Connection {
     }
 
     /// Nothing comes for `time`, and the connection stays open.
-    pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
+    pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a timeout");
         let found = self.stream.peek(&mut [0]);
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
