@@ -172,13 +172,13 @@ fn a_damaged_entry_is_compiled_again_and_never_an_error() {
     let entry = entry(cache.path());
     let whole = std::fs::read(&entry).expect("read");
     for damage in [0, whole.len() / 2, whole.len() - 1] {
-        let before = written(&entry);
         let mut bytes = whole.clone();
         bytes[damage] ^= 0x40;
-        std::fs::write(&entry, bytes).expect("written");
+        std::fs::write(&entry, &bytes).expect("written");
         let host = TestHost::serve(HELLO, &flags);
         assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n");
-        assert_ne!(written(&entry), before, "byte {damage}");
+        let now = std::fs::read(&entry).expect("read");
+        assert!(now != bytes, "byte {damage} is still wrong");
     }
 }
 
