@@ -8,7 +8,9 @@ use crate::support::*;
 /// What `host serve` says of a file that it must refuse. `host check` must say the same.
 fn refusal(wasm: &Path, flags: &str) -> String {
     let path = wasm.display();
-    let served = host(&format!("serve {path} --no-cache --addr 127.0.0.1:0 {flags}"));
+    let served = host(&format!(
+        "serve {path} --no-cache --addr 127.0.0.1:0 {flags}"
+    ));
     assert_eq!(served.code, Some(1), "{path}: {served:?}");
     assert_eq!(served.stdout_text(), "", "{path}");
     assert_eq!(served.stderr.len(), 1, "one message: {:#?}", served.stderr);
@@ -102,7 +104,10 @@ fn a_core_module() {
         "preview1",
         r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#,
     );
-    assert_says(&refusal(&preview1, ""), &["wasi_snapshot_preview1", "--adapt"]);
+    assert_says(
+        &refusal(&preview1, ""),
+        &["wasi_snapshot_preview1", "--adapt"],
+    );
 }
 
 #[test]
@@ -113,7 +118,11 @@ fn a_component_that_handles_no_http() {
         "other",
         r#"(component (instance $i) (export "shop:prices/list@1.0.0" (instance $i)))"#,
     );
-    let parts = ["no HTTP handler", "`shop:prices/list@1.0.0`", "wasi:http/incoming-handler@0.2"];
+    let parts = [
+        "no HTTP handler",
+        "`shop:prices/list@1.0.0`",
+        "wasi:http/incoming-handler@0.2",
+    ];
     assert_says(&refusal(&wasm, ""), &parts);
 }
 
@@ -125,7 +134,10 @@ fn a_command() {
         "command",
         r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
     );
-    assert_says(&refusal(&wasm, ""), &["a command", "`wasi:cli/run@0.2.0`", "wasmtime run"]);
+    assert_says(
+        &refusal(&wasm, ""),
+        &["a command", "`wasi:cli/run@0.2.0`", "wasmtime run"],
+    );
 }
 
 #[test]
@@ -150,7 +162,11 @@ fn an_import_that_nobody_provides_with_the_nearest_that_exists() {
         import("shop:prices/list@1.0.0")
     );
     let wasm = component(&directory, "imports", &text);
-    let parts = ["`wasi:clocks/wall-klock@0.2.0`", "wall-clock", "`shop:prices/list@1.0.0`"];
+    let parts = [
+        "`wasi:clocks/wall-klock@0.2.0`",
+        "wall-clock",
+        "`shop:prices/list@1.0.0`",
+    ];
     assert_says(&refusal(&wasm, ""), &parts);
 }
 
@@ -161,7 +177,10 @@ fn more_memory_or_tables_than_allowed() {
     let wasm = component(&directory, "memory", &text("(memory 4096)"));
     assert_says(&refusal(&wasm, ""), &["256 MiB", "128 MiB", "--memory"]);
     let small = component(&directory, "small", &text("(memory 64)"));
-    assert_says(&refusal(&small, "--memory 1MiB"), &["4 MiB", "1 MiB", "--memory"]);
+    assert_says(
+        &refusal(&small, "--memory 1MiB"),
+        &["4 MiB", "1 MiB", "--memory"],
+    );
     let wasm = component(&directory, "table", &text("(table 1000000 funcref)"));
     assert_says(&refusal(&wasm, ""), &["1000000 elements"]);
     let tables = "(table 1 funcref)".repeat(90);
@@ -197,7 +216,10 @@ fn a_start_function_that_traps_never_ends_or_eats_memory() {
     let traps = component(&directory, "traps", &starts_with("unreachable"));
     assert_says(&refusal(&traps, ""), &["start function", "unreachable"]);
     let loops = component(&directory, "loops", &starts_with("(loop br 0)"));
-    assert_says(&refusal(&loops, "--cpu 50ms"), &["start function", "50ms", "--cpu"]);
+    assert_says(
+        &refusal(&loops, "--cpu 50ms"),
+        &["start function", "50ms", "--cpu"],
+    );
     let late = "--cpu 10s --timeout 200ms";
     assert_says(&refusal(&loops, late), &["200ms", "--timeout"]);
 

@@ -68,7 +68,10 @@ fn a_port_in_use_is_refused_by_name() {
     let address = taken.local_addr().expect("its address");
     let ended = serve(&format!("--addr {address}"));
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr_text().contains(&address.to_string()), "{ended:?}");
+    assert!(
+        ended.stderr_text().contains(&address.to_string()),
+        "{ended:?}"
+    );
     assert!(ended.stderr_text().contains("in use"), "{ended:?}");
     assert_eq!(ended.stdout_text(), "");
 }
@@ -147,7 +150,14 @@ fn what_the_environment_says_is_checked_like_a_flag() {
 
 #[test]
 fn usage_is_exit_code_2_and_help_is_0() {
-    for words in ["", "serve", "serve a.wasm b.wasm", "fly", "serve --fly", "inspect"] {
+    for words in [
+        "",
+        "serve",
+        "serve a.wasm b.wasm",
+        "fly",
+        "serve --fly",
+        "inspect",
+    ] {
         let ended = host(words);
         assert_eq!(ended.code, Some(2), "`{words}`");
         assert_eq!(ended.stdout_text(), "", "`{words}`");

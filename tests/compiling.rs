@@ -34,8 +34,7 @@ fn inspect_says_the_same_in_json() {
     for (guest, generation) in [(FAULTS, "0.2"), (FAULTS_P3, "0.3")] {
         let ended = host(&format!("inspect --json {}", guest.path().display()));
         assert_eq!(ended.code, Some(0), "{guest}");
-        let report: serde_json::Value =
-            serde_json::from_str(&ended.stdout_text()).expect("JSON");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
         assert_eq!(report["servable"], true, "{guest}");
         assert_eq!(report["generation"], generation, "{guest}");
         let size = std::fs::metadata(guest.path()).expect("a file").len();
@@ -43,7 +42,10 @@ fn inspect_says_the_same_in_json() {
         assert_eq!(report["memories"]["count"], 1, "{guest}");
         let exports = report["exports"].to_string();
         assert!(exports.contains("wasi:http/"), "{guest}: {exports}");
-        assert!(report["wants"].to_string().contains("sockets"), "{guest}: {report}");
+        assert!(
+            report["wants"].to_string().contains("sockets"),
+            "{guest}: {report}"
+        );
     }
 }
 
@@ -69,9 +71,16 @@ fn inspect_says_why_a_component_cannot_be_served() {
 fn check_takes_what_serve_takes_and_serves_nothing() {
     for guest in BOTH_HELLOS {
         let path = guest.path();
-        let ended = host(&format!("check {} {}", path.display(), flag("--cache", &cache())));
+        let ended = host(&format!(
+            "check {} {}",
+            path.display(),
+            flag("--cache", &cache())
+        ));
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stdout_text().contains(&path.display().to_string()), "{guest}");
+        assert!(
+            ended.stdout_text().contains(&path.display().to_string()),
+            "{guest}"
+        );
         assert_eq!(ended.stderr_text(), "", "{guest}");
     }
 }
@@ -117,7 +126,10 @@ fn a_damaged_artifact_is_refused() {
     let whole = std::fs::read(&artifact).expect("read");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
-    for (name, bytes) in [("flipped", &flipped[..]), ("cut", &whole[..whole.len() - 10])] {
+    for (name, bytes) in [
+        ("flipped", &flipped[..]),
+        ("cut", &whole[..whole.len() - 10]),
+    ] {
         let path = directory.path().join(format!("{name}.cwasm"));
         std::fs::write(&path, bytes).expect("written");
         let ended = host(&format!(
@@ -128,7 +140,11 @@ fn a_damaged_artifact_is_refused() {
         let said = ended.stderr_text();
         assert!(said.contains("host compile"), "{name}: {said}");
     }
-    let foreign = file(&directory, "foreign", b"\x7fELF\x02\x01\x01\xc8 of someone else");
+    let foreign = file(
+        &directory,
+        "foreign",
+        b"\x7fELF\x02\x01\x01\xc8 of someone else",
+    );
     let path = foreign.with_extension("cwasm");
     std::fs::rename(&foreign, &path).expect("renamed");
     let ended = host(&format!(
@@ -136,7 +152,12 @@ fn a_damaged_artifact_is_refused() {
         path.display()
     ));
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr_text().contains("not written by `host compile`"), "{ended:?}");
+    assert!(
+        ended
+            .stderr_text()
+            .contains("not written by `host compile`"),
+        "{ended:?}"
+    );
 }
 
 /// The one entry of a cache.
@@ -197,7 +218,9 @@ fn compile_bomb() -> String {
     let mut body = format!("(local {})", "i64 ".repeat(LOCALS));
     for n in 0..LOCALS {
         let (a, b) = (n, (n * 7919 + 1) % LOCALS);
-        body += &format!("(local.set {a} (i64.mul (local.get {a}) (i64.add (local.get {b}) (i64.const {n}))))");
+        body += &format!(
+            "(local.set {a} (i64.mul (local.get {a}) (i64.add (local.get {b}) (i64.const {n}))))"
+        );
     }
     for n in 0..LOCALS {
         body += &format!("(local.set 0 (i64.xor (local.get 0) (local.get {n})))");
@@ -215,7 +238,11 @@ fn compilers(parent: u32) -> Vec<u32> {
     tasks
         .flatten()
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -224,7 +251,9 @@ fn the_compiler_is_a_process_of_its_own_and_ends_with_the_host() {
     let directory = directory();
     let bomb = component(&directory, "bomb", &compile_bomb());
     let mut command = command();
-    command.args(["serve", "--no-cache", "--addr", "127.0.0.1:0"]).arg(bomb);
+    command
+        .args(["serve", "--no-cache", "--addr", "127.0.0.1:0"])
+        .arg(bomb);
     let program = Program::start(command);
     let compiler = eventually("a compiler", || compilers(program.pid()).first().copied());
     assert!(program.stderr().is_empty(), "nothing half started");

@@ -17,7 +17,10 @@ fn a_guest_sees_the_variables_that_it_was_given() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--env COLOUR=blue --env EMPTY= --env SUM=1+1=2");
         let seen = host.get("/env").text();
-        assert_eq!(seen, "env COLOUR=blue\nenv EMPTY=\nenv SUM=1+1=2\n", "{guest}");
+        assert_eq!(
+            seen, "env COLOUR=blue\nenv EMPTY=\nenv SUM=1+1=2\n",
+            "{guest}"
+        );
     }
 }
 
@@ -43,10 +46,17 @@ fn a_directory_is_read_only_unless_it_says_rw() {
             let said = host.get("/write?path=/data/new").text();
             assert!(said.starts_with("refused"), "{guest}{mode}: {said}");
             assert!(!file.exists(), "{guest}{mode}");
-            assert!(host.get("/file").text().contains("preopen /data"), "{guest}");
+            assert!(
+                host.get("/file").text().contains("preopen /data"),
+                "{guest}"
+            );
         }
         let host = TestHost::serve(guest, &of(":rw"));
-        assert_eq!(host.get("/write?path=/data/new").text(), "written\n", "{guest}");
+        assert_eq!(
+            host.get("/write?path=/data/new").text(),
+            "written\n",
+            "{guest}"
+        );
         let written = std::fs::read_to_string(&file).expect("the file");
         assert_eq!(written, "written by a guest\n", "{guest}");
     }
@@ -79,7 +89,11 @@ fn outbound_requests_sockets_and_names_are_refused_with_a_code_that_says_so() {
             assert_eq!(reply.status(), 200, "{guest} {target}");
             reply.text()
         };
-        assert_eq!(ask(&format!("/outbound?to={address}")), "http-request-denied\n", "{guest}");
+        assert_eq!(
+            ask(&format!("/outbound?to={address}")),
+            "http-request-denied\n",
+            "{guest}"
+        );
         assert!(ask("/socket").contains("access-denied"), "{guest}");
         let dns = ask("/dns");
         assert!(

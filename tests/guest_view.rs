@@ -56,7 +56,12 @@ fn header_values_are_passed_byte_for_byte() {
         connection.send(b"X-Twice: 1\r\nX-Twice: 2\r\nX-Empty:\r\n\r\n");
         let seen = connection.reply().text();
         let lines: Vec<&str> = seen.lines().collect();
-        for line in ["x-raw\tff80636166e9", "x-twice\t31", "x-twice\t32", "x-empty\t"] {
+        for line in [
+            "x-raw\tff80636166e9",
+            "x-twice\t31",
+            "x-twice\t32",
+            "x-empty\t",
+        ] {
             assert!(lines.contains(&line), "{guest}: no {line} in {seen}");
         }
     }
@@ -68,12 +73,22 @@ fn a_body_arrives_unchanged_whichever_way_it_is_framed() {
         let host = TestHost::serve(guest, "");
         // FNV-1a of "hello", 64 bits.
         let seen = "5 a430d84680aabd0b\n";
-        assert_eq!(host.connect().post("/read", "hello").text(), seen, "{guest}");
+        assert_eq!(
+            host.connect().post("/read", "hello").text(),
+            seen,
+            "{guest}"
+        );
         let chunked = "POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                        2\r\nhe\r\n3;extension\r\nllo\r\n0\r\n\r\n";
         assert_eq!(host.send(chunked).reply().text(), seen, "{guest}");
-        let request = http::Request::post("http://a/read").body(()).expect("a request");
-        assert_eq!(host.h2().exchange(request, b"hello", None).text(), seen, "{guest}");
+        let request = http::Request::post("http://a/read")
+            .body(())
+            .expect("a request");
+        assert_eq!(
+            host.h2().exchange(request, b"hello", None).text(),
+            seen,
+            "{guest}"
+        );
     }
 }
 

@@ -9,11 +9,18 @@ use crate::support::guests::{METHODS, STATIC_FILES};
 use crate::support::*;
 
 fn ask(host: &TestHost, method: &str, target: &str, headers: &str) -> Reply {
-    let mut connection = host.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+    let mut connection = host.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n"
+    ));
     if method == "HEAD" {
         let head = connection.head();
         assert!(connection.is_silent_for(std::time::Duration::from_millis(50)));
-        return Reply { head, body: Vec::new(), trailers: Vec::new(), is_complete: true };
+        return Reply {
+            head,
+            body: Vec::new(),
+            trailers: Vec::new(),
+            is_complete: true,
+        };
     }
     connection.reply()
 }
@@ -37,11 +44,26 @@ fn echo_gives_back_what_it_got() {
         for body in ["", "hello", &"0123456789".repeat(100_000)] {
             let reply = host.connect().post("/", body);
             assert_eq!(reply.status(), 200, "{guest}");
-            assert!(reply.text() == body, "{guest}: {} bytes of {}", reply.body.len(), body.len());
+            assert!(
+                reply.text() == body,
+                "{guest}: {} bytes of {}",
+                reply.body.len(),
+                body.len()
+            );
             assert!(reply.is_complete, "{guest}");
-            assert_eq!(host.access(&reply).label(), "", "{guest}: {} bytes", body.len());
+            assert_eq!(
+                host.access(&reply).label(),
+                "",
+                "{guest}: {} bytes",
+                body.len()
+            );
         }
-        let reply = ask(&host, "POST", "/", "Content-Type: image/png\r\nContent-Length: 0\r\n");
+        let reply = ask(
+            &host,
+            "POST",
+            "/",
+            "Content-Type: image/png\r\nContent-Length: 0\r\n",
+        );
         assert_eq!(reply.header("content-type"), Some("image/png"), "{guest}");
     }
 }
@@ -63,10 +85,21 @@ fn methods_answers_as_the_tutorial_does() {
     ] {
         let reply = ask(&host, method, target, "");
         assert_eq!(reply.status(), status, "{method} {target}");
-        assert!(reply.text().contains(text), "{method} {target}: {}", reply.text());
-        assert_eq!(reply.header("x-handler"), Some("methods"), "{method} {target}");
+        assert!(
+            reply.text().contains(text),
+            "{method} {target}: {}",
+            reply.text()
+        );
+        assert_eq!(
+            reply.header("x-handler"),
+            Some("methods"),
+            "{method} {target}"
+        );
     }
-    assert_eq!(ask(&host, "POST", "/items", "").header("location"), Some("/items/1"));
+    assert_eq!(
+        ask(&host, "POST", "/items", "").header("location"),
+        Some("/items/1")
+    );
     assert_eq!(ask(&host, "HEAD", "/hello", "").status(), 200);
     let put = ask(&host, "PUT", "/items/7", "Content-Length: 0\r\n");
     assert_eq!(put.text(), "item 7: 0 bytes\n");
@@ -117,25 +150,43 @@ fn static_files_serves_files_indexes_and_listings() {
     let host = serve_site(&site);
     let file = ask(&host, "GET", "/docs/a%20b.txt", "");
     assert_eq!((file.status(), file.text().as_str()), (200, "0123456789"));
-    assert_eq!(file.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(
+        file.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
     assert_eq!(file.header("content-length"), Some("10"));
     assert_eq!(ask(&host, "GET", "/inside.html", "").text(), "<p>page");
 
     let index = ask(&host, "GET", "/home/", "");
     assert_eq!(index.text(), "<p>index");
-    assert_eq!(index.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(
+        index.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
 
     let listing = ask(&host, "GET", "/docs/", "").text();
-    for part in ["href=\"./a%20b.txt\"", "./sub/", "page.html", "&lt;i&gt;.md", "href=\"../\""] {
+    for part in [
+        "href=\"./a%20b.txt\"",
+        "./sub/",
+        "page.html",
+        "&lt;i&gt;.md",
+        "href=\"../\"",
+    ] {
         assert!(listing.contains(part), "no {part} in {listing}");
     }
     assert!(!listing.contains("<i>"), "{listing}");
 
     let moved = ask(&host, "GET", "/docs", "");
-    assert_eq!((moved.status(), moved.header("location")), (301, Some("./docs/")));
+    assert_eq!(
+        (moved.status(), moved.header("location")),
+        (301, Some("./docs/"))
+    );
     assert_eq!(ask(&host, "GET", "/nothing", "").status(), 404);
     let post = ask(&host, "POST", "/docs/page.html", "");
-    assert_eq!((post.status(), post.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(
+        (post.status(), post.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
 }
 
 #[test]
@@ -149,9 +200,22 @@ fn static_files_sends_the_part_that_is_asked_for() {
         ("bytes=8-99", 206, "89", "bytes 8-9/10"),
         ("bytes=10-", 416, "no such range\n", "bytes */10"),
     ] {
-        let reply = ask(&host, "GET", "/docs/a%20b.txt", &format!("Range: {range}\r\n"));
-        assert_eq!((reply.status(), reply.text().as_str()), (status, text), "{range}");
-        assert_eq!(reply.header("content-range"), Some(content_range), "{range}");
+        let reply = ask(
+            &host,
+            "GET",
+            "/docs/a%20b.txt",
+            &format!("Range: {range}\r\n"),
+        );
+        assert_eq!(
+            (reply.status(), reply.text().as_str()),
+            (status, text),
+            "{range}"
+        );
+        assert_eq!(
+            reply.header("content-range"),
+            Some(content_range),
+            "{range}"
+        );
     }
     let odd = ask(&host, "GET", "/docs/a%20b.txt", "Range: lines=1-2\r\n");
     assert_eq!((odd.status(), odd.text().as_str()), (200, "0123456789"));
@@ -164,13 +228,22 @@ fn static_files_sends_nothing_that_the_client_has() {
     let first = ask(&host, "GET", "/docs/page.html", "");
     let modified = first.header("last-modified").expect("a date").to_owned();
     let since = |date: &str| {
-        ask(&host, "GET", "/docs/page.html", &format!("If-Modified-Since: {date}\r\n")).status()
+        ask(
+            &host,
+            "GET",
+            "/docs/page.html",
+            &format!("If-Modified-Since: {date}\r\n"),
+        )
+        .status()
     };
     assert_eq!(since(&modified), 304);
     assert_eq!(since("Thu, 01 Jan 1970 00:00:00 GMT"), 200);
     assert_eq!(since("yesterday"), 200);
     let head = ask(&host, "HEAD", "/docs/page.html", "");
-    assert_eq!((head.status(), head.header("content-length")), (200, Some("7")));
+    assert_eq!(
+        (head.status(), head.header("content-length")),
+        (200, Some("7"))
+    );
 }
 
 #[test]
@@ -189,9 +262,16 @@ fn no_path_leads_out_of_the_directory_of_static_files() {
         "/passwd",
     ] {
         let reply = ask(&host, "GET", target, "");
-        assert!(matches!(reply.status(), 403 | 404), "{target}: {}", reply.status());
+        assert!(
+            matches!(reply.status(), 403 | 404),
+            "{target}: {}",
+            reply.status()
+        );
         let text = reply.text();
-        assert!(!text.contains("secret") && !text.contains("root:"), "{target}: {text}");
+        assert!(
+            !text.contains("secret") && !text.contains("root:"),
+            "{target}: {text}"
+        );
     }
 }
 

@@ -12,7 +12,11 @@ fn a_connection_is_kept_for_the_next_request() {
         for _ in 0..3 {
             assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
             assert_eq!(connection.get("/trap").status(), 500, "{guest}");
-            assert_eq!(connection.get("/bytes?n=100000").body.len(), 100_000, "{guest}");
+            assert_eq!(
+                connection.get("/bytes?n=100000").body.len(),
+                100_000,
+                "{guest}"
+            );
         }
     }
 }
@@ -88,13 +92,20 @@ fn a_client_of_http_1_0_may_keep_its_connection() {
 fn head_has_the_headers_of_get_and_no_body() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        for (path, length) in [("/bytes-length?n=7", Some("7")), ("/ok", None), ("/trap", None)] {
+        for (path, length) in [
+            ("/bytes-length?n=7", Some("7")),
+            ("/ok", None),
+            ("/trap", None),
+        ] {
             let mut connection = host.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
             let head = connection.head();
             if length.is_some() {
                 assert_eq!(head.header("content-length"), length, "{guest} {path}");
             }
-            assert!(connection.is_silent_for(Duration::from_millis(50)), "{guest} {path}");
+            assert!(
+                connection.is_silent_for(Duration::from_millis(50)),
+                "{guest} {path}"
+            );
             assert_eq!(connection.get("/ok").text(), "ok\n", "{guest} {path}");
         }
     }
@@ -106,7 +117,9 @@ fn no_content_and_not_modified_have_no_body_whatever_the_guest_writes() {
         let host = TestHost::serve(guest, "");
         for status in [204, 304] {
             let mut connection = host.connect();
-            connection.send(format!("GET /no-body-status/{status} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            connection.send(format!(
+                "GET /no-body-status/{status} HTTP/1.1\r\nHost: a\r\n\r\n"
+            ));
             let head = connection.head();
             assert_eq!(head.status, status, "{guest}");
             assert_eq!(head.header("transfer-encoding"), None, "{guest} {status}");
@@ -124,14 +137,24 @@ fn a_guests_hop_by_hop_headers_never_reach_the_wire() {
         let reply = connection.get("/hop-by-hop");
         assert_eq!(reply.status(), 200, "{guest}");
         assert!(reply.is_complete, "{guest}");
-        for name in ["connection", "keep-alive", "upgrade", "te", "proxy-connection"] {
+        for name in [
+            "connection",
+            "keep-alive",
+            "upgrade",
+            "te",
+            "proxy-connection",
+        ] {
             assert_eq!(reply.header(name), None, "{guest} {name}");
         }
         // `connection: close` was the guest's, not ours.
         assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
 
         let reply = host.h2().get("/hop-by-hop");
-        assert_eq!((reply.status().as_u16(), reply.reset), (200, None), "{guest}");
+        assert_eq!(
+            (reply.status().as_u16(), reply.reset),
+            (200, None),
+            "{guest}"
+        );
     }
 }
 

@@ -25,20 +25,32 @@ fn streams_of_one_connection_are_served_side_by_side() {
         let mut connection = host.h2();
         let responses: Vec<_> = ["/sleep?ms=300", "/trap", "/ok"]
             .map(|path| {
-                let request = Request::get(format!("http://a{path}")).body(()).expect("a request");
+                let request = Request::get(format!("http://a{path}"))
+                    .body(())
+                    .expect("a request");
                 connection.send(request, true).0
             })
             .into();
         // The last is asked first: it does not wait for the one that sleeps.
-        let mut replies: Vec<_> =
-            responses.into_iter().rev().map(|response| connection.reply(response)).collect();
+        let mut replies: Vec<_> = responses
+            .into_iter()
+            .rev()
+            .map(|response| connection.reply(response))
+            .collect();
         let slept = replies.pop().expect("three");
         assert_eq!(slept.text(), "slept\n", "{guest}");
         assert_eq!(replies[0].text(), "ok\n", "{guest}");
         assert_eq!(replies[1].status(), 500, "{guest}");
-        let order: Vec<String> =
-            host.accesses().iter().map(|line| line.text("url.path").to_owned()).collect();
-        assert_eq!(order.last().map(String::as_str), Some("/sleep"), "{guest}: {order:?}");
+        let order: Vec<String> = host
+            .accesses()
+            .iter()
+            .map(|line| line.text("url.path").to_owned())
+            .collect();
+        assert_eq!(
+            order.last().map(String::as_str),
+            Some("/sleep"),
+            "{guest}: {order:?}"
+        );
     }
 }
 
@@ -47,7 +59,11 @@ fn a_reset_stream_cancels_its_guest_and_not_its_neighbours() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
         let mut connection = host.h2();
-        let request = |path: &str| Request::get(format!("http://a{path}")).body(()).expect("a request");
+        let request = |path: &str| {
+            Request::get(format!("http://a{path}"))
+                .body(())
+                .expect("a request")
+        };
         let (never, mut stream) = connection.send(request("/never"), true);
         let (slept, _) = connection.send(request("/sleep?ms=300"), true);
         let ok = connection.get("/ok");
@@ -55,7 +71,11 @@ fn a_reset_stream_cancels_its_guest_and_not_its_neighbours() {
         stream.send_reset(h2::Reason::CANCEL);
         drop(never);
         let line = host.access_to("/never");
-        assert_eq!((line.status(), line.label()), (499, "client-left"), "{guest}");
+        assert_eq!(
+            (line.status(), line.label()),
+            (499, "client-left"),
+            "{guest}"
+        );
         assert_eq!(connection.reply(slept).text(), "slept\n", "{guest}");
     }
 }
@@ -65,10 +85,16 @@ fn connect_and_strange_methods_are_treated_as_on_h1() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
         let mut connection = host.h2();
-        let request = Request::builder().method(Method::CONNECT).uri("a:80").body(());
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri("a:80")
+            .body(());
         let (response, _) = connection.send(request.expect("a request"), true);
         assert_eq!(connection.reply(response).status(), 501, "{guest}");
-        let request = Request::builder().method("BREW").uri("http://a/request").body(());
+        let request = Request::builder()
+            .method("BREW")
+            .uri("http://a/request")
+            .body(());
         let reply = connection.exchange(request.expect("a request"), b"", None);
         assert!(reply.text().starts_with("method: BREW\n"), "{guest}");
     }
@@ -78,7 +104,9 @@ fn connect_and_strange_methods_are_treated_as_on_h1() {
 fn head_over_h2_has_no_body() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        let request = Request::head("http://a/bytes-length?n=9").body(()).expect("a request");
+        let request = Request::head("http://a/bytes-length?n=9")
+            .body(())
+            .expect("a request");
         let reply = host.h2().exchange(request, b"", None);
         assert_eq!(reply.header("content-length"), Some("9"), "{guest}");
         assert_eq!((reply.body.len(), reply.reset), (0, None), "{guest}");
@@ -94,7 +122,9 @@ fn cookies_in_many_crumbs_count_as_headers() {
         let crumb = HeaderValue::from_str(&format!("crumb={n}")).expect("a value");
         crumbs.append("cookie", crumb);
     }
-    let reply = host.h2().exchange(request.body(()).expect("a request"), b"", None);
+    let reply = host
+        .h2()
+        .exchange(request.body(()).expect("a request"), b"", None);
     assert_eq!(reply.status(), 431);
 }
 
@@ -107,7 +137,9 @@ fn trailers_go_both_ways_over_h2() {
             HeaderValue::from_static("abc"),
         )]);
         let request = Request::post("http://a/").body(()).expect("a request");
-        let reply = host.h2().exchange(request, b"hello", Some(trailers.clone()));
+        let reply = host
+            .h2()
+            .exchange(request, b"hello", Some(trailers.clone()));
         assert_eq!(reply.text(), "hello", "{guest}");
         assert_eq!(reply.trailers, Some(trailers), "{guest}");
     }

@@ -20,8 +20,15 @@ fn a_client_that_leaves_cancels_its_guest_at_once() {
         drop(connection);
         let line = host.access_to("/never");
         let noticed = left.elapsed();
-        assert_eq!((line.status(), line.label()), (499, "client-left"), "{guest}");
-        assert!(noticed < Duration::from_millis(100), "{guest}: after {noticed:?}");
+        assert_eq!(
+            (line.status(), line.label()),
+            (499, "client-left"),
+            "{guest}"
+        );
+        assert!(
+            noticed < Duration::from_millis(100),
+            "{guest}: after {noticed:?}"
+        );
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}: its place is free");
     }
 }
@@ -40,7 +47,11 @@ fn a_client_that_leaves_ends_a_guest_that_spins() {
         eventually("a full host", || is_full(&host).then_some(()));
         drop(connection);
         let line = host.access_to("/spin");
-        assert_eq!((line.status(), line.label()), (499, "client-left"), "{guest}");
+        assert_eq!(
+            (line.status(), line.label()),
+            (499, "client-left"),
+            "{guest}"
+        );
         assert!(line.number("host.guest.cpu_time") < 10.0, "{guest}");
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
     }
@@ -55,7 +66,11 @@ fn a_client_that_leaves_while_it_sends_cancels_its_guest() {
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
         drop(connection);
         let line = host.access_to("/sleep");
-        assert_eq!((line.status(), line.label()), (499, "client-left"), "{guest}");
+        assert_eq!(
+            (line.status(), line.label()),
+            (499, "client-left"),
+            "{guest}"
+        );
     }
 }
 
@@ -68,7 +83,11 @@ fn a_client_that_leaves_in_the_middle_of_its_answer_is_logged_as_such() {
         assert!(connection.chunk().is_some(), "{guest}");
         drop(connection);
         let line = host.access_to("/drip");
-        assert_eq!((line.status(), line.label()), (200, "client-left,after-headers"), "{guest}");
+        assert_eq!(
+            (line.status(), line.label()),
+            (200, "client-left,after-headers"),
+            "{guest}"
+        );
     }
 }
 
@@ -88,7 +107,11 @@ fn a_signal_to_stop_lets_requests_in_flight_finish() {
             assert!(streamed.is_complete, "{guest}");
             let ended = host.ended();
             assert_eq!(ended.code, Some(0), "{guest}: {ended:?}");
-            assert_eq!(ended.stdout.len(), 3, "{guest}: every exchange has its line");
+            assert_eq!(
+                ended.stdout.len(),
+                3,
+                "{guest}: every exchange has its line"
+            );
         }
     }
 }
@@ -106,7 +129,11 @@ fn idle_connections_are_closed_at_once_and_no_new_ones_taken() {
     host.signal(Signal::TERM);
     assert!(idle.is_closed());
     assert!(silent.is_closed());
-    assert!(stopped.elapsed() < Duration::from_millis(900), "{:?}", stopped.elapsed());
+    assert!(
+        stopped.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        stopped.elapsed()
+    );
     eventually("a refused connection", || {
         std::net::TcpStream::connect(address).is_err().then_some(())
     });
@@ -121,12 +148,17 @@ fn an_h2_connection_is_told_to_go_away_and_its_streams_finish() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
         let mut connection = host.h2();
-        let sleep = http::Request::get("http://a/sleep?ms=500").body(()).expect("a request");
+        let sleep = http::Request::get("http://a/sleep?ms=500")
+            .body(())
+            .expect("a request");
         let (response, _) = connection.send(sleep, true);
         assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
         host.signal(Signal::TERM);
         assert_eq!(connection.reply(response).text(), "slept\n", "{guest}");
-        assert!(connection.ended().is_ok(), "{guest}: GOAWAY without an error");
+        assert!(
+            connection.ended().is_ok(),
+            "{guest}: GOAWAY without an error"
+        );
         assert_eq!(host.ended().code, Some(0), "{guest}");
     }
 }
@@ -137,7 +169,11 @@ fn a_host_without_requests_stops_at_once() {
     let _idle = host.h2();
     let stopped = Instant::now();
     assert_eq!(host.stop().code, Some(0));
-    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
+    assert!(
+        stopped.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        stopped.elapsed()
+    );
 }
 
 #[test]
@@ -150,7 +186,10 @@ fn requests_that_are_still_there_when_the_drain_is_over_are_cut() {
         host.signal(Signal::TERM);
         let ended = host.ended();
         assert_eq!(ended.code, Some(0), "{guest}");
-        assert!(ended.stderr_text().contains("their time was up"), "{guest}: {ended:?}");
+        assert!(
+            ended.stderr_text().contains("their time was up"),
+            "{guest}: {ended:?}"
+        );
         assert!(stuck.try_head().is_none(), "{guest}");
         while streaming.chunk().is_some() {}
     }
@@ -158,7 +197,11 @@ fn requests_that_are_still_there_when_the_drain_is_over_are_cut() {
 
 #[test]
 fn a_second_signal_ends_it_now() {
-    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
+    for (first, second) in [
+        (Signal::TERM, Signal::TERM),
+        (Signal::INT, Signal::INT),
+        (Signal::TERM, Signal::INT),
+    ] {
         let host = TestHost::serve(FAULTS, "");
         let _stuck = host.send(request("/never"));
         assert_eq!(host.get("/ok").text(), "ok\n");
@@ -196,7 +239,10 @@ fn work_after_the_response_is_waited_for_when_the_host_stops() {
         assert_eq!(host.get("/after?ms=500").text(), "answered\n", "{guest}");
         let ended = host.stop();
         assert_eq!(ended.code, Some(0), "{guest}");
-        assert!(ended.stderr_text().contains("work done"), "{guest}: {ended:?}");
+        assert!(
+            ended.stderr_text().contains("work done"),
+            "{guest}: {ended:?}"
+        );
     }
 }
 
@@ -207,7 +253,10 @@ fn running_out_of_file_descriptors_is_waited_out() {
     assert_eq!(first.get("/").status(), 200);
     let mut crowd: Vec<_> = (0..80).map(|_| host.send(request("/"))).collect();
     assert_eq!(first.get("/").status(), 200, "who is in is served");
-    let served = crowd.iter_mut().filter(|one| !one.is_silent_for(Duration::from_millis(20))).count();
+    let served = crowd
+        .iter_mut()
+        .filter(|one| !one.is_silent_for(Duration::from_millis(20)))
+        .count();
     assert!((1..80).contains(&served), "{served} of 80");
     // The kernel holds the rest until there is room.
     crowd.drain(..60);

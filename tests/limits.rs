@@ -43,7 +43,11 @@ fn the_cpu_budget_ends_a_loop_wherever_it_is() {
 
         let after_headers = host.get("/spin-after-headers");
         assert!(!after_headers.is_complete, "{guest}");
-        assert_eq!(host.access(&after_headers).label(), "cpu-limit,after-headers", "{guest}");
+        assert_eq!(
+            host.access(&after_headers).label(),
+            "cpu-limit,after-headers",
+            "{guest}"
+        );
 
         let after_response = host.get("/spin-after-response");
         assert_eq!(after_response.text(), "answered\n", "{guest}");
@@ -66,7 +70,12 @@ fn memory_is_what_it_says_to_the_page() {
     for guest in BOTH_FAULTS {
         for mib in [8, 32] {
             let host = TestHost::serve(guest, &format!("--memory {mib}MiB"));
-            let got: usize = host.get("/grow-politely").text().trim().parse().expect("a number");
+            let got: usize = host
+                .get("/grow-politely")
+                .text()
+                .trim()
+                .parse()
+                .expect("a number");
             // A guest starts with its stack and data: about 1 MiB of Rust's.
             assert!((mib - 3..mib).contains(&got), "{guest}: {got} of {mib} MiB");
         }
@@ -104,9 +113,17 @@ fn the_head_of_a_response_is_limited() {
         assert_eq!(fits.header("x-059").map(str::len), Some(1024), "{guest}");
         // 0.2 ends the guest that goes on, 0.3 refuses the header.
         let over = host.get("/big-head?n=300");
-        let bytes: usize = over.head.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = over
+            .head
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         assert!(bytes <= 128 * 1024, "{guest}: {bytes}");
-        assert!(over.status() == 500 || over.text() != "accepted 300\n", "{guest}");
+        assert!(
+            over.status() == 500 || over.text() != "accepted 300\n",
+            "{guest}"
+        );
     }
 }
 
@@ -129,7 +146,10 @@ fn a_request_without_even_a_place_to_wait_is_503_at_once() {
         let mut connections: Vec<_> = (0..3).map(|_| host.send(SLEEP)).collect();
         let line = eventually("a refusal", || host.accesses().first().cloned());
         assert_eq!((line.status(), line.label()), (503, "overload"), "{guest}");
-        assert!(start.elapsed() < Duration::from_secs(4), "{guest}: it waited");
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{guest}: it waited"
+        );
         let refused = connections
             .iter_mut()
             .filter(|connection| !connection.is_silent_for(Duration::from_millis(50)))
@@ -166,9 +186,16 @@ fn a_permit_is_held_until_the_last_byte() {
             assert_eq!(slow.reply_after(head).text(), ".....", "{guest}");
             assert_eq!(quick.join().expect("an answer"), "ok\n", "{guest}");
         });
-        let order: Vec<_> =
-            host.accesses().iter().map(|line| line.text("url.path").to_owned()).collect();
-        assert_eq!(order.first().map(String::as_str), Some("/drip"), "{guest}: {order:?}");
+        let order: Vec<_> = host
+            .accesses()
+            .iter()
+            .map(|line| line.text("url.path").to_owned())
+            .collect();
+        assert_eq!(
+            order.first().map(String::as_str),
+            Some("/drip"),
+            "{guest}: {order:?}"
+        );
     }
 }
 

@@ -49,7 +49,9 @@ fn the_combined_log_is_apaches_and_then_duration_cpu_label_and_request_id() {
     let (date, rest) = rest.split_once("] ").expect("a date");
     assert!(date.ends_with(" +0000"), "{date}");
     let expected = "\"GET /ok?a=%221%22 HTTP/1.1\" 200 3 \"-\" \"a \\x22quote\\x22\" ";
-    let rest = rest.strip_prefix(expected).unwrap_or_else(|| panic!("{rest}"));
+    let rest = rest
+        .strip_prefix(expected)
+        .unwrap_or_else(|| panic!("{rest}"));
     let words: Vec<&str> = rest.split(' ').collect();
     let [duration, cpu, label, id] = words[..] else {
         panic!("{rest}")
@@ -88,7 +90,11 @@ fn quiet_leaves_out_what_guests_print() {
 fn why_a_request_failed_is_in_the_log_with_its_request_id() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        let id = host.get("/trap").header("x-request-id").expect("an id").to_owned();
+        let id = host
+            .get("/trap")
+            .header("x-request-id")
+            .expect("an id")
+            .to_owned();
         let line = host.says(&id);
         assert!(line.contains("unreachable"), "{guest}: {line}");
         let handler = format!("handler=\"{}\"", guest.handler());
@@ -108,14 +114,19 @@ fn colours_are_for_terminals_and_not_with_no_color() {
             cache().display()
         );
         command.args(["-qefc", &serve, "/dev/null"]);
-        command.env("SHELL", "/bin/sh").envs(environment.iter().copied());
+        command
+            .env("SHELL", "/bin/sh")
+            .envs(environment.iter().copied());
         let program = Program::start(command);
         let address = eventually("an address", || {
             program.stdout().iter().find_map(|line| address_in(line))
         });
         assert_eq!(Connection::to(address).get("/say").text(), "said\n");
         eventually("what the guest said", || {
-            program.stdout().into_iter().find(|line| line.contains("to stdout"))
+            program
+                .stdout()
+                .into_iter()
+                .find(|line| line.contains("to stdout"))
         })
     };
     if Command::new("script").arg("--version").output().is_err() {

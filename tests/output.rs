@@ -6,7 +6,11 @@ use crate::support::*;
 fn each_line_comes_with_handler_request_id_and_stream() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        let id = host.get("/say").header("x-request-id").expect("an id").to_owned();
+        let id = host
+            .get("/say")
+            .header("x-request-id")
+            .expect("an id")
+            .to_owned();
         for stream in ["stdout", "stderr"] {
             let line = host.says(&format!("to {stream}"));
             for part in [
@@ -17,7 +21,10 @@ fn each_line_comes_with_handler_request_id_and_stream() {
                 assert!(line.contains(&part), "{guest}: no {part} in {line}");
             }
         }
-        assert!(host.stdout().iter().all(|line| !line.contains("to stdout")), "{guest}");
+        assert!(
+            host.stdout().iter().all(|line| !line.contains("to stdout")),
+            "{guest}"
+        );
     }
 }
 
@@ -28,8 +35,15 @@ fn a_flood_is_dropped_and_the_drop_is_counted() {
         assert_eq!(host.get("/flood").text(), "flooded\n", "{guest}");
         let counted = host.says("the rest was dropped");
         assert!(counted.contains("dropped=99000"), "{guest}: {counted}");
-        assert!(counted.contains(&format!("handler=\"{}\"", guest.handler())), "{guest}: {counted}");
-        let lines = host.stderr().iter().filter(|line| line.contains("guest: line ")).count();
+        assert!(
+            counted.contains(&format!("handler=\"{}\"", guest.handler())),
+            "{guest}: {counted}"
+        );
+        let lines = host
+            .stderr()
+            .iter()
+            .filter(|line| line.contains("guest: line "))
+            .count();
         assert_eq!(lines, 1000, "{guest}");
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
     }
@@ -51,7 +65,11 @@ fn a_long_line_is_cut() {
 fn control_characters_reach_no_terminal_and_forge_no_line() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        assert_eq!(host.get("/control-characters").text(), "printed\n", "{guest}");
+        assert_eq!(
+            host.get("/control-characters").text(),
+            "printed\n",
+            "{guest}"
+        );
         host.says("\"level\"");
         let said = host.stderr();
         for line in &said {

@@ -24,7 +24,11 @@ fn a_host_that_is_missing_twice_or_not_valid_is_400() {
         ] {
             let reply = answer(&host, format!("GET /ok HTTP/1.1\r\n{hosts}\r\n"));
             assert_eq!(reply.status(), 400, "{guest} `{hosts}`");
-            assert_eq!(host.access(&reply).label(), "bad-request", "{guest} `{hosts}`");
+            assert_eq!(
+                host.access(&reply).label(),
+                "bad-request",
+                "{guest} `{hosts}`"
+            );
         }
         let reply = answer(&host, "GET /ok HTTP/1.0\r\n\r\n");
         assert_eq!(reply.status(), 200, "{guest}: 1.0 needs none");
@@ -64,7 +68,13 @@ fn bytes_that_are_not_http_are_400_and_the_end() {
 #[test]
 fn a_transfer_coding_that_we_do_not_know_is_refused() {
     let host = TestHost::serve(FAULTS, "");
-    for coding in ["gzip, chunked", "chunked, gzip", "chunked, identity", "gzip", "chunked, chunked"] {
+    for coding in [
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, identity",
+        "gzip",
+        "chunked, chunked",
+    ] {
         let request =
             format!("POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
         let status = answer(&host, request).status();
@@ -85,8 +95,9 @@ fn two_ways_to_frame_a_body_are_not_both_believed() {
         "Content-Length: +3",
     ] {
         let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-        let mut connection =
-            host.send(format!("POST /ok HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{smuggled}"));
+        let mut connection = host.send(format!(
+            "POST /ok HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{smuggled}"
+        ));
         let first = connection.reply();
         let second = connection.try_head();
         assert!(
@@ -95,14 +106,22 @@ fn two_ways_to_frame_a_body_are_not_both_believed() {
             first.status()
         );
     }
-    assert!(host.accesses().iter().all(|line| line.text("url.path") != "/smuggled"));
+    assert!(
+        host.accesses()
+            .iter()
+            .all(|line| line.text("url.path") != "/smuggled")
+    );
 }
 
 #[test]
 fn a_body_over_the_limit_is_413_before_any_of_it_is_read() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--max-body 10");
-        assert_eq!(host.connect().post("/read", "0123456789").status(), 200, "{guest}");
+        assert_eq!(
+            host.connect().post("/read", "0123456789").status(),
+            200,
+            "{guest}"
+        );
         let reply = host.connect().post("/read", "0123456789a");
         assert_eq!(reply.status(), 413, "{guest}");
         assert_eq!(host.access(&reply).label(), "too-large", "{guest}");
@@ -139,7 +158,10 @@ fn a_body_over_the_limit_never_passes_an_echo_whole() {
     for guest in BOTH_ECHOES {
         let host = TestHost::serve(guest, "--max-body 10");
         let reply = answer(&host, streamed("/"));
-        assert!(reply.status() == 413 || !reply.is_complete, "{guest}: {reply:?}");
+        assert!(
+            reply.status() == 413 || !reply.is_complete,
+            "{guest}: {reply:?}"
+        );
         let label = host.access_to("/").label().to_owned();
         assert!(label.starts_with("too-large"), "{guest}: {label}");
     }
@@ -148,7 +170,12 @@ fn a_body_over_the_limit_never_passes_an_echo_whole() {
 #[test]
 fn a_head_with_too_many_bytes_or_fields_is_431() {
     let host = TestHost::serve(FAULTS, "");
-    let with = |headers: &str| answer(&host, format!("GET /ok HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+    let with = |headers: &str| {
+        answer(
+            &host,
+            format!("GET /ok HTTP/1.1\r\nHost: a\r\n{headers}\r\n"),
+        )
+    };
     let field = |length: usize| format!("X: {}\r\n", "x".repeat(length));
     assert_eq!(with(&field(60_000)).status(), 200);
     assert_eq!(with(&field(70_000)).status(), 431);
@@ -184,7 +211,8 @@ fn every_response_has_a_request_id_of_its_own() {
         .map(|request| {
             let reply = answer(&host, request);
             let id = reply.header("x-request-id");
-            id.unwrap_or_else(|| panic!("{guest}: none for {request}")).to_owned()
+            id.unwrap_or_else(|| panic!("{guest}: none for {request}"))
+                .to_owned()
         })
         .collect();
         let all = ids.len();
@@ -199,8 +227,20 @@ fn a_refusal_of_a_head_has_a_request_id_and_a_line_in_the_log() {
     let host = TestHost::serve(FAULTS, "");
     for (request, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
-        (format!("GET /ok HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000)), 431),
-        (format!("GET /ok HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(150)), 431),
+        (
+            format!(
+                "GET /ok HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+                "x".repeat(70_000)
+            ),
+            431,
+        ),
+        (
+            format!(
+                "GET /ok HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                "X: 1\r\n".repeat(150)
+            ),
+            431,
+        ),
     ] {
         let reply = answer(&host, request);
         assert_eq!(reply.status(), status);
@@ -214,24 +254,48 @@ fn a_failure_is_told_in_the_form_that_the_client_prefers() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
         let told = |accept: &str| {
-            answer(&host, format!("GET /trap HTTP/1.1\r\nHost: a\r\n{accept}\r\n"))
+            answer(
+                &host,
+                format!("GET /trap HTTP/1.1\r\nHost: a\r\n{accept}\r\n"),
+            )
         };
-        for accept in ["", "Accept: */*\r\n", "Accept: application/json\r\n", "Accept: image/png\r\n"] {
+        for accept in [
+            "",
+            "Accept: */*\r\n",
+            "Accept: application/json\r\n",
+            "Accept: image/png\r\n",
+        ] {
             let reply = told(accept);
-            assert_eq!(reply.header("content-type"), Some("application/problem+json"));
-            let problem: serde_json::Value =
-                serde_json::from_slice(&reply.body).expect("JSON");
+            assert_eq!(
+                reply.header("content-type"),
+                Some("application/problem+json")
+            );
+            let problem: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
             assert_eq!(problem["status"], 500, "{guest}");
             assert_eq!(problem["title"], "Internal Server Error", "{guest}");
             assert_eq!(problem["type"], "urn:host:failure:trap", "{guest}");
-            assert_eq!(problem["request_id"].as_str(), reply.header("x-request-id"), "{guest}");
+            assert_eq!(
+                problem["request_id"].as_str(),
+                reply.header("x-request-id"),
+                "{guest}"
+            );
         }
         let page = told("Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n");
-        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
         assert!(page.text().starts_with("<!doctype html>"), "{guest}");
         let text = told("Accept: text/plain\r\n");
-        assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"));
-        assert!(text.text().contains(text.header("x-request-id").expect("an id")), "{guest}");
+        assert_eq!(
+            text.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert!(
+            text.text()
+                .contains(text.header("x-request-id").expect("an id")),
+            "{guest}"
+        );
     }
 }
 
@@ -239,13 +303,30 @@ fn a_failure_is_told_in_the_form_that_the_client_prefers() {
 fn a_failure_tells_the_client_nothing_of_the_guest_or_the_host() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        for path in ["/trap", "/panic", "/error/internal-error", "/status/101", "/length-short"] {
+        for path in [
+            "/trap",
+            "/panic",
+            "/error/internal-error",
+            "/status/101",
+            "/length-short",
+        ] {
             for accept in ["application/json", "text/html", "text/plain"] {
-                let request =
-                    format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
+                let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
                 let text = answer(&host, request).text();
-                for leak in ["wasm", "unreachable", "boom", "secret", "faults", "panicked", ".rs", "101"] {
-                    assert!(!text.contains(leak), "{guest} {path} {accept}: {leak} in {text}");
+                for leak in [
+                    "wasm",
+                    "unreachable",
+                    "boom",
+                    "secret",
+                    "faults",
+                    "panicked",
+                    ".rs",
+                    "101",
+                ] {
+                    assert!(
+                        !text.contains(leak),
+                        "{guest} {path} {accept}: {leak} in {text}"
+                    );
                 }
             }
         }

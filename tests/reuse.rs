@@ -6,7 +6,12 @@ use crate::support::*;
 
 /// How many requests the instance that answered has served.
 fn count(connection: &mut Connection) -> u32 {
-    connection.get("/count").text().trim().parse().expect("a number")
+    connection
+        .get("/count")
+        .text()
+        .trim()
+        .parse()
+        .expect("a number")
 }
 
 #[test]
@@ -30,7 +35,10 @@ fn an_instance_of_0_3_serves_128_requests_unless_told_otherwise() {
 #[test]
 fn an_instance_serves_as_many_requests_as_it_is_told() {
     for guest in BOTH_FAULTS {
-        let host = TestHost::serve(guest, "--max-instance-reuse-count 3 --idle-instance-timeout 1m");
+        let host = TestHost::serve(
+            guest,
+            "--max-instance-reuse-count 3 --idle-instance-timeout 1m",
+        );
         let mut connection = host.connect();
         for expected in [1, 2, 3, 1, 2, 3, 1] {
             assert_eq!(count(&mut connection), expected, "{guest}");
@@ -56,12 +64,19 @@ fn an_instance_is_not_used_again_after_a_fault() {
 #[test]
 fn an_instance_is_not_used_again_after_its_client_left() {
     for guest in BOTH_FAULTS {
-        let host = TestHost::serve(guest, "--max-instance-reuse-count 100 --idle-instance-timeout 1m");
+        let host = TestHost::serve(
+            guest,
+            "--max-instance-reuse-count 100 --idle-instance-timeout 1m",
+        );
         assert_eq!(count(&mut host.connect()), 1, "{guest}");
         let mut leaving = host.send("GET /drip?n=1000&ms=20 HTTP/1.1\r\nHost: a\r\n\r\n");
         leaving.head();
         drop(leaving);
-        assert_eq!(host.access_to("/drip").label(), "client-left,after-headers", "{guest}");
+        assert_eq!(
+            host.access_to("/drip").label(),
+            "client-left,after-headers",
+            "{guest}"
+        );
         assert_eq!(count(&mut host.connect()), 1, "{guest}");
     }
 }
@@ -113,7 +128,10 @@ fn under_load_each_request_has_its_own_answer() {
                     for n in 0..50 {
                         let target = format!("/request?client={client}&n={n}");
                         let seen = connection.get(&target).text();
-                        assert!(seen.ends_with(&format!("path_with_query: {target}\n")), "{guest}: {seen}");
+                        assert!(
+                            seen.ends_with(&format!("path_with_query: {target}\n")),
+                            "{guest}: {seen}"
+                        );
                     }
                 });
             }

@@ -26,7 +26,10 @@ fn an_echo_answers_before_the_request_is_complete() {
             assert_eq!(answer, part.as_bytes(), "{guest}");
         }
         connection.send("0\r\n\r\n");
-        assert!(connection.reply_after(head.expect("a head")).is_complete, "{guest}");
+        assert!(
+            connection.reply_after(head.expect("a head")).is_complete,
+            "{guest}"
+        );
     }
 }
 
@@ -53,8 +56,15 @@ fn a_long_body_passes_both_ways_through_a_host_that_holds_little_of_it() {
             assert_eq!(head.status, 200, "{guest}");
             let mut received = 0;
             while let Some(data) = connection.chunk() {
-                let fits = data.iter().enumerate().all(|(n, byte)| *byte == (received + n) as u8);
-                assert!(fits, "{guest}: changed within the {} bytes after {received}", data.len());
+                let fits = data
+                    .iter()
+                    .enumerate()
+                    .all(|(n, byte)| *byte == (received + n) as u8);
+                assert!(
+                    fits,
+                    "{guest}: changed within the {} bytes after {received}",
+                    data.len()
+                );
                 received += data.len();
                 most = most.max(host.memory());
             }
@@ -81,9 +91,12 @@ fn taken(mut sender: impl Write) -> usize {
 fn a_client_that_does_not_read_its_answer_is_not_read_from_either() {
     for guest in BOTH_ECHOES {
         let host = TestHost::serve(guest, "--max-body 1GiB");
-        let connection = host.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+        let connection =
+            host.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
         let sender = connection.sender();
-        sender.set_write_timeout(Some(Duration::from_millis(500))).expect("set");
+        sender
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("set");
         let taken = taken(sender);
         // Loopback sockets hold up to 10 MiB each way; the host a few hundred KiB.
         assert!(taken < 48 * MIB, "{guest}: took {} MiB", taken / MIB);
@@ -95,10 +108,12 @@ fn a_client_that_does_not_read_its_answer_is_not_read_from_either() {
 fn a_guest_that_does_not_read_stops_the_client() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--max-body 1GiB");
-        let connection =
-            host.send("POST /sleep?ms=20000 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+        let connection = host
+            .send("POST /sleep?ms=20000 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
         let sender = connection.sender();
-        sender.set_write_timeout(Some(Duration::from_millis(500))).expect("set");
+        sender
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("set");
         let taken = taken(sender);
         assert!(taken < 24 * MIB, "{guest}: took {} MiB", taken / MIB);
     }
@@ -118,7 +133,10 @@ fn a_client_that_does_not_read_stops_the_guest() {
         drop(connection);
         let line = host.access_to("/bytes");
         assert_eq!(line.label(), "client-left,after-headers", "{guest}");
-        assert!(line.number("http.response.body.size") < 48.0 * MIB as f64, "{guest}");
+        assert!(
+            line.number("http.response.body.size") < 48.0 * MIB as f64,
+            "{guest}"
+        );
     }
 }
 
@@ -133,7 +151,10 @@ fn each_part_of_a_response_is_sent_as_the_guest_writes_it() {
         let first = start.elapsed();
         while connection.chunk().is_some() {}
         let all = start.elapsed();
-        assert!(first < all - Duration::from_millis(500), "{guest}: {first:?} of {all:?}");
+        assert!(
+            first < all - Duration::from_millis(500),
+            "{guest}: {first:?} of {all:?}"
+        );
     }
 }
 
@@ -159,7 +180,10 @@ fn an_upload_may_be_slow_as_long_as_it_moves() {
         while start.elapsed() < Duration::from_millis(1500) {
             parts += 1;
             assert_eq!(connection.chunk().expect("it goes on"), b".", "{guest}");
-            assert!(connection.is_silent_for(Duration::from_millis(100)), "{guest}");
+            assert!(
+                connection.is_silent_for(Duration::from_millis(100)),
+                "{guest}"
+            );
             connection.send("1\r\n.\r\n");
         }
         assert!(parts > 3, "{guest}");
@@ -174,7 +198,11 @@ fn a_response_that_is_cut_gives_no_byte_after_the_cut() {
         let host = TestHost::serve(guest, "");
         let mut connection = host.send("GET /trap-mid-body HTTP/1.1\r\nHost: a\r\n\r\n");
         connection.head();
-        assert_eq!(connection.chunk().as_deref(), Some(&b"partial"[..]), "{guest}");
+        assert_eq!(
+            connection.chunk().as_deref(),
+            Some(&b"partial"[..]),
+            "{guest}"
+        );
         let mut rest = Vec::new();
         // A reset is an end as good as any.
         let _ = connection.sender().read_to_end(&mut rest);

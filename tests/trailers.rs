@@ -10,7 +10,11 @@ fn a_client_that_takes_trailers_gets_the_guests() {
         let reply = connection.reply();
         assert_eq!(reply.text(), "body\n", "{guest}");
         assert_eq!(reply.header("trailer"), Some("x-checksum"), "{guest}");
-        assert_eq!(reply.trailers, [("x-checksum".to_owned(), "abc".to_owned())], "{guest}");
+        assert_eq!(
+            reply.trailers,
+            [("x-checksum".to_owned(), "abc".to_owned())],
+            "{guest}"
+        );
         assert!(reply.is_complete, "{guest}");
         assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
     }
@@ -33,7 +37,11 @@ fn a_clients_trailers_reach_the_guest() {
         let host = TestHost::serve(guest, "");
         let request = "POST /request-trailers HTTP/1.1\r\nHost: a\r\nTrailer: x-sum, x-more\r\n\
                        Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-More: two\r\n\r\n";
-        assert_eq!(host.send(request).reply().text(), "x-sum: 1\nx-more: two\n", "{guest}");
+        assert_eq!(
+            host.send(request).reply().text(),
+            "x-sum: 1\nx-more: two\n",
+            "{guest}"
+        );
     }
 }
 
@@ -41,7 +49,11 @@ fn a_clients_trailers_reach_the_guest() {
 fn a_request_without_trailers_has_none() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
-        assert_eq!(host.connect().post("/request-trailers", "hello").text(), "", "{guest}");
+        assert_eq!(
+            host.connect().post("/request-trailers", "hello").text(),
+            "",
+            "{guest}"
+        );
     }
 }
 
@@ -53,7 +65,11 @@ fn trailers_pass_through_an_echo() {
                        Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n";
         let reply = host.send(request).reply();
         assert_eq!(reply.text(), "hello", "{guest}");
-        assert_eq!(reply.trailers, [("x-sum".to_owned(), "1".to_owned())], "{guest}");
+        assert_eq!(
+            reply.trailers,
+            [("x-sum".to_owned(), "1".to_owned())],
+            "{guest}"
+        );
     }
 }
 

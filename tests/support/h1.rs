@@ -213,7 +213,9 @@ impl Connection {
     pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a timeout");
         let found = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout");
         self.read.is_empty()
             && found.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
@@ -221,7 +223,10 @@ impl Connection {
 
 fn is_end(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe)
+    matches!(
+        error.kind(),
+        ConnectionReset | ConnectionAborted | BrokenPipe
+    )
 }
 
 fn latin1(bytes: &[u8]) -> String {
@@ -242,7 +247,11 @@ impl Head {
         Self {
             version,
             status: status.unwrap_or_else(|| panic!("no status in `{line}`")),
-            headers: fields.split("\r\n").filter(|line| !line.is_empty()).map(field).collect(),
+            headers: fields
+                .split("\r\n")
+                .filter(|line| !line.is_empty())
+                .map(field)
+                .collect(),
         }
     }
 

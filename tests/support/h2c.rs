@@ -36,9 +36,12 @@ impl H2 {
             .build()
             .expect("a runtime");
         let (requests, connection) = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
-            let (requests, connection) =
-                h2::client::handshake(stream).await.expect("an HTTP/2 connection");
+            let stream = tokio::net::TcpStream::connect(address)
+                .await
+                .expect("connected");
+            let (requests, connection) = h2::client::handshake(stream)
+                .await
+                .expect("an HTTP/2 connection");
             (requests, tokio::spawn(connection))
         });
         Self {
@@ -112,7 +115,9 @@ impl H2 {
             connection,
         } = self;
         let ended = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, connection).await.expect("the connection's end")
+            tokio::time::timeout(PATIENCE, connection)
+                .await
+                .expect("the connection's end")
         });
         drop(requests);
         ended.expect("its task")
@@ -120,7 +125,9 @@ impl H2 {
 
     fn within_patience<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, future).await.expect("in time")
+            tokio::time::timeout(PATIENCE, future)
+                .await
+                .expect("in time")
         })
     }
 }
@@ -157,7 +164,10 @@ impl H2Reply {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.headers.get(name).and_then(|value| value.to_str().ok())
+        self.head
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
     }
 
     pub(crate) fn text(&self) -> String {

@@ -26,11 +26,7 @@ impl TestHost {
 
     /// With a ceiling of open files.
     pub(crate) fn serve_with_open_files(most: u32, guest: Guest, flags: &str) -> Self {
-        Self::start(
-            program::command_with_open_files(most),
-            &guest.path(),
-            flags,
-        )
+        Self::start(program::command_with_open_files(most), &guest.path(), flags)
     }
 
     fn start(mut command: std::process::Command, wasm: &Path, flags: &str) -> Self {
@@ -169,11 +165,15 @@ impl Access {
     }
 
     pub(crate) fn number(&self, name: &str) -> f64 {
-        self.0[name].as_f64().unwrap_or_else(|| panic!("no number `{name}` in {self:?}"))
+        self.0[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no number `{name}` in {self:?}"))
     }
 
     pub(crate) fn status(&self) -> u64 {
-        self.0["http.response.status_code"].as_u64().expect("a status")
+        self.0["http.response.status_code"]
+            .as_u64()
+            .expect("a status")
     }
 
     /// The word for what went wrong; empty if nothing did.
