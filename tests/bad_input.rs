@@ -1,0 +1,229 @@
+//! Files that cannot be served: one message that names the thing and what to do, and nothing half started.
+
+use std::path::Path;
+
+use crate::support::wat::{component, file};
+use crate::support::*;
+
+/// What `host serve` says of a file that it must refuse. `host check` must say the same.
+fn refusal(wasm: &Path, flags: &str) -> String {
+    let path = wasm.display();
+    let served = host(&format!(
+        "serve {path} --no-cache --addr 127.0.0.1:0 {flags}"
+    ));
+    assert_eq!(served.code, Some(1), "{path}: {served:?}");
+    assert_eq!(served.stdout_text(), "", "{path}");
+    assert_eq!(served.stderr.len(), 1, "one message: {:#?}", served.stderr);
+    let message = served.stderr_text();
+    assert!(message.starts_with("error: "), "{message}");
+    assert!(message.contains(&path.to_string()), "{message}");
+    assert!(!message.contains("Serving"), "{message}");
+
+    let checked = host(&format!("check {path} --no-cache {flags}"));
+    assert_eq!(checked.code, Some(1), "{path}");
+    assert_eq!(checked.stdout_text(), "", "{path}");
+    assert_eq!(checked.stderr_text(), message);
+    message
+}
+
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "no `{part}` in: {message}");
+    }
+}
+
+const HANDLER: &str = r#"(instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h))"#;
+
+#[test]
+fn a_file_that_is_not_there() {
+    let directory = directory();
+    file(&directory, "shop", b"");
+    let message = refusal(&directory.path().join("shp.wasm"), "");
+    assert_says(&message, &["no file", "did you mean", "shop.wasm"]);
+}
+
+#[test]
+fn a_directory_in_place_of_a_file() {
+    let directory = directory();
+    assert_says(&refusal(directory.path(), ""), &["is a directory", ".wasm"]);
+}
+
+#[test]
+fn an_empty_file() {
+    let directory = directory();
+    let wasm = file(&directory, "empty", b"");
+    assert_says(&refusal(&wasm, ""), &["is empty", "build"]);
+}
+
+#[test]
+fn a_component_cut_short() {
+    let directory = directory();
+    let whole = std::fs::read(FAULTS.path()).expect("a component");
+    for length in [3, 7, 8, whole.len() / 2, whole.len() - 1] {
+        let wasm = file(&directory, "cut", &whole[..length]);
+        let message = refusal(&wasm, "");
+        assert!(
+            message.contains("cut short") || message.contains("no HTTP handler"),
+            "{length}: {message}"
+        );
+    }
+}
+
+#[test]
+fn garbage_and_what_else_is_no_webassembly() {
+    let directory = directory();
+    for (name, bytes, what) in [
+        ("page", &b"<!doctype html><title>404</title>"[..], "HTML"),
+        ("text", b"(component)", "text"),
+        ("archive", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "archive"),
+        ("program", b"\x7fELF\x02\x01\x01\x00\x00", "program"),
+        ("garbage", b"\xfe\xed\xfa\x11\x00\x99", "not WebAssembly"),
+    ] {
+        let wasm = file(&directory, name, bytes);
+        assert_says(&refusal(&wasm, ""), &["not WebAssembly", what]);
+    }
+}
+
+#[test]
+fn a_damaged_component() {
+    let directory = directory();
+    let mut bytes = std::fs::read(HELLO.path()).expect("a component");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0xff);
+    let wasm = file(&directory, "damaged", &bytes);
+    assert_says(&refusal(&wasm, ""), &["at byte"]);
+}
+
+#[test]
+fn a_core_module() {
+    let directory = directory();
+    let plain = component(&directory, "plain", "(module)");
+    assert_says(&refusal(&plain, ""), &["a core module", "wasm32-wasip2"]);
+    let preview1 = component(
+        &directory,
+        "preview1",
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#,
+    );
+    assert_says(
+        &refusal(&preview1, ""),
+        &["wasi_snapshot_preview1", "--adapt"],
+    );
+}
+
+#[test]
+fn a_component_that_handles_no_http() {
+    let directory = directory();
+    let wasm = component(
+        &directory,
+        "other",
+        r#"(component (instance $i) (export "shop:prices/list@1.0.0" (instance $i)))"#,
+    );
+    let parts = [
+        "no HTTP handler",
+        "`shop:prices/list@1.0.0`",
+        "wasi:http/incoming-handler@0.2",
+    ];
+    assert_says(&refusal(&wasm, ""), &parts);
+}
+
+#[test]
+fn a_command() {
+    let directory = directory();
+    let wasm = component(
+        &directory,
+        "command",
+        r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
+    );
+    assert_says(
+        &refusal(&wasm, ""),
+        &["a command", "`wasi:cli/run@0.2.0`", "wasmtime run"],
+    );
+}
+
+#[test]
+fn a_handler_of_a_version_that_was_never_released() {
+    let directory = directory();
+    let wasm = component(
+        &directory,
+        "draft",
+        r#"(component (instance $i) (export "wasi:http/handler@0.3.0-draft" (instance $i)))"#,
+    );
+    let message = refusal(&wasm, "");
+    assert_says(&message, &["`wasi:http/handler@0.3.0-draft`", "0.2 or 0.3"]);
+}
+
+#[test]
+fn an_import_that_nobody_provides_with_the_nearest_that_exists() {
+    let directory = directory();
+    let import = |name: &str| format!(r#"(import "{name}" (instance (export "f" (func))))"#);
+    let text = format!(
+        "(component {} {} {HANDLER})",
+        import("wasi:clocks/wall-klock@0.2.0"),
+        import("shop:prices/list@1.0.0")
+    );
+    let wasm = component(&directory, "imports", &text);
+    let parts = [
+        "`wasi:clocks/wall-klock@0.2.0`",
+        "wall-clock",
+        "`shop:prices/list@1.0.0`",
+    ];
+    assert_says(&refusal(&wasm, ""), &parts);
+}
+
+#[test]
+fn more_memory_or_tables_than_allowed() {
+    let directory = directory();
+    let text = |body: &str| format!("(component (core module {body}) {HANDLER})");
+    let wasm = component(&directory, "memory", &text("(memory 4096)"));
+    assert_says(&refusal(&wasm, ""), &["256 MiB", "128 MiB", "--memory"]);
+    let small = component(&directory, "small", &text("(memory 64)"));
+    assert_says(
+        &refusal(&small, "--memory 1MiB"),
+        &["4 MiB", "1 MiB", "--memory"],
+    );
+    let wasm = component(&directory, "table", &text("(table 1000000 funcref)"));
+    assert_says(&refusal(&wasm, ""), &["1000000 elements"]);
+    let tables = "(table 1 funcref)".repeat(90);
+    let wasm = component(&directory, "tables", &text(&tables));
+    assert_says(&refusal(&wasm, ""), &["90 tables"]);
+}
+
+/// A handler whose start function has this body.
+fn starts_with(body: &str) -> String {
+    format!(
+        r#"(component
+          (import "wasi:http/types@0.2.0" (instance $types
+            (export "incoming-request" (type (sub resource)))
+            (export "response-outparam" (type (sub resource)))))
+          (alias export $types "incoming-request" (type $request))
+          (alias export $types "response-outparam" (type $out))
+          (core module $module
+            (memory 1)
+            (func $start {body})
+            (start $start)
+            (func (export "handle") (param i32 i32)))
+          (core instance $instance (instantiate $module))
+          (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+            (canon lift (core func $instance "handle")))
+          (instance $handler (export "handle" (func $handle)))
+          (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    )
+}
+
+#[test]
+fn a_start_function_that_traps_never_ends_or_eats_memory() {
+    let directory = directory();
+    let traps = component(&directory, "traps", &starts_with("unreachable"));
+    assert_says(&refusal(&traps, ""), &["start function", "unreachable"]);
+    let loops = component(&directory, "loops", &starts_with("(loop br 0)"));
+    assert_says(
+        &refusal(&loops, "--cpu 50ms"),
+        &["start function", "50ms", "--cpu"],
+    );
+    let late = "--cpu 10s --timeout 200ms";
+    assert_says(&refusal(&loops, late), &["200ms", "--timeout"]);
+
+    let fine = component(&directory, "fine", &starts_with("nop"));
+    let checked = host(&format!("check --no-cache {}", fine.display()));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+}

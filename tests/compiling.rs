@@ -1,0 +1,267 @@
+//! `inspect`, `check`, `compile`; the cache of compiled components; the compiler's process.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use crate::support::program::command;
+use crate::support::wat::{component, file};
+use crate::support::*;
+
+#[test]
+fn inspect_says_what_a_component_is() {
+    for (guest, generation) in [(FAULTS, "0.2"), (FAULTS_P3, "0.3")] {
+        let ended = host(&format!("inspect {}", guest.path().display()));
+        assert_eq!(ended.code, Some(0), "{guest}");
+        assert_eq!(ended.stderr_text(), "", "{guest}");
+        let text = ended.stdout_text();
+        let path = guest.path();
+        for part in [
+            path.to_str().expect("a path"),
+            &format!("wasi:http  {generation}"),
+            "servable   yes",
+            "outbound HTTP",
+            "memories   1",
+        ] {
+            assert!(text.contains(part), "{guest}: no `{part}` in {text}");
+        }
+    }
+}
+
+#[test]
+fn inspect_says_the_same_in_json() {
+    for (guest, generation) in [(FAULTS, "0.2"), (FAULTS_P3, "0.3")] {
+        let ended = host(&format!("inspect --json {}", guest.path().display()));
+        assert_eq!(ended.code, Some(0), "{guest}");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
+        assert_eq!(report["servable"], true, "{guest}");
+        assert_eq!(report["generation"], generation, "{guest}");
+        let size = std::fs::metadata(guest.path()).expect("a file").len();
+        assert_eq!(report["size"], size, "{guest}");
+        assert_eq!(report["memories"]["count"], 1, "{guest}");
+        let exports = report["exports"].to_string();
+        assert!(exports.contains("wasi:http/"), "{guest}: {exports}");
+        assert!(
+            report["wants"].to_string().contains("sockets"),
+            "{guest}: {report}"
+        );
+    }
+}
+
+#[test]
+fn inspect_says_why_a_component_cannot_be_served() {
+    let directory = directory();
+    let wasm = component(&directory, "module", "(module)");
+    let path = wasm.display();
+    let ended = host(&format!("inspect {path}"));
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stdout_text(), "");
+    assert!(ended.stderr_text().contains("a core module"), "{ended:?}");
+
+    let ended = host(&format!("inspect --json {path}"));
+    assert_eq!(ended.code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
+    assert_eq!(report["servable"], false);
+    let why = report["why_not"].as_str().expect("why");
+    assert!(why.contains("a core module"), "{why}");
+}
+
+#[test]
+fn check_takes_what_serve_takes_and_serves_nothing() {
+    for guest in BOTH_HELLOS {
+        let path = guest.path();
+        let ended = host(&format!(
+            "check {} {}",
+            path.display(),
+            flag("--cache", &cache())
+        ));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.stdout_text().contains(&path.display().to_string()),
+            "{guest}"
+        );
+        assert_eq!(ended.stderr_text(), "", "{guest}");
+    }
+}
+
+/// Compiles a guest ahead of time.
+fn precompiled(guest: Guest, directory: &Path) -> PathBuf {
+    let output = directory.join(format!("{guest}.cwasm"));
+    let ended = host(&format!(
+        "compile {} -o {} {}",
+        guest.path().display(),
+        output.display(),
+        flag("--cache", &cache())
+    ));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout_text(), output.display().to_string());
+    output
+}
+
+#[test]
+fn what_compile_wrote_is_served_with_the_flag_that_allows_it() {
+    let directory = directory();
+    for guest in BOTH_HELLOS {
+        let artifact = precompiled(guest, directory.path());
+        let host = TestHost::serve_file(&artifact, "--allow-precompiled --no-cache");
+        assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n", "{guest}");
+    }
+}
+
+#[test]
+fn what_compile_wrote_is_refused_without_the_flag() {
+    let directory = directory();
+    let artifact = precompiled(HELLO, directory.path());
+    let ended = host(&format!("serve {} --addr 127.0.0.1:0", artifact.display()));
+    assert_eq!(ended.code, Some(1));
+    let said = ended.stderr_text();
+    assert!(said.contains("--allow-precompiled"), "what to do: {said}");
+}
+
+#[test]
+fn a_damaged_artifact_is_refused() {
+    let directory = directory();
+    let artifact = precompiled(HELLO, directory.path());
+    let whole = std::fs::read(&artifact).expect("read");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for (name, bytes) in [
+        ("flipped", &flipped[..]),
+        ("cut", &whole[..whole.len() - 10]),
+    ] {
+        let path = directory.path().join(format!("{name}.cwasm"));
+        std::fs::write(&path, bytes).expect("written");
+        let ended = host(&format!(
+            "serve {} --addr 127.0.0.1:0 --allow-precompiled",
+            path.display()
+        ));
+        assert_eq!(ended.code, Some(1), "{name}");
+        let said = ended.stderr_text();
+        assert!(said.contains("host compile"), "{name}: {said}");
+    }
+    let foreign = file(
+        &directory,
+        "foreign",
+        b"\x7fELF\x02\x01\x01\xc8 of someone else",
+    );
+    let path = foreign.with_extension("cwasm");
+    std::fs::rename(&foreign, &path).expect("renamed");
+    let ended = host(&format!(
+        "serve {} --addr 127.0.0.1:0 --allow-precompiled",
+        path.display()
+    ));
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .stderr_text()
+            .contains("not written by `host compile`"),
+        "{ended:?}"
+    );
+}
+
+/// The one entry of a cache.
+fn entry(cache: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(cache).expect("a cache").flatten();
+    let only = entries.next().expect("an entry").path();
+    assert_eq!(entries.count(), 0);
+    only
+}
+
+/// Writing an entry makes a new file.
+fn written(entry: &Path) -> u64 {
+    std::fs::metadata(entry).expect("an entry").ino()
+}
+
+#[test]
+fn a_second_start_compiles_nothing() {
+    let cache = directory();
+    let flags = flag("--cache", cache.path());
+    drop(TestHost::serve(HELLO, &flags));
+    let entry = entry(cache.path());
+    let first = written(&entry);
+    let host = TestHost::serve(HELLO, &flags);
+    assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n");
+    assert_eq!(written(&entry), first);
+}
+
+#[test]
+fn a_damaged_entry_is_compiled_again_and_never_an_error() {
+    let cache = directory();
+    let flags = flag("--cache", cache.path());
+    drop(TestHost::serve(HELLO, &flags));
+    let entry = entry(cache.path());
+    let whole = std::fs::read(&entry).expect("read");
+    for damage in [0, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[damage] ^= 0x40;
+        std::fs::write(&entry, &bytes).expect("written");
+        let host = TestHost::serve(HELLO, &flags);
+        assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n");
+        let now = std::fs::read(&entry).expect("read");
+        assert!(now != bytes, "byte {damage} is still wrong");
+    }
+}
+
+#[test]
+fn a_cache_that_others_can_write_is_not_used() {
+    let cache = directory();
+    std::fs::set_permissions(cache.path(), PermissionsExt::from_mode(0o777)).expect("set");
+    let host = TestHost::serve(HELLO, &flag("--cache", cache.path()));
+    assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n");
+    assert_eq!(std::fs::read_dir(cache.path()).expect("read").count(), 0);
+}
+
+/// Dear to compile: thousands of values, all of them alive to the end.
+fn compile_bomb() -> String {
+    const LOCALS: usize = 6_000;
+    let mut body = format!("(local {})", "i64 ".repeat(LOCALS));
+    for n in 0..LOCALS {
+        let (a, b) = (n, (n * 7919 + 1) % LOCALS);
+        body += &format!(
+            "(local.set {a} (i64.mul (local.get {a}) (i64.add (local.get {b}) (i64.const {n}))))"
+        );
+    }
+    for n in 0..LOCALS {
+        body += &format!("(local.set 0 (i64.xor (local.get 0) (local.get {n})))");
+    }
+    let functions = format!("(func {body})").repeat(8);
+    format!(
+        r#"(component (core module {functions})
+           (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#
+    )
+}
+
+/// The processes that compile for `parent`.
+fn compilers(parent: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).expect("its tasks");
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn the_compiler_is_a_process_of_its_own_and_ends_with_the_host() {
+    let directory = directory();
+    let bomb = component(&directory, "bomb", &compile_bomb());
+    let mut command = command();
+    command
+        .args(["serve", "--no-cache", "--addr", "127.0.0.1:0"])
+        .arg(bomb);
+    let program = Program::start(command);
+    let compiler = eventually("a compiler", || compilers(program.pid()).first().copied());
+    assert!(program.stderr().is_empty(), "nothing half started");
+    program.signal(Signal::KILL);
+    drop(program);
+    eventually("the compiler's end", || {
+        let state = std::fs::read_to_string(format!("/proc/{compiler}/stat")).unwrap_or_default();
+        // Gone, or dead and waiting for somebody to collect it.
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+}

@@ -1,0 +1,106 @@
+//! What a guest reaches: nothing of the host's, unless it was granted.
+
+use crate::support::*;
+
+#[test]
+fn a_guest_sees_no_environment_and_no_arguments() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let reply = host.get("/env");
+        assert_eq!(reply.text(), "", "{guest}");
+        assert_eq!(host.access(&reply).label(), "", "{guest}");
+    }
+}
+
+#[test]
+fn a_guest_sees_the_variables_that_it_was_given() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--env COLOUR=blue --env EMPTY= --env SUM=1+1=2");
+        let seen = host.get("/env").text();
+        assert_eq!(
+            seen, "env COLOUR=blue\nenv EMPTY=\nenv SUM=1+1=2\n",
+            "{guest}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_without_a_directory_has_no_file_system() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let seen = host.get("/file").text();
+        assert!(seen.starts_with("refused"), "{guest}: {seen}");
+        assert!(!seen.contains("preopen"), "{guest}: {seen}");
+    }
+}
+
+#[test]
+fn a_directory_is_read_only_unless_it_says_rw() {
+    for guest in BOTH_FAULTS {
+        let granted = directory();
+        let file = granted.path().join("new");
+        let of = |mode: &str| format!("--dir {}::/data{mode}", granted.path().display());
+
+        for mode in ["", ":ro"] {
+            let host = TestHost::serve(guest, &of(mode));
+            let said = host.get("/write?path=/data/new").text();
+            assert!(said.starts_with("refused"), "{guest}{mode}: {said}");
+            assert!(!file.exists(), "{guest}{mode}");
+            assert!(
+                host.get("/file").text().contains("preopen /data"),
+                "{guest}"
+            );
+        }
+        let host = TestHost::serve(guest, &of(":rw"));
+        assert_eq!(
+            host.get("/write?path=/data/new").text(),
+            "written\n",
+            "{guest}"
+        );
+        let written = std::fs::read_to_string(&file).expect("the file");
+        assert_eq!(written, "written by a guest\n", "{guest}");
+    }
+}
+
+#[test]
+fn a_path_cannot_lead_out_of_a_granted_directory() {
+    for guest in BOTH_FAULTS {
+        let parent = directory();
+        let granted = parent.path().join("granted");
+        std::fs::create_dir(&granted).expect("made");
+        std::os::unix::fs::symlink(parent.path(), granted.join("up")).expect("linked");
+        let host = TestHost::serve(guest, &format!("--dir {}::/data:rw", granted.display()));
+        for path in ["/data/../out", "/data/up/out", "/out"] {
+            let said = host.get(&format!("/write?path={path}")).text();
+            assert!(said.starts_with("refused"), "{guest} {path}: {said}");
+        }
+        assert!(!parent.path().join("out").exists(), "{guest}");
+    }
+}
+
+#[test]
+fn outbound_requests_sockets_and_names_are_refused_with_a_code_that_says_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let ask = |target: &str| {
+            let reply = host.get(target);
+            assert_eq!(reply.status(), 200, "{guest} {target}");
+            reply.text()
+        };
+        assert_eq!(
+            ask(&format!("/outbound?to={address}")),
+            "http-request-denied\n",
+            "{guest}"
+        );
+        assert!(ask("/socket").contains("access-denied"), "{guest}");
+        let dns = ask("/dns");
+        assert!(
+            ["access-denied\n", "permanent-resolver-failure\n"].contains(&dns.as_str()),
+            "{guest}: {dns}"
+        );
+    }
+    listener.set_nonblocking(true).expect("set");
+    assert!(listener.accept().is_err(), "somebody connected");
+}

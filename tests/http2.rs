@@ -1,0 +1,162 @@
+//! HTTP/2 with prior knowledge.
+
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+
+use crate::support::guests::ECHO;
+use crate::support::*;
+
+#[test]
+fn h2_needs_no_upgrade_and_shares_the_port() {
+    for guest in BOTH_HELLOS {
+        let host = TestHost::serve(guest, "");
+        let reply = host.h2().get("/");
+        assert_eq!(reply.head.version, Version::HTTP_2, "{guest}");
+        assert_eq!(reply.text(), "Hello from WebAssembly!\n", "{guest}");
+        let id = reply.header("x-request-id").expect("an id");
+        assert_eq!(host.access_of(id).text("network.protocol.version"), "2.0");
+        assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n", "{guest}");
+    }
+}
+
+#[test]
+fn streams_of_one_connection_are_served_side_by_side() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.h2();
+        let responses: Vec<_> = ["/sleep?ms=300", "/trap", "/ok"]
+            .map(|path| {
+                let request = Request::get(format!("http://a{path}"))
+                    .body(())
+                    .expect("a request");
+                connection.send(request, true).0
+            })
+            .into();
+        // The last is asked first: it does not wait for the one that sleeps.
+        let mut replies: Vec<_> = responses
+            .into_iter()
+            .rev()
+            .map(|response| connection.reply(response))
+            .collect();
+        let slept = replies.pop().expect("three");
+        assert_eq!(slept.text(), "slept\n", "{guest}");
+        assert_eq!(replies[0].text(), "ok\n", "{guest}");
+        assert_eq!(replies[1].status(), 500, "{guest}");
+        let order: Vec<String> = host
+            .accesses()
+            .iter()
+            .map(|line| line.text("url.path").to_owned())
+            .collect();
+        assert_eq!(
+            order.last().map(String::as_str),
+            Some("/sleep"),
+            "{guest}: {order:?}"
+        );
+    }
+}
+
+#[test]
+fn a_reset_stream_cancels_its_guest_and_not_its_neighbours() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.h2();
+        let request = |path: &str| {
+            Request::get(format!("http://a{path}"))
+                .body(())
+                .expect("a request")
+        };
+        let (never, mut stream) = connection.send(request("/never"), true);
+        let (slept, _) = connection.send(request("/sleep?ms=300"), true);
+        let ok = connection.get("/ok");
+        assert_eq!(ok.text(), "ok\n", "{guest}");
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(never);
+        let line = host.access_to("/never");
+        assert_eq!(
+            (line.status(), line.label()),
+            (499, "client-left"),
+            "{guest}"
+        );
+        assert_eq!(connection.reply(slept).text(), "slept\n", "{guest}");
+    }
+}
+
+#[test]
+fn connect_and_strange_methods_are_treated_as_on_h1() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.h2();
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri("a:80")
+            .body(());
+        let (response, _) = connection.send(request.expect("a request"), true);
+        assert_eq!(connection.reply(response).status(), 501, "{guest}");
+        let request = Request::builder()
+            .method("BREW")
+            .uri("http://a/request")
+            .body(());
+        let reply = connection.exchange(request.expect("a request"), b"", None);
+        assert!(reply.text().starts_with("method: BREW\n"), "{guest}");
+    }
+}
+
+#[test]
+fn head_over_h2_has_no_body() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let request = Request::head("http://a/bytes-length?n=9")
+            .body(())
+            .expect("a request");
+        let reply = host.h2().exchange(request, b"", None);
+        assert_eq!(reply.header("content-length"), Some("9"), "{guest}");
+        assert_eq!((reply.body.len(), reply.reset), (0, None), "{guest}");
+    }
+}
+
+#[test]
+fn cookies_in_many_crumbs_count_as_headers() {
+    let host = TestHost::serve(FAULTS, "");
+    let mut request = Request::get("http://a/ok");
+    let crumbs = request.headers_mut().expect("headers");
+    for n in 0..150 {
+        let crumb = HeaderValue::from_str(&format!("crumb={n}")).expect("a value");
+        crumbs.append("cookie", crumb);
+    }
+    let reply = host
+        .h2()
+        .exchange(request.body(()).expect("a request"), b"", None);
+    assert_eq!(reply.status(), 431);
+}
+
+#[test]
+fn trailers_go_both_ways_over_h2() {
+    for guest in BOTH_ECHOES {
+        let host = TestHost::serve(guest, "");
+        let trailers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-checksum"),
+            HeaderValue::from_static("abc"),
+        )]);
+        let request = Request::post("http://a/").body(()).expect("a request");
+        let reply = host
+            .h2()
+            .exchange(request, b"hello", Some(trailers.clone()));
+        assert_eq!(reply.text(), "hello", "{guest}");
+        assert_eq!(reply.trailers, Some(trailers), "{guest}");
+    }
+}
+
+#[test]
+fn both_directions_of_one_stream_flow_at_once() {
+    let host = TestHost::serve(ECHO, "");
+    let mut connection = host.h2();
+    let request = Request::post("http://a/").body(()).expect("a request");
+    let (response, mut stream) = connection.send(request, false);
+    // The answer's head and first bytes are here while the request is not finished.
+    stream.send_data("one".into(), false).expect("sent");
+    let response = connection.head(response);
+    assert_eq!(response.status(), 200);
+    let (head, mut body) = response.into_parts();
+    assert_eq!(&connection.data(&mut body)[..], b"one");
+    stream.send_data("two".into(), true).expect("sent");
+    assert_eq!(connection.rest(head, body).text(), "two");
+}

@@ -1,0 +1,226 @@
+//! A hostile guest costs only itself: a thousand of each fault, loops on every core, work after the answer.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+const PLACES: usize = 4;
+
+/// Room for as many as there are places, and nothing said of what goes right.
+fn few_places() -> String {
+    format!("--max-concurrent-requests {PLACES} --access-log off")
+}
+
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// As many requests at once as there are places: all are served, so none of them was lost.
+fn assert_all_places_are_free(host: &TestHost, after: &str) {
+    let mut connections: Vec<_> = (0..PLACES)
+        .map(|_| host.send(request("/drip?n=2&ms=100")))
+        .collect();
+    let heads: Vec<_> = connections.iter_mut().map(Connection::head).collect();
+    for (connection, head) in connections.iter_mut().zip(heads) {
+        assert_eq!(connection.reply_after(head).text(), "..", "after {after}");
+    }
+}
+
+/// Asks for `target` a thousand times, over a few connections.
+fn a_thousand_times(host: &TestHost, connections: usize, target: &str, status: u16) {
+    thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut connection = host.connect();
+                for _ in 0..1000 / connections {
+                    let reply = connection.get(target);
+                    assert_eq!(reply.status(), status, "{target}: {}", reply.text());
+                    if !reply.is_complete {
+                        connection = host.connect();
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_thousand_faults_of_each_kind_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &format!("{} --memory 4MiB", few_places()));
+        a_thousand_times(&host, PLACES, "/ok", 200);
+        let before = host.memory();
+        let mut faults = vec![
+            "/trap",
+            "/panic",
+            "/abort",
+            "/overflow",
+            "/alloc",
+            "/table",
+            "/status/101",
+            "/error/internal-error",
+        ];
+        if !guest.is_p3() {
+            faults.push("/no-response");
+        }
+        for fault in faults {
+            a_thousand_times(&host, PLACES, fault, 500);
+            assert_all_places_are_free(&host, &format!("{guest} {fault}"));
+        }
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
+fn a_thousand_loops_lose_no_place() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &format!("{} --cpu 8ms", few_places()));
+        a_thousand_times(&host, PLACES, "/spin", 500);
+        assert_all_places_are_free(&host, "/spin");
+    }
+}
+
+#[test]
+fn a_thousand_deadlines_lose_no_place() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &format!("{} --timeout 20ms", few_places()));
+        a_thousand_times(&host, PLACES, "/never", 504);
+        // On a busy machine 20 ms may be too short even for this.
+        eventually("an answer in time", || {
+            (host.get("/ok").status() == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_thousand_bodies_that_break_off_lose_no_place() {
+    const MANY: usize = 40;
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--max-concurrent-requests 40 --access-log off");
+        for fault in ["/trap-mid-body", "/drop-body"] {
+            a_thousand_times(&host, MANY, fault, 200);
+            let all: Vec<_> = (0..MANY)
+                .map(|_| host.send(request("/sleep?ms=200")))
+                .collect();
+            for mut one in all {
+                assert_eq!(one.reply().text(), "slept\n", "{guest} after {fault}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_clients_that_leave_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &format!("--max-concurrent-requests {PLACES}"));
+        a_thousand_times(&host, PLACES, "/ok", 200);
+        let before = host.memory();
+        for target in ["/never", "/drip?n=1000&ms=2", "/bytes?n=100000000", "/spin"] {
+            for _ in 0..250 {
+                let connection = host.send(request(target));
+                // Long enough that the guest has begun, most times.
+                connection.is_silent_for(Duration::from_millis(5));
+            }
+            assert_all_places_are_free(&host, &format!("{guest} {target}"));
+        }
+        let lines = host.accesses();
+        let left = lines
+            .iter()
+            .filter(|line| line.label().starts_with("client-left"))
+            .count();
+        assert!(left > 500, "{guest}: {left} of 1000 left");
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
+fn beside_loops_on_every_core_others_are_answered_promptly() {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--cpu 20s");
+        let _loops: Vec<_> = (0..2 * cores)
+            .map(|_| host.send(request("/spin")))
+            .collect();
+        let start = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
+        }
+        let each = start.elapsed() / 20;
+        assert!(each < Duration::from_millis(250), "{guest}: {each:?}");
+        // Timers and signals do not wait either.
+        assert_eq!(host.get("/sleep?ms=20").text(), "slept\n", "{guest}");
+    }
+}
+
+#[test]
+fn a_signal_does_not_wait_behind_loops() {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    let host = TestHost::serve(FAULTS, "--cpu 20s --drain-timeout 200ms");
+    let _loops: Vec<_> = (0..2 * cores)
+        .map(|_| host.send(request("/spin")))
+        .collect();
+    assert_eq!(host.get("/ok").text(), "ok\n");
+    let stopped = Instant::now();
+    assert_eq!(host.stop().code, Some(0));
+    assert!(
+        stopped.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        stopped.elapsed()
+    );
+}
+
+#[test]
+fn work_after_the_response_goes_on_and_holds_its_place() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--max-concurrent-requests 1");
+        let mut connection = host.connect();
+        let start = Instant::now();
+        assert_eq!(
+            connection.get("/after?ms=600").text(),
+            "answered\n",
+            "{guest}"
+        );
+        assert!(
+            start.elapsed() < Duration::from_millis(600),
+            "{guest}: the answer waited"
+        );
+        assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
+        assert!(
+            start.elapsed() >= Duration::from_millis(600),
+            "{guest}: its place was given away"
+        );
+        host.says("work done");
+    }
+}
+
+#[test]
+fn work_after_the_response_ends_at_its_deadline() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--timeout 300ms --max-concurrent-requests 1");
+        assert_eq!(host.get("/after?ms=60000").text(), "answered\n", "{guest}");
+        host.says("past its deadline");
+        assert_eq!(host.get("/ok").text(), "ok\n", "{guest}: its place is free");
+        assert!(
+            !host.stderr().iter().any(|line| line.contains("work done")),
+            "{guest}"
+        );
+    }
+}
+
+#[test]
+fn work_after_the_response_goes_on_when_the_client_has_left() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.connect();
+        assert_eq!(
+            connection.get("/after?ms=200").text(),
+            "answered\n",
+            "{guest}"
+        );
+        drop(connection);
+        host.says("work done");
+    }
+}

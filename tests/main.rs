@@ -1,0 +1,49 @@
+//! The claims of the project, each held against the real program. Where to look:
+//!
+//! | file | claims |
+//! |---|---|
+//! | `cli` | where to listen, bad values, help, exit codes, completions, manual |
+//! | `bad_input` | files that cannot be served: one message, nothing half started |
+//! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
+//! | `logs` | the access log in its forms, the host's log, quiet, colours |
+//! | `output` | what guests print: whose it is, cut, counted, harmless |
+//! | `http1` | HTTP/1.1 and 1.0 on the wire: reuse, pipelining, 100, HEAD, framing |
+//! | `http2` | HTTP/2 with prior knowledge: streams, resets, trailers |
+//! | `streaming` | bodies both ways at once, with backpressure, in little memory |
+//! | `trailers` | trailers both ways on HTTP/1.1 |
+//! | `refused_requests` | 400, 413, 414, 431, 501; request ids; how a failure is told |
+//! | `guest_view` | what a guest sees of a request |
+//! | `grants` | what a guest reaches: nothing, unless granted |
+//! | `failures` | the table of failures: status, label, and bodies that never look complete |
+//! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
+//! | `limits` | deadline, CPU, memory, heads, connections, places |
+//! | `reuse` | how often an instance is used again |
+//! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
+//! | `guests` | `hello`, `echo`, `methods`, `static-files` |
+//! | `house` | the arrows between modules |
+//! | `support` | the program, the guests and the clients that all of this stands on |
+#![allow(
+    clippy::print_stderr,
+    reason = "a tool that is missing, a target that is added: said to who runs the tests"
+)]
+
+mod bad_input;
+mod cli;
+mod compiling;
+mod failures;
+mod grants;
+mod guest_view;
+mod guests;
+mod house;
+mod http1;
+mod http2;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod logs;
+mod output;
+mod refused_requests;
+mod reuse;
+mod streaming;
+mod support;
+mod trailers;

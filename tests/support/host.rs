@@ -1,0 +1,183 @@
+//! `host serve` on a port of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::program::{self, Ended, Program};
+use super::{Connection, Guest, H2, Reply, eventually};
+
+/// A host that serves one guest on a free port, with its access log in JSON.
+pub(crate) struct TestHost {
+    program: Program,
+    pub(crate) address: SocketAddr,
+}
+
+impl TestHost {
+    /// Serves `guest` with `flags`, words as on a command line.
+    pub(crate) fn serve(guest: Guest, flags: &str) -> Self {
+        Self::serve_file(&guest.path(), flags)
+    }
+
+    pub(crate) fn serve_file(wasm: &Path, flags: &str) -> Self {
+        Self::start(program::command(), wasm, flags)
+    }
+
+    /// With a ceiling of open files.
+    pub(crate) fn serve_with_open_files(most: u32, guest: Guest, flags: &str) -> Self {
+        Self::start(program::command_with_open_files(most), &guest.path(), flags)
+    }
+
+    fn start(mut command: std::process::Command, wasm: &Path, flags: &str) -> Self {
+        command.args(["serve", "--addr", "127.0.0.1:0"]).arg(wasm);
+        if !flags.contains("--access-log") {
+            command.args(["--access-log", "json"]);
+        }
+        if !flags.contains("-cache") {
+            command.arg("--cache").arg(cache());
+        }
+        command.args(flags.split_whitespace());
+        let mut program = Program::start(command);
+        let address = eventually("the line that says it serves", || {
+            let said = program.stderr();
+            if let Some(status) = program.status() {
+                panic!("the host ended with {status}: {said:#?}");
+            }
+            said.iter().find_map(|line| address_in(line))
+        });
+        Self { program, address }
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::to(self.address)
+    }
+
+    /// A connection on which `bytes` are sent at once.
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> Connection {
+        let mut connection = self.connect();
+        connection.send(bytes);
+        connection
+    }
+
+    /// One GET on a connection of its own.
+    pub(crate) fn get(&self, target: &str) -> Reply {
+        self.connect().get(target)
+    }
+
+    pub(crate) fn h2(&self) -> H2 {
+        H2::to(self.address)
+    }
+
+    /// The line of the exchange that `reply` belongs to.
+    pub(crate) fn access(&self, reply: &Reply) -> Access {
+        self.access_of(reply.header("x-request-id").expect("a request id"))
+    }
+
+    pub(crate) fn access_of(&self, id: &str) -> Access {
+        self.find(&format!("the access-log line of request {id}"), |line| {
+            line.text("host.request.id") == id
+        })
+    }
+
+    /// The first line of an exchange on `path`.
+    pub(crate) fn access_to(&self, path: &str) -> Access {
+        self.find(&format!("an access-log line of {path}"), |line| {
+            line.text("url.path") == path
+        })
+    }
+
+    fn find(&self, what: &str, is_it: impl Fn(&Access) -> bool) -> Access {
+        eventually(what, || self.accesses().into_iter().find(&is_it))
+    }
+
+    /// All lines of the access log so far.
+    pub(crate) fn accesses(&self) -> Vec<Access> {
+        let lines = self.program.stdout();
+        lines.iter().map(|line| Access::parse(line)).collect()
+    }
+
+    /// The first line on stderr that contains `part`.
+    pub(crate) fn says(&self, part: &str) -> String {
+        eventually(&format!("`{part}` on stderr"), || {
+            self.stderr().into_iter().find(|line| line.contains(part))
+        })
+    }
+
+    pub(crate) fn stdout(&self) -> Vec<String> {
+        self.program.stdout()
+    }
+
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        self.program.stderr()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(self) -> Ended {
+        self.program.ended()
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(self) -> Ended {
+        self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.pid()))
+            .expect("/proc of the host");
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix("kB"))
+            .expect("VmRSS");
+        kib.trim().parse::<usize>().expect("a number") * 1024
+    }
+}
+
+/// `Serving HTTP on http://ADDRESS/`.
+pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
+    let rest = line.split_once("http://")?.1;
+    rest.split_once('/')?.0.parse().ok()
+}
+
+/// Compiled components, kept over all hosts and runs.
+pub(crate) fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("components")
+}
+
+/// A line of the access log.
+#[derive(Debug, Clone)]
+pub(crate) struct Access(pub(crate) serde_json::Value);
+
+impl Access {
+    fn parse(line: &str) -> Self {
+        Self(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.0[name].as_str().unwrap_or("")
+    }
+
+    pub(crate) fn number(&self, name: &str) -> f64 {
+        self.0[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no number `{name}` in {self:?}"))
+    }
+
+    pub(crate) fn status(&self) -> u64 {
+        self.0["http.response.status_code"]
+            .as_u64()
+            .expect("a status")
+    }
+
+    /// The word for what went wrong; empty if nothing did.
+    pub(crate) fn label(&self) -> &str {
+        self.text("error.type")
+    }
+}

@@ -1,0 +1,41 @@
+//! What tests stand on: the real program, the guests, clients that tidy nothing up.
+
+pub(crate) mod guests;
+pub(crate) mod h1;
+pub(crate) mod h2c;
+pub(crate) mod host;
+pub(crate) mod program;
+pub(crate) mod wat;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use guests::{BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, FAULTS, FAULTS_P3, Guest, HELLO};
+pub(crate) use h1::{Connection, Reply};
+pub(crate) use h2c::H2;
+pub(crate) use host::{Access, TestHost, cache};
+pub(crate) use program::{Ended, Program, host, host_with_env};
+
+/// How long anything may take that should take no time: generous, for machines under load.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `found` finds something. The only place that pauses.
+pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(it) = found() {
+            return it;
+        }
+        assert!(start.elapsed() < PATIENCE, "in vain waited for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A directory that goes with the test.
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory")
+}
+
+/// `--name path`, for a path without spaces.
+pub(crate) fn flag(name: &str, path: &std::path::Path) -> String {
+    format!("{name} {}", path.display())
+}

@@ -1,0 +1,171 @@
+//! The program as a process: started, listened to, ended.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::eventually;
+
+/// The program, running. Killed when it is dropped.
+pub(crate) struct Program {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// How it ended, and all that it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// None when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+/// Runs the program to its end, with `words` as its command line.
+pub(crate) fn host(words: &str) -> Ended {
+    host_with_env(words, &[])
+}
+
+pub(crate) fn host_with_env(words: &str, environment: &[(&str, &str)]) -> Ended {
+    let mut command = command();
+    command
+        .args(words.split_whitespace())
+        .envs(environment.iter().copied());
+    Program::start(command).ended()
+}
+
+/// The program with nothing in its environment that would change what it does.
+pub(crate) fn command() -> Command {
+    without_settings(Command::new(env!("CARGO_BIN_EXE_host")))
+}
+
+/// The program with a ceiling of open files, soft and hard.
+pub(crate) fn command_with_open_files(most: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        &format!(
+            "ulimit -n {most}; exec {} \"$@\"",
+            env!("CARGO_BIN_EXE_host")
+        ),
+        "host",
+    ]);
+    without_settings(shell)
+}
+
+pub(crate) fn without_settings(mut command: Command) -> Command {
+    for name in ["HOST_ADDR", "PORT", "NO_COLOR", "RUST_LOG", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Program {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = Lines::of(child.stdout.take().expect("piped"));
+        let stderr = Lines::of(child.stderr.take().expect("piped"));
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("signalled");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> Ended {
+        let status = eventually("the program's end", || self.status());
+        Ended {
+            code: status.code(),
+            stdout: self.stdout.all(),
+            stderr: self.stderr.all(),
+        }
+    }
+
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stdout(&self) -> Vec<String> {
+        self.stdout.so_far()
+    }
+
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        self.stderr.so_far()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = self.stderr.so_far();
+            let last = said.len().saturating_sub(20);
+            eprintln!("the host's last words: {:#?}", &said[last..]);
+        }
+    }
+}
+
+impl Ended {
+    pub(crate) fn stderr_text(&self) -> String {
+        self.stderr.join("\n")
+    }
+
+    pub(crate) fn stdout_text(&self) -> String {
+        self.stdout.join("\n")
+    }
+}
+
+/// Lines of a stream, collected by a thread so that the program never waits for us.
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                collected.lock().expect("not poisoned").push(line);
+            }
+        });
+        Self {
+            lines,
+            reader: Some(reader),
+        }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.lines.lock().expect("not poisoned").clone()
+    }
+
+    /// After the program's end.
+    fn all(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader");
+        }
+        self.so_far()
+    }
+}
