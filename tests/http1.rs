@@ -72,6 +72,7 @@ fn a_client_of_http_1_0_gets_a_body_without_chunks_and_the_end() {
         let mut connection = host.send("GET /drip?n=3&ms=20 HTTP/1.0\r\n\r\n");
         let reply = connection.reply();
         assert_eq!(reply.status(), 200, "{guest}");
+        assert!(reply.head.version.starts_with("HTTP/1."), "{guest}");
         assert_eq!(reply.header("transfer-encoding"), None, "{guest}");
         assert_eq!(reply.text(), "...", "{guest}");
         assert!(connection.is_closed(), "{guest}");

@@ -41,11 +41,8 @@ fn streams_of_one_connection_are_served_side_by_side() {
         assert_eq!(slept.text(), "slept\n", "{guest}");
         assert_eq!(replies[0].text(), "ok\n", "{guest}");
         assert_eq!(replies[1].status(), 500, "{guest}");
-        let order: Vec<String> = host
-            .accesses()
-            .iter()
-            .map(|line| line.text("url.path").to_owned())
-            .collect();
+        host.access_to("/sleep");
+        let order = host.paths();
         assert_eq!(
             order.last().map(String::as_str),
             Some("/sleep"),

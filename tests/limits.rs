@@ -186,11 +186,8 @@ fn a_permit_is_held_until_the_last_byte() {
             assert_eq!(slow.reply_after(head).text(), ".....", "{guest}");
             assert_eq!(quick.join().expect("an answer"), "ok\n", "{guest}");
         });
-        let order: Vec<_> = host
-            .accesses()
-            .iter()
-            .map(|line| line.text("url.path").to_owned())
-            .collect();
+        host.access_to("/ok");
+        let order = host.paths();
         assert_eq!(
             order.first().map(String::as_str),
             Some("/drip"),

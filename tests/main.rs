@@ -11,7 +11,8 @@
 //! | `http2` | HTTP/2 with prior knowledge: streams, resets, trailers |
 //! | `streaming` | bodies both ways at once, with backpressure, in little memory |
 //! | `trailers` | trailers both ways on HTTP/1.1 |
-//! | `refused_requests` | 400, 413, 414, 431, 501; request ids; how a failure is told |
+//! | `refused_requests` | requests that no guest sees: 400, 413, 414, 431, 501; two framings |
+//! | `problems` | how a failure is told: request ids, `Accept`, and nothing that leaks |
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
@@ -42,6 +43,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod output;
+mod problems;
 mod refused_requests;
 mod reuse;
 mod streaming;

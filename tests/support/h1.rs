@@ -53,11 +53,6 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).expect("sent");
     }
 
-    /// Like `send`, where the host may have closed already.
-    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
-    }
-
     /// No more will be sent; answers can still be read.
     pub(crate) fn finish_sending(&self) {
         self.stream.shutdown(Shutdown::Write).expect("shut down");

@@ -75,19 +75,19 @@ impl TestHost {
     }
 
     pub(crate) fn access_of(&self, id: &str) -> Access {
-        self.find(&format!("the access-log line of request {id}"), |line| {
+        self.access_where(&format!("the access-log line of request {id}"), |line| {
             line.text("host.request.id") == id
         })
     }
 
     /// The first line of an exchange on `path`.
     pub(crate) fn access_to(&self, path: &str) -> Access {
-        self.find(&format!("an access-log line of {path}"), |line| {
+        self.access_where(&format!("an access-log line of {path}"), |line| {
             line.text("url.path") == path
         })
     }
 
-    fn find(&self, what: &str, is_it: impl Fn(&Access) -> bool) -> Access {
+    pub(crate) fn access_where(&self, what: &str, is_it: impl Fn(&Access) -> bool) -> Access {
         eventually(what, || self.accesses().into_iter().find(&is_it))
     }
 
@@ -95,6 +95,15 @@ impl TestHost {
     pub(crate) fn accesses(&self) -> Vec<Access> {
         let lines = self.program.stdout();
         lines.iter().map(|line| Access::parse(line)).collect()
+    }
+
+    /// The paths of all exchanges so far, in the order of their ends.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let lines = self.accesses();
+        lines
+            .iter()
+            .map(|line| line.text("url.path").to_owned())
+            .collect()
     }
 
     /// The first line on stderr that contains `part`.
