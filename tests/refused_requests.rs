@@ -146,11 +146,10 @@ fn a_body_that_grows_over_the_limit_is_413_if_the_guest_fails_by_it() {
 
 #[test]
 fn a_guest_is_told_by_a_code_that_a_body_is_over_the_limit() {
-    for guest in BOTH_FAULTS {
-        let host = TestHost::serve(guest, "--max-body 10");
-        let reply = answer(&host, streamed("/read"));
-        assert_eq!(reply.text(), "http-request-body-size\n", "{guest}");
-    }
+    // Only 0.3: wasmtime-wasi-http 48 has no error code for the body of a 0.2 request.
+    let host = TestHost::serve(FAULTS_P3, "--max-body 10");
+    let reply = answer(&host, streamed("/read"));
+    assert_eq!(reply.text(), "http-request-body-size\n");
 }
 
 #[test]

@@ -81,7 +81,10 @@ pub async fn serve(
         door.listener,
         config,
         Arc::new(Counters::default()),
-        PublicDoor(pipeline),
+        PublicDoor {
+            pipeline,
+            log: Arc::clone(&access_log),
+        },
         asked,
     );
     // An option, so that what is in flight can be dropped when its time is up.
@@ -148,13 +151,16 @@ impl Stop {
 }
 
 /// The door of the people: every request goes down the pipeline.
-struct PublicDoor(Pipeline);
+struct PublicDoor {
+    pipeline: Pipeline,
+    log: Arc<AccessLog>,
+}
 
 impl server::Handler for PublicDoor {
     type Body = ResponseBody;
 
     async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
-        self.0
+        self.pipeline
             .handle(
                 request,
                 Ends {
@@ -166,8 +172,12 @@ impl server::Handler for PublicDoor {
     }
 
     fn refused(&self, client: Client, fault: HeadFault) {
-        // No request came of it, so there is no exchange to log.
-        tracing::debug!(client = %client.remote, status = fault.status().as_u16(), "a head that is no request");
+        let label = match fault {
+            HeadFault::Malformed => "bad-request",
+            HeadFault::TooLarge => "too-large",
+            HeadFault::TooSlow => "slow-client",
+        };
+        self.log.refused(client.remote.ip(), fault.status(), label);
     }
 }
 

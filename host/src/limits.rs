@@ -86,6 +86,10 @@ pub const REUSED_REQUESTS_P3: u32 = 128;
 /// Idle instances kept per handler. More than this were never in use at once on a small machine.
 pub const IDLE_INSTANCES: usize = 256;
 
+/// Places in the pool beyond those that permits and idle instances take: for instances that are
+/// being cleared away after their permit has gone to the next.
+pub const SPARE_INSTANCES: usize = 64;
+
 /// Host objects (streams, fields, pollables) that one instance may hold. With
 /// [`FIELDS_BYTES`] this bounds what a guest can make the host allocate for it at 128 MiB.
 pub const RESOURCES: usize = 1_024;

@@ -60,7 +60,7 @@ impl Deployer {
     pub fn new(components: Components, limits: &HandlerLimits) -> Self {
         let idle = limits::IDLE_INSTANCES.min(limits.concurrent_requests);
         let room = Room {
-            instances: limits.concurrent_requests + idle,
+            instances: limits.concurrent_requests + idle + limits::SPARE_INSTANCES,
             memory: limits.memory,
         };
         Self {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::guest::GuestArgs;
 use super::{say, values};
@@ -41,13 +41,34 @@ pub(super) struct DoorArgs {
     max_concurrent_connections: usize,
     /// The form of the access log.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "combined")]
-    access_log: Format,
+    access_log: AccessLogFormat,
     /// How long requests in flight have to finish after a signal.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s")]
     drain_timeout: Duration,
     /// The port of the default address, as platforms set it.
     #[arg(long, env = "PORT", hide = true, default_value_t = limits::PORT)]
     port: u16,
+}
+
+/// The words for [`Format`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AccessLogFormat {
+    /// As Apache and nginx write it, then duration, CPU time, label and request id.
+    Combined,
+    /// One JSON object a line, with OpenTelemetry's names.
+    Json,
+    /// Nothing.
+    Off,
+}
+
+impl From<AccessLogFormat> for Format {
+    fn from(format: AccessLogFormat) -> Self {
+        match format {
+            AccessLogFormat::Combined => Self::Combined,
+            AccessLogFormat::Json => Self::Json,
+            AccessLogFormat::Off => Self::Off,
+        }
+    }
 }
 
 impl DoorArgs {
@@ -57,7 +78,7 @@ impl DoorArgs {
                 .addr
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port))),
             connections: self.max_concurrent_connections,
-            access_log: self.access_log,
+            access_log: self.access_log.into(),
             drain: self.drain_timeout,
         }
     }

@@ -1,18 +1,19 @@
 //! One line for each exchange.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Exchange;
 use super::line_queue::LineQueue;
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
 use serde::Serialize;
 
 /// The status logged when the client left before there was one, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// The combined log format of Apache and nginx, then duration, CPU time, label and request id.
     #[default]
@@ -44,6 +45,27 @@ impl AccessLog {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.writer.as_ref().map_or(0, LineQueue::dropped)
+    }
+
+    /// A line for what never became a request.
+    pub fn refused(&self, client: IpAddr, status: StatusCode, label: &str) {
+        let Some(writer) = &self.writer else { return };
+        let (now, status) = (jiff::Timestamp::now(), status.as_u16());
+        let line = if self.format == Format::Json {
+            let line = serde_json::json!({
+                "timestamp": now.to_string(),
+                "client.address": client.to_string(),
+                "http.response.status_code": status,
+                "error.type": label,
+            });
+            format!("{line}\n")
+        } else {
+            let at = now.strftime("%d/%b/%Y:%H:%M:%S +0000");
+            format!(
+                "{client} - - [{at}] \"-\" {status} 0 \"-\" \"-\" 0.000000 0.000000 {label} -\n"
+            )
+        };
+        writer.push(line.as_bytes());
     }
 
     pub(super) fn write(&self, exchange: &Exchange) {

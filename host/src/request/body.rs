@@ -150,6 +150,7 @@ pub struct ResponseBody {
     exchange: Option<Exchange>,
     permit: Option<Permit>,
     after_work: Duration,
+    read: ReadFailure,
 }
 
 enum Source {
@@ -163,6 +164,7 @@ impl ResponseBody {
         permit: Permit,
         exchange: Exchange,
         patience: Duration,
+        read: ReadFailure,
     ) -> Self {
         Self {
             source: Source::Guest(body),
@@ -170,6 +172,7 @@ impl ResponseBody {
             exchange: Some(exchange),
             permit: Some(permit),
             after_work: patience,
+            read,
         }
     }
 
@@ -181,10 +184,13 @@ impl ResponseBody {
             exchange: Some(exchange),
             permit: None,
             after_work: Duration::MAX,
+            read: ReadFailure::default(),
         }
     }
 
-    fn cut(&mut self, failure: &Failure) {
+    fn cut(&mut self, failure: Failure) {
+        // What the client did to its body explains what the guest made of it.
+        let failure = self.read.failure().unwrap_or(failure);
         if let Some(mut exchange) = self.exchange.take() {
             exchange.label = Some(failure.label().into_owned());
             exchange.detail = failure.detail();
@@ -274,7 +280,7 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(failure)) => {
-                this.cut(&failure);
+                this.cut(failure);
                 this.permit = None;
                 // An error, not an end: the connection is cut so that the client can tell.
                 Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))

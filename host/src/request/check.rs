@@ -15,6 +15,7 @@ pub(super) fn head(parts: &mut request::Parts, local: std::net::SocketAddr) -> R
     if parts.headers.len() > limits::REQUEST_HEADERS {
         return Err(Failure::HeadTooLarge);
     }
+    framing(&parts.headers)?;
     let authority = authority(&parts.uri, &parts.headers, parts.version, local)?;
     let path = match parts.uri.path_and_query() {
         Some(path) => path.clone(),
@@ -27,6 +28,19 @@ pub(super) fn head(parts: &mut request::Parts, local: std::net::SocketAddr) -> R
         .build()
         .map_err(|_| Failure::BadRequest("the request's target is not valid"))?;
     Ok(())
+}
+
+/// RFC 9112, sections 6.1 and 6.3: we know one transfer coding, and whoever names it twice means to
+/// be read in two ways.
+fn framing(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Failure::BadRequest(
+            "the request's Transfer-Encoding is not `chunked`, once",
+        )),
+    }
 }
 
 /// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may

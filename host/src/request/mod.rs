@@ -28,7 +28,7 @@ use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
 use crate::observe::{Exchange, GuestOutput};
 use crate::shutdown::Shutdown;
-use body::RequestBody;
+use body::{ReadFailure, RequestBody};
 use problem::Form;
 
 /// Where the response's identifier is.
@@ -125,7 +125,7 @@ impl Pipeline {
         let limits = &handler.limits;
         let deadline = exchange.started + limits.deadline;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
-        let answer = self.call(handler, parts, body, exchange);
+        let answer = self.call(handler, parts, body, read.clone(), exchange);
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answered)) => Ok(answered),
             // What the client did to its body explains what the guest made of it.
@@ -139,6 +139,7 @@ impl Pipeline {
         handler: Arc<Handler>,
         parts: &mut request::Parts,
         body: RequestBody<B>,
+        read: ReadFailure,
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
     where
@@ -170,6 +171,7 @@ impl Pipeline {
                         handler,
                         permit,
                         is_head,
+                        read,
                     },
                 ))
             }
@@ -199,6 +201,7 @@ struct Answered {
     handler: Arc<Handler>,
     permit: Permit,
     is_head: bool,
+    read: ReadFailure,
 }
 
 fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
@@ -219,6 +222,7 @@ fn respond(
         handler,
         permit,
         is_head,
+        read,
     } = answered;
     drop_hop_by_hop(&mut head.headers);
     exchange.status = Some(head.status.as_u16());
@@ -232,7 +236,7 @@ fn respond(
         body::read_for_nobody(guest, permit, patience);
         ResponseBody::own(Bytes::new(), exchange)
     } else {
-        ResponseBody::guest(guest, permit, exchange, patience)
+        ResponseBody::guest(guest, permit, exchange, patience, read)
     };
     Response::from_parts(head, body)
 }
