@@ -142,6 +142,8 @@ pub const COMPILER_MESSAGE: usize = 256 * KIB;
 
 /// Bytes of log lines that wait for a slow terminal or pipe; more are dropped and counted.
 pub const LOG_BYTES: usize = 4 * MIB;
+/// Bytes of a field of the access log that a client chose: target, referer, user agent.
+pub const LOG_FIELD: usize = 2 * KIB;
 /// How long the log's thread lets lines gather after it has written some.
 pub const LOG_PAUSE: Duration = Duration::from_millis(10);
 /// How long the end of the host waits for the last lines to be read.

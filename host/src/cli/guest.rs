@@ -130,3 +130,26 @@ impl GuestArgs {
 fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        guest: GuestArgs,
+    }
+
+    #[test]
+    fn what_is_not_said_is_what_limits_says() {
+        let spec = Words::parse_from(["host"])
+            .guest
+            .spec(Path::new("shop.wasm"));
+        assert_eq!(spec.limits, HandlerLimits::default());
+        assert_eq!(spec.guest.reuse, Reuse::default());
+        assert_eq!(spec.guest.memory, HandlerLimits::default().memory);
+    }
+}

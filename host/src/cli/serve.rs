@@ -111,3 +111,23 @@ async fn deploy(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        door: DoorArgs,
+    }
+
+    #[test]
+    fn what_is_not_said_is_what_limits_says() {
+        let settings = Words::parse_from(["host"]).door.settings();
+        assert_eq!(settings.connections, limits::CONNECTIONS);
+        assert_eq!(settings.drain, limits::DRAIN);
+    }
+}

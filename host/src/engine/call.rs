@@ -33,7 +33,8 @@ impl Guest {
     /// Calls the guest. The response comes as soon as its headers are known; the guest goes on
     /// while the body is read. Dropping the future, or the body, cancels the guest.
     ///
-    /// The request's URI must have a scheme and an authority.
+    /// The request's URI must have a scheme and an authority. What is `held` is dropped when the
+    /// instance has been given back or cleared away, which is later if the call is cancelled.
     ///
     /// # Errors
     /// What the guest did wrong instead of answering.
@@ -42,6 +43,7 @@ impl Guest {
         request: Request<B>,
         meter: Arc<Meter>,
         output: Arc<GuestOutput>,
+        held: impl Send + 'static,
     ) -> Result<Response<GuestBody>, Fault>
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
@@ -59,6 +61,7 @@ impl Guest {
                 ending: Arc::clone(&ending),
                 meter: Arc::clone(&meter),
                 output,
+                held: Box::new(held),
             };
             Running::shared(
                 self.seat(job).await?,
@@ -69,7 +72,10 @@ impl Guest {
         } else {
             let (guest, of_call, told) =
                 (Arc::clone(self), Arc::clone(&meter), Arc::clone(&ending));
-            let call = async move { guest.run(request, of_call, output, answer, told).await };
+            let call = async move {
+                let _held = held;
+                guest.run(request, of_call, output, answer, told).await;
+            };
             Running::new(call, Arc::clone(&ending), meter, background)
         };
 
@@ -141,7 +147,6 @@ impl Guest {
             Exports::P2(proxy) => p2::call(&mut instance.store, proxy, request, answer).await,
             Exports::P3(service) => p3::call(&mut instance.store, service, request, answer).await,
         };
-        output.end();
         let well = outcome.result.is_ok() && !outcome.body_unfinished;
         let _ = ending.set(outcome);
         drop(unless_told);

@@ -6,6 +6,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi_http::{Error as HttpError, FieldMapError};
 
 use super::state::State;
+use crate::observe::printable;
 
 /// What a guest did wrong, and what the log should say of it. Never shown to a client.
 #[derive(Debug, Clone)]
@@ -45,7 +46,8 @@ impl Fault {
     pub(super) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            // A guest may have chosen the words.
+            detail: printable(detail.into().as_bytes()),
             backtrace: Vec::new(),
         }
     }
@@ -98,7 +100,7 @@ pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> 
     };
     Fault {
         kind,
-        detail: error.root_cause().to_string(),
+        detail: printable(error.root_cause().to_string().as_bytes()),
         backtrace: backtrace(error),
     }
 }
@@ -119,7 +121,13 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             None => format!("{module}!<function {}>", frame.func_index()),
         }
     };
-    backtrace.frames().iter().take(FRAMES).map(line).collect()
+    backtrace
+        .frames()
+        .iter()
+        .take(FRAMES)
+        .map(line)
+        .map(|line| printable(line.as_bytes()))
+        .collect()
 }
 
 /// Frames kept of a backtrace: recursion has tens of thousands.

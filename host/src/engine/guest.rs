@@ -138,6 +138,7 @@ impl Guest {
         if let Some(mut instance) = self.take_idle() {
             let state = instance.store.data_mut();
             state.meter = Arc::clone(meter);
+            state.memory.refused = false;
             state.output.replace(output);
             instance.store.set_epoch_deadline(1);
             return Ok(instance);

@@ -25,6 +25,7 @@ use super::guest::{Exports, Guest, Instance};
 use super::running::{Ending, Outcome};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
+use crate::limits;
 use crate::meter::Meter;
 use crate::observe::GuestOutput;
 
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub(super) ending: Ending,
     pub(super) meter: Arc<Meter>,
     pub(super) output: Arc<GuestOutput>,
+    /// Held until the guest is done with the request.
+    pub(super) held: Box<dyn Send>,
 }
 
 /// The way into an instance.
@@ -71,6 +74,10 @@ impl Drop for Seat {
 }
 
 impl Shared {
+    fn is_empty(&self) -> bool {
+        self.seated.load(Ordering::Relaxed) == 0
+    }
+
     fn take(self: &Arc<Self>, at_once: u32, uses: u32) -> bool {
         if self.retired.load(Ordering::Relaxed) || self.seated.load(Ordering::Relaxed) >= at_once {
             return false;
@@ -164,12 +171,11 @@ struct Entry {
 }
 
 impl Seated {
-    fn enter(&self, job: &Job) {
-        let entry = Entry {
-            ending: Arc::clone(&job.ending),
-            charged: Arc::clone(&job.meter),
-        };
-        self.entries().push(entry);
+    fn enter(&self, ending: &Ending, meter: &Arc<Meter>) {
+        self.entries().push(Entry {
+            ending: Arc::clone(ending),
+            charged: Arc::clone(meter),
+        });
     }
 
     fn leave(&self, ending: &Ending, outcome: Outcome) {
@@ -188,7 +194,12 @@ impl Seated {
     /// Charges everyone for what the instance has used, and gives it what the poorest has left.
     fn settle(&self, instance: &Meter, used: Duration) {
         let entries = self.entries();
-        let mut left = Duration::MAX;
+        // Nobody pays for what a guest does between its requests.
+        let mut left = if entries.is_empty() {
+            limits::FRONT_TIME
+        } else {
+            Duration::MAX
+        };
         for entry in &*entries {
             entry.charged.charge(used);
             left = left.min(entry.charged.budget().saturating_sub(entry.charged.used()));
@@ -198,6 +209,12 @@ impl Seated {
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.fail(&Fault::new(FaultKind::Trap, "the instance was cut off"));
     }
 }
 
@@ -233,11 +250,12 @@ async fn drive(
                     }
                     job = next => match job {
                         Ok(Some((job, done))) => calls.push(one(accessor, service, job, done, &seated)),
-                        Ok(None) | Err(_) if calls.is_empty() => return Ok(()),
+                        // A seat that is taken means a job that is on its way.
+                        Ok(None) | Err(_) if calls.is_empty() && shared.is_empty() => return Ok(()),
                         Ok(None) | Err(_) => {}
                     },
                 }
-                if calls.is_empty() && shared.retired.load(Ordering::Relaxed) && queue.is_empty() {
+                if calls.is_empty() && shared.retired.load(Ordering::Relaxed) && shared.is_empty() {
                     return Ok(());
                 }
             }
@@ -267,20 +285,22 @@ async fn one(
     accessor: &Accessor<State>,
     service: &wasmtime_wasi_http::p3::bindings::Service,
     job: Job,
-    done: oneshot::Sender<()>,
+    mut done: oneshot::Sender<()>,
     seated: &Seated,
 ) -> wasmtime::Result<()> {
-    seated.enter(&job);
+    let _held = job.held;
+    seated.enter(&job.ending, &job.meter);
     accessor.with(|mut store| store.data_mut().output.replace(Arc::clone(&job.output)));
-    p3::handle(accessor, service, job.request, job.answer).await?;
-    job.output.end();
-    seated.leave(
-        &job.ending,
-        Outcome {
-            result: Ok(()),
-            body_unfinished: false,
-        },
-    );
+    let handled = p3::handle(accessor, service, job.request, job.answer);
+    let outcome = tokio::select! {
+        handled = handled => {
+            handled?;
+            Outcome { result: Ok(()), body_unfinished: false }
+        }
+        // The seat is empty and the instance retired: what the guest still does for it ends with both.
+        () = done.closed() => cut_off(&Fault::new(FaultKind::Trap, "the call was cut off")),
+    };
+    seated.leave(&job.ending, outcome);
     let _ = done.send(());
     Ok(())
 }

@@ -40,6 +40,7 @@ impl State {
             table,
             memory: Memory {
                 used: 0,
+                charged: 0,
                 limit: memory,
                 refused: false,
             },
@@ -77,6 +78,8 @@ impl WasiHttpView for State {
 pub(super) struct Memory {
     used: usize,
     limit: usize,
+    /// The last growth that was allowed, in case it fails after all.
+    charged: usize,
     /// Growth was refused. A guest may live with that, but if it traps, this is why.
     pub(super) refused: bool,
 }
@@ -85,10 +88,10 @@ impl Memory {
     fn grow(&mut self, by: usize) -> bool {
         let wanted = self.used.saturating_add(by);
         if wanted > self.limit {
-            self.refused = true;
+            (self.refused, self.charged) = (true, 0);
             return false;
         }
-        self.used = wanted;
+        (self.used, self.charged) = (wanted, by);
         true
     }
 }
@@ -98,21 +101,33 @@ impl ResourceLimiter for Memory {
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current)))
+        // Past its own maximum a memory does not grow, whatever we say.
+        let possible = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(possible && self.grow(desired.saturating_sub(current)))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= std::mem::take(&mut self.charged);
+        Ok(())
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(
-            desired
-                .saturating_sub(current)
-                .saturating_mul(size_of::<usize>()),
-        ))
+        let possible = maximum.is_none_or(|maximum| desired <= maximum);
+        let bytes = desired
+            .saturating_sub(current)
+            .saturating_mul(size_of::<usize>());
+        Ok(possible && self.grow(bytes))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= std::mem::take(&mut self.charged);
+        Ok(())
     }
 }

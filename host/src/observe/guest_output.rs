@@ -117,6 +117,12 @@ impl GuestOutput {
     }
 }
 
+impl Drop for GuestOutput {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Lines {
     /// Adds to an unfinished line, of which no more than [`OUTPUT_LINE`] bytes (and one, to show
     /// that it was cut) are held.
@@ -128,7 +134,7 @@ impl Lines {
 }
 
 /// Text that cannot move a terminal's cursor or pass for another line.
-fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     let cut = bytes.len() > OUTPUT_LINE;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OUTPUT_LINE)]);
     let mut line = String::with_capacity(text.len());

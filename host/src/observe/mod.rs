@@ -7,5 +7,6 @@ mod line_queue;
 pub mod log;
 
 pub use exchange::{Exchange, RequestId};
+pub(crate) use guest_output::printable;
 pub use guest_output::{GuestOutput, GuestStream};
 pub use line_queue::{Flush, LineQueue};

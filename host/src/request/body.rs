@@ -12,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::Failure;
-use crate::engine::{GuestBody, HttpError, Running};
+use super::after::After;
+use crate::engine::{GuestBody, HttpError};
 use crate::gate::Permit;
 use crate::observe::Exchange;
 
@@ -58,8 +59,8 @@ impl ReadFailure {
     /// Whose fault it is that there is no answer at the deadline.
     pub(super) fn at_deadline(&self) -> Failure {
         match self.0.load(Ordering::Relaxed) {
-            Self::WAITING | Self::SLOW => Failure::SlowClient,
-            _ => Failure::Deadline,
+            Self::WAITING => Failure::SlowClient,
+            _ => self.failure().unwrap_or(Failure::Deadline),
         }
     }
 
@@ -148,7 +149,7 @@ pub struct ResponseBody {
     source: Source,
     progress: Progress,
     exchange: Option<Exchange>,
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
     after_work: Duration,
     read: ReadFailure,
 }
@@ -161,7 +162,7 @@ enum Source {
 impl ResponseBody {
     pub(super) fn guest(
         body: GuestBody,
-        permit: Permit,
+        permit: Arc<Permit>,
         exchange: Exchange,
         patience: Duration,
         read: ReadFailure,
@@ -212,42 +213,15 @@ impl ResponseBody {
             }
             Source::Own(_) => None,
         };
-        if let Some(mut exchange) = self.exchange.take() {
-            exchange.complete = true;
-        }
         let permit = self.permit.take();
-        if let Some(running) = running {
-            work_on(running, permit, self.after_work);
+        let Some(mut exchange) = self.exchange.take() else {
+            return;
+        };
+        exchange.complete = true;
+        if let Some(guest) = running {
+            After::new(&exchange, permit, self.after_work).work(guest);
         }
     }
-}
-
-/// The slot is the guest's until its work ends.
-fn work_on(running: Running, permit: Option<Permit>, patience: Duration) {
-    tokio::spawn(async move {
-        let _permit = permit;
-        match tokio::time::timeout(patience, running.finish()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::warn!("after its response the guest failed: {fault}"),
-            Err(_) => tracing::warn!(
-                "after its response the guest worked past its deadline and was stopped"
-            ),
-        }
-    });
-}
-
-/// Reads the body of a response that must have none, so that the guest can finish.
-pub(super) fn read_for_nobody(body: GuestBody, permit: Permit, patience: Duration) {
-    tokio::spawn(async move {
-        match tokio::time::timeout(patience, body.into_unread()).await {
-            Ok(Ok(Some(running))) => work_on(running, Some(permit), patience),
-            Ok(Ok(None)) => {}
-            Ok(Err(fault)) => tracing::debug!("after its response the guest failed: {fault}"),
-            Err(_) => tracing::warn!(
-                "after its response the guest worked past its deadline and was stopped"
-            ),
-        }
-    });
 }
 
 impl Body for ResponseBody {

@@ -3,6 +3,7 @@
 //! [`Pipeline::handle`] cannot fail: it turns every [`Failure`] into a response in one place. What
 //! it calls returns early, and reads as what happens: check, route, admit, limit, call.
 
+mod after;
 mod body;
 mod check;
 mod failure;
@@ -28,6 +29,7 @@ use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
 use crate::observe::{Exchange, GuestOutput};
 use crate::shutdown::Shutdown;
+use after::After;
 use body::{ReadFailure, RequestBody};
 use problem::Form;
 
@@ -149,7 +151,8 @@ impl Pipeline {
         if body.size_hint().lower() > limits.request_body {
             return Err(Failure::BodyTooLarge);
         }
-        let permit = self.admit(&handler).await?;
+        // The guest holds it too: its instance may outlive a client that leaves.
+        let permit = Arc::new(self.admit(&handler).await?);
 
         let meter = Arc::new(Meter::new(limits.cpu));
         exchange.meter = Some(Arc::clone(&meter));
@@ -161,7 +164,11 @@ impl Pipeline {
         exchange.output = handler.keep_output.then(|| Arc::clone(&output));
         let request = request_for_guest(parts, body);
         let is_head = parts.method == Method::HEAD;
-        match handler.guest.call(request, meter, output).await {
+        match handler
+            .guest
+            .call(request, meter, output, Arc::clone(&permit))
+            .await
+        {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 Ok((
@@ -199,7 +206,7 @@ impl Pipeline {
 /// What a response of a guest still needs.
 struct Answered {
     handler: Arc<Handler>,
-    permit: Permit,
+    permit: Arc<Permit>,
     is_head: bool,
     read: ReadFailure,
 }
@@ -233,7 +240,7 @@ fn respond(
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
     let body = if no_body {
-        body::read_for_nobody(guest, permit, patience);
+        After::new(&exchange, Some(permit), patience).read(guest);
         ResponseBody::own(Bytes::new(), exchange)
     } else {
         ResponseBody::guest(guest, permit, exchange, patience, read)

@@ -1,0 +1,60 @@
+//! What a guest does after its response: it may finish, within a deadline, and its slot is its own
+//! until then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use crate::engine::{Fault, GuestBody, Running};
+use crate::gate::Permit;
+use crate::observe::{Exchange, RequestId};
+
+/// The end of an exchange for the guest.
+pub(super) struct After {
+    handler: Option<Arc<str>>,
+    id: RequestId,
+    patience: Duration,
+    _permit: Option<Arc<Permit>>,
+}
+
+impl After {
+    pub(super) fn new(
+        exchange: &Exchange,
+        permit: Option<Arc<Permit>>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            handler: exchange.handler.clone(),
+            id: exchange.id.clone(),
+            patience,
+            _permit: permit,
+        }
+    }
+
+    /// Lets the guest work on.
+    pub(super) fn work(self, guest: Running) {
+        tokio::spawn(async move { self.tell(timeout(self.patience, guest.finish()).await) });
+    }
+
+    /// Reads the body of a response that must have none, so that the guest can finish.
+    pub(super) fn read(self, body: GuestBody) {
+        tokio::spawn(async move {
+            match timeout(self.patience, body.into_unread()).await {
+                Ok(Ok(Some(guest))) => self.work(guest),
+                ended => self.tell(ended.map(|read| read.map(drop))),
+            }
+        });
+    }
+
+    fn tell(&self, ended: Result<Result<(), Fault>, Elapsed>) {
+        let what = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(fault)) => format!("the guest failed: {fault}"),
+            Err(_) => format!("the guest worked for {:?} and was stopped", self.patience),
+        };
+        let handler = self.handler.as_deref().unwrap_or("-");
+        tracing::warn!(handler, request_id = %self.id, "after its response {what}");
+    }
+}
