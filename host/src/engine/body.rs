@@ -106,8 +106,13 @@ impl GuestBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.poll_guest(cx);
-        let frame = std::task::ready!(Pin::new(&mut self.written).poll_frame(cx));
+        // What is there already costs no poll of the guest.
+        let mut written = Pin::new(&mut self.written).poll_frame(cx);
+        if written.is_pending() {
+            self.poll_guest(cx);
+            written = Pin::new(&mut self.written).poll_frame(cx);
+        }
+        let frame = std::task::ready!(written);
         match frame {
             Some(Ok(frame)) => {
                 if let (Some(unwritten), Some(data)) = (&mut self.unwritten, frame.data_ref()) {

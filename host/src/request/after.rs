@@ -52,7 +52,10 @@ impl After {
         let what = match ended {
             Ok(Ok(())) => return,
             Ok(Err(fault)) => format!("the guest failed: {fault}"),
-            Err(_) => format!("the guest worked for {:?} and was stopped", self.patience),
+            Err(_) => format!(
+                "the guest worked past its deadline of {:?} and was stopped",
+                self.patience
+            ),
         };
         let handler = self.handler.as_deref().unwrap_or("-");
         tracing::warn!(handler, request_id = %self.id, "after its response {what}");
