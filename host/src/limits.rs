@@ -123,8 +123,9 @@ pub const CORE_INSTANCES: u32 = 200;
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
 
-/// CPU time that a guest may use on the threads that serve before it moves to the background
-/// threads. Above what nearly every request needs, and small beside a client's round trip.
+/// CPU time that a guest may use on the threads that serve, without once waiting for something,
+/// before it moves to the background threads. Above what nearly every request needs, and small
+/// beside a client's round trip. A transfer waits at every chunk and stays.
 pub const FRONT_TIME: Duration = Duration::from_millis(3);
 
 /// What one exchange's guest may print before the rest is dropped and counted, in lines.

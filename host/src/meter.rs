@@ -1,7 +1,7 @@
 //! CPU time of a guest: measured around every poll, compared with its budget at every tick.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 thread_local! {
@@ -14,6 +14,10 @@ thread_local! {
 pub struct Meter {
     used: AtomicU64,
     budget: AtomicU64,
+    /// CPU time since the guest last waited for something.
+    burst: AtomicU64,
+    /// The poll that goes on ends because its time slice is over.
+    sliced: AtomicBool,
 }
 
 impl Meter {
@@ -23,6 +27,8 @@ impl Meter {
         Self {
             used: AtomicU64::new(0),
             budget: AtomicU64::new(nanos(budget)),
+            burst: AtomicU64::new(0),
+            sliced: AtomicBool::new(false),
         }
     }
 
@@ -48,13 +54,28 @@ impl Meter {
         self.budget.store(nanos(budget), Ordering::Relaxed);
     }
 
+    /// CPU time since the guest last waited: what a loop has and a long transfer has not.
+    pub(crate) fn burst(&self) -> Duration {
+        Duration::from_nanos(self.burst.load(Ordering::Relaxed))
+    }
+
+    /// The guest is stopped in the middle of its work, to go on at once.
+    pub(crate) fn slice(&self) {
+        self.sliced.store(true, Ordering::Relaxed);
+    }
+
     /// Runs one poll of the guest on the clock.
     pub(crate) fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         let before = thread_cpu_time();
         ENTERED.set(before);
         let result = poll();
-        self.used
-            .fetch_add(thread_cpu_time().saturating_sub(before), Ordering::Relaxed);
+        let spent = thread_cpu_time().saturating_sub(before);
+        self.used.fetch_add(spent, Ordering::Relaxed);
+        if self.sliced.swap(false, Ordering::Relaxed) {
+            self.burst.fetch_add(spent, Ordering::Relaxed);
+        } else {
+            self.burst.store(0, Ordering::Relaxed);
+        }
         result
     }
 

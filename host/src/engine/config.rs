@@ -38,7 +38,7 @@ pub(super) fn compiler(generation: Generation) -> Config {
     let mut config = Config::new();
     // A loop anywhere in a guest must be stoppable.
     config.epoch_interruption(true);
-    // Worth 7 µs of 36 for a fresh 0.2 instance, which cannot use it.
+    // A fifth of the cost of a fresh 0.2 instance, which cannot use it.
     config.concurrency_support(generation == Generation::P3);
     config.wasm_component_model_async(generation == Generation::P3);
     // Names of functions, but no DWARF: a fault is described, not debugged.
@@ -68,7 +68,7 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .max_core_instances_per_component(limits::CORE_INSTANCES)
         .max_component_instance_size(4 * MIB)
         .max_core_instance_size(4 * MIB)
-        // Measured: with these a fresh instance costs 29 µs of CPU, without 76–149.
+        // Without these the kernel takes and gives each page anew, which costs more than the guest.
         .linear_memory_keep_resident(MIB)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)

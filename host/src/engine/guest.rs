@@ -198,6 +198,7 @@ impl Guest {
             if store.data().meter.is_spent() {
                 return Err(CpuBudgetSpent.into());
             }
+            store.data().meter.slice();
             Ok(UpdateDeadline::Yield(1))
         });
         let exports = match &self.pre {

@@ -93,7 +93,7 @@ impl Running {
             self.place = Place::Ended;
             return Poll::Ready(());
         }
-        if matches!(self.place, Place::Front(_)) && self.meter.used() > limits::FRONT_TIME {
+        if matches!(self.place, Place::Front(_)) && self.meter.burst() > limits::FRONT_TIME {
             self.move_to_background();
             return self.poll(cx);
         }
