@@ -184,7 +184,7 @@ impl Report {
             let _ = writeln!(html, "<h2>{}</h2>\n<pre>", section.title);
             for line in &section.lines {
                 let class = if is_of_library(line) {
-                    " class=\"library\""
+                    " class=\"runtime\""
                 } else {
                     ""
                 };
@@ -377,7 +377,7 @@ mod tests {
         let html = page("text/html");
         assert!(html.contains("<span>shop.wasm!shop::pay</span>"), "{html}");
         assert!(
-            html.contains("class=\"library\">shop.wasm!core::fail&lt;T&gt;"),
+            html.contains("class=\"runtime\">shop.wasm!core::fail&lt;T&gt;"),
             "{html}"
         );
 
