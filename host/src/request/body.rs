@@ -152,6 +152,8 @@ pub struct ResponseBody {
     permit: Option<Arc<Permit>>,
     after_work: Duration,
     read: ReadFailure,
+    /// It has broken off, which the next poll says.
+    broken: bool,
 }
 
 enum Source {
@@ -174,6 +176,7 @@ impl ResponseBody {
             permit: Some(permit),
             after_work: patience,
             read,
+            broken: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl ResponseBody {
             permit: None,
             after_work: Duration::MAX,
             read: ReadFailure::default(),
+            broken: false,
         }
     }
 
@@ -233,6 +237,10 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        if this.broken {
+            // An error, not an end: the connection is cut so that the client can tell.
+            return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())));
+        }
         let frame = match &mut this.source {
             Source::Own(body) => body.take().map(|body| Ok(Frame::data(body))),
             Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
@@ -256,8 +264,10 @@ impl Body for ResponseBody {
             Some(Err(failure)) => {
                 this.cut(failure);
                 this.permit = None;
-                // An error, not an end: the connection is cut so that the client can tell.
-                Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())))
+                this.broken = true;
+                // Once more around, so that what was written before, the head above all, is sent.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 this.end();
