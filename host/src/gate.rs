@@ -62,12 +62,6 @@ impl Gate {
             all.forget();
         }
     }
-
-    /// Places that are free now.
-    #[must_use]
-    pub fn free(&self) -> usize {
-        self.places.available_permits()
-    }
 }
 
 /// A place in the queue; leaving it is dropping it.

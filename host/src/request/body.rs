@@ -150,7 +150,6 @@ pub struct ResponseBody {
     progress: Progress,
     exchange: Option<Exchange>,
     permit: Option<Arc<Permit>>,
-    after_work: Duration,
     read: ReadFailure,
     /// It has broken off, which the next poll says.
     broken: bool,
@@ -174,7 +173,6 @@ impl ResponseBody {
             progress: Progress::new(patience),
             exchange: Some(exchange),
             permit: Some(permit),
-            after_work: patience,
             read,
             broken: false,
         }
@@ -187,7 +185,6 @@ impl ResponseBody {
             progress: Progress::new(Duration::MAX),
             exchange: Some(exchange),
             permit: None,
-            after_work: Duration::MAX,
             read: ReadFailure::default(),
             broken: false,
         }
@@ -197,8 +194,7 @@ impl ResponseBody {
         // What the client did to its body explains what the guest made of it.
         let failure = self.read.failure().unwrap_or(failure);
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.label = Some(failure.label().into_owned());
-            exchange.detail = failure.detail();
+            failure.tell(&mut exchange);
             exchange.after_headers = true;
         }
     }
@@ -208,9 +204,7 @@ impl ResponseBody {
         let running = match &mut self.source {
             Source::Guest(body) => {
                 if let (Some(fault), Some(exchange)) = (body.late_fault(), &mut self.exchange) {
-                    let failure = Failure::Fault(fault.clone());
-                    exchange.label = Some(failure.label().into_owned());
-                    exchange.detail = failure.detail();
+                    Failure::Fault(fault.clone()).tell(exchange);
                     exchange.after_headers = true;
                 }
                 body.take_guest()
@@ -223,7 +217,7 @@ impl ResponseBody {
         };
         exchange.complete = true;
         if let Some(guest) = running {
-            After::new(&exchange, permit, self.after_work).work(guest);
+            After::new(&exchange, permit, self.progress.patience).work(guest);
         }
     }
 }

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::engine::{Fault, FaultKind};
 use crate::gate::Full;
+use crate::observe::Exchange;
 
 /// Why the client got no answer from the guest.
 #[derive(Debug, Clone)]
@@ -123,6 +124,12 @@ impl Failure {
             )),
             _ => None,
         }
+    }
+
+    /// Tells the log, by way of the exchange that failed.
+    pub(super) fn tell(&self, exchange: &mut Exchange) {
+        exchange.label = Some(self.label().into_owned());
+        exchange.detail = self.detail();
     }
 
     /// Seconds after which trying again may help.
