@@ -1,12 +1,21 @@
 //! CPU time of a guest: measured around every poll, compared with its budget at every tick.
+//!
+//! The clock of a thread's CPU time is a system call, and two of them for each poll cost a small request a twentieth of
+//! its time. So a poll shorter than [`TICK`] is charged what passed on the ordinary clock, and a longer one, in which
+//! the thread may have been made to wait, what its thread used since it last looked, which it does once a tick. A charge
+//! is so too high by a tick at most, and never more than what passed.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::limits::TICK;
 
 thread_local! {
-    /// CPU time of this thread when the guest that it polls now was entered, in nanoseconds.
-    static ENTERED: Cell<u64> = const { Cell::new(0) };
+    /// When the guest that this thread polls now was entered.
+    static ENTERED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When this thread last looked at its CPU time, and what that was.
+    static LOOKED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
 /// What one exchange's guest has used, and may use.
@@ -66,10 +75,9 @@ impl Meter {
 
     /// Runs one poll of the guest on the clock.
     pub(crate) fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
-        let before = thread_cpu_time();
-        ENTERED.set(before);
+        enter();
         let result = poll();
-        let spent = thread_cpu_time().saturating_sub(before);
+        let spent = nanos(since_entered());
         self.used.fetch_add(spent, Ordering::Relaxed);
         if self.sliced.swap(false, Ordering::Relaxed) {
             self.burst.fetch_add(spent, Ordering::Relaxed);
@@ -81,18 +89,73 @@ impl Meter {
 
     /// Whether the guest that is being polled on this thread has used up its budget.
     pub(crate) fn is_spent(&self) -> bool {
-        let now = thread_cpu_time().saturating_sub(ENTERED.get());
-        self.used.load(Ordering::Relaxed).saturating_add(now) > self.budget.load(Ordering::Relaxed)
+        self.used() + since_entered() > self.budget()
     }
+}
+
+fn enter() {
+    let now = Instant::now();
+    ENTERED.set(Some(now));
+    if LOOKED.get().is_none_or(|(at, _)| now - at > TICK) {
+        LOOKED.set(Some((now, thread_cpu_time())));
+    }
+}
+
+/// CPU time that this thread has spent in the guest that it polls now.
+fn since_entered() -> Duration {
+    let (Some(entered), Some((_, looked))) = (ENTERED.get(), LOOKED.get()) else {
+        return Duration::ZERO;
+    };
+    let passed = entered.elapsed();
+    if passed < TICK {
+        return passed;
+    }
+    passed.min(thread_cpu_time().saturating_sub(looked))
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// CPU time of this thread, in nanoseconds.
-fn thread_cpu_time() -> u64 {
+/// CPU time of this thread since it began.
+fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(time.tv_nsec).unwrap_or(0)
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn burn(time: Duration) {
+        let until = thread_cpu_time() + time;
+        while thread_cpu_time() < until {}
+    }
+
+    #[test]
+    fn a_guest_is_charged_for_what_it_burns_and_not_for_what_it_waits() {
+        let meter = Meter::new(Duration::from_secs(5));
+        meter.measure(|| burn(Duration::from_millis(20)));
+        let burnt = meter.used();
+        assert!(burnt >= Duration::from_millis(20), "{burnt:?}");
+        // The thread waits, as it does when others have its core.
+        let (_open, nothing) = std::sync::mpsc::channel::<()>();
+        let wait = || nothing.recv_timeout(Duration::from_millis(200));
+        assert!(meter.measure(wait).is_err());
+        let waited = meter.used() - burnt;
+        assert!(waited < Duration::from_millis(50), "{waited:?}");
+    }
+
+    #[test]
+    fn a_budget_is_spent_within_a_poll() {
+        let meter = Meter::new(Duration::from_millis(10));
+        meter.measure(|| {
+            assert!(!meter.is_spent());
+            burn(Duration::from_millis(15));
+            assert!(meter.is_spent());
+        });
+    }
 }
