@@ -105,6 +105,21 @@ fn what_the_host_keeps_for_a_guest_is_limited_too() {
 }
 
 #[test]
+fn what_the_host_keeps_for_a_guest_counts_as_its_memory() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--memory 64MiB");
+        host.get("/ok");
+        let before = host.memory();
+        for _ in 0..3 {
+            let reply = host.get("/hoard");
+            assert_eq!(reply.status(), 500, "{guest}");
+            assert_eq!(host.access(&reply).label(), "memory-limit", "{guest}");
+        }
+        assert!(host.memory() < before + (128 << 20), "{guest}");
+    }
+}
+
+#[test]
 fn the_head_of_a_response_is_limited() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");
@@ -207,4 +222,101 @@ fn connections_over_the_limit_wait_for_one_to_end() {
     assert!(third.is_silent_for(Duration::from_millis(300)));
     drop(first);
     assert_eq!(third.reply().text(), "1\n");
+}
+
+#[test]
+fn the_head_of_a_request_may_be_as_large_as_it_says() {
+    let host = TestHost::serve(FAULTS, "--max-request-head 2KiB --max-request-headers 4");
+    let with = |fields: &str| {
+        let request = format!("GET /ok HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        host.send(request).reply().status()
+    };
+    let field = |length: usize| format!("X: {}\r\n", "x".repeat(length));
+    assert_eq!(with(&field(1_900)), 200);
+    assert_eq!(with(&field(2_100)), 431);
+    assert_eq!(with(&field(1).repeat(3)), 200);
+    assert_eq!(with(&field(1).repeat(4)), 431);
+}
+
+#[test]
+fn the_head_of_a_response_may_be_as_large_as_it_says() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--max-response-head 1MiB");
+        let reply = host.get("/big-head?n=300");
+        assert_eq!(reply.text(), "accepted 300\n", "{guest}");
+        assert_eq!(reply.header("x-299").map(str::len), Some(1024), "{guest}");
+    }
+}
+
+#[test]
+fn a_silent_client_and_an_idle_one_are_closed_in_their_own_time() {
+    let host = TestHost::serve(FAULTS, "--first-byte-timeout 300ms --idle-timeout 600ms");
+    let start = Instant::now();
+    assert!(host.connect().is_closed());
+    assert!((300..3_000).contains(&start.elapsed().as_millis()));
+
+    let mut kept = host.connect();
+    assert_eq!(kept.get("/ok").text(), "ok\n");
+    let rested = Instant::now();
+    assert!(kept.is_closed());
+    assert!((600..6_000).contains(&rested.elapsed().as_millis()));
+}
+
+#[test]
+fn a_client_that_takes_no_bytes_loses_its_connection_in_time() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--write-timeout 300ms");
+        let mut stalled = host.send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(stalled.head().status, 200, "{guest}");
+        let line = host.access_to("/bytes");
+        assert_eq!(line.label(), "client-left,after-headers", "{guest}");
+        assert!(
+            (0.3..5.0).contains(&line.number("http.server.request.duration")),
+            "{guest}"
+        );
+    }
+}
+
+#[test]
+fn a_body_has_a_deadline_of_its_own() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--timeout 20s --body-timeout 300ms");
+        let stuck = host.get("/drip?n=2&ms=60000");
+        assert_eq!(stuck.status(), 200, "{guest}");
+        assert!(!stuck.is_complete, "{guest}");
+        assert_eq!(
+            host.access(&stuck).label(),
+            "deadline,after-headers",
+            "{guest}"
+        );
+        // One that moves is left alone, however long it takes.
+        let moving = host.get("/drip?n=12&ms=60");
+        assert_eq!(moving.text(), "............", "{guest}");
+    }
+}
+
+#[test]
+fn the_wait_for_a_place_is_as_long_as_it_says_and_as_many_may_wait() {
+    for guest in BOTH_FAULTS {
+        let flags = "--max-concurrent-requests 1 --max-waiting-requests 2 --queue-timeout 300ms";
+        let host = TestHost::serve(guest, flags);
+        let mut first = host.send("GET /drip?n=40&ms=100 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(first.head().status, 200, "{guest}");
+        let start = Instant::now();
+        let mut waiting: Vec<_> = (0..4).map(|_| host.send(SLEEP)).collect();
+        for one in &mut waiting {
+            assert_eq!(one.reply().status(), 503, "{guest}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(3), "{guest}");
+        let waits: Vec<bool> = host
+            .accesses()
+            .iter()
+            .map(|line| line.number("http.server.request.duration") >= 0.3)
+            .collect();
+        assert_eq!(
+            waits,
+            [false, false, true, true],
+            "{guest}: two at once, two in time"
+        );
+    }
 }

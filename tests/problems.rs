@@ -37,33 +37,88 @@ fn every_response_has_a_request_id_of_its_own() {
 }
 
 #[test]
-fn a_head_that_never_became_a_request_is_refused_and_has_a_line_in_the_log() {
-    let host = TestHost::serve(FAULTS, "");
+fn a_head_that_never_became_a_request_is_answered_like_any_other_failure() {
+    let host = TestHost::serve(FAULTS, "--header-timeout 300ms");
+    let field = format!("X: {}\r\n", "x".repeat(70_000));
+    let many = "X: 1\r\n".repeat(150);
     for (request, status, label) in [
         ("nonsense\r\n\r\n".to_owned(), 400, "bad-request"),
         (
-            format!(
-                "GET /ok HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-                "x".repeat(70_000)
-            ),
+            "GET /ok HTTP/1.1\nHost: a\n\n".to_owned(),
+            400,
+            "bad-request",
+        ),
+        (
+            format!("GET /ok HTTP/1.1\r\nHost: a\r\n{field}\r\n"),
             431,
             "too-large",
         ),
         (
-            format!(
-                "GET /ok HTTP/1.1\r\nHost: a\r\n{}\r\n",
-                "X: 1\r\n".repeat(150)
-            ),
+            format!("GET /ok HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
             431,
             "too-large",
         ),
+        (
+            format!("GET /{} HTTP/1.1\r\n", "x".repeat(70_000)),
+            414,
+            "too-large",
+        ),
+        (
+            "GET /ok HTTP/1.1\r\nHost: a\r\n".to_owned(),
+            408,
+            "slow-client",
+        ),
+        ("P".to_owned(), 408, "slow-client"),
     ] {
-        let reply = answer(&host, request);
-        assert_eq!(reply.status(), status);
-        host.access_where("the line of a refused head", |line| {
-            line.status() == u64::from(status) && line.label() == label
-        });
+        let start: String = request.chars().take(40).collect();
+        let mut connection = host.send(&request);
+        let reply = connection.reply();
+        assert_eq!(reply.status(), status, "{start}");
+        let problem: serde_json::Value = serde_json::from_str(&reply.text()).expect("a problem");
+        assert_eq!(
+            problem["type"],
+            format!("urn:host:failure:{label}"),
+            "{start}"
+        );
+        assert_eq!(
+            problem["request_id"],
+            reply.header("x-request-id").expect("an id"),
+            "{start}"
+        );
+        assert_eq!(reply.header("connection"), Some("close"), "{start}");
+        assert!(connection.is_closed(), "{start}");
+        let line = host.access(&reply);
+        assert_eq!(
+            (line.status(), line.label()),
+            (u64::from(status), label),
+            "{start}"
+        );
+        assert_eq!(line.text("url.path"), "", "{start}");
     }
+}
+
+#[test]
+fn requests_before_a_bad_head_are_answered_first_and_those_behind_it_never() {
+    let host = TestHost::serve(FAULTS, "");
+    let good = "GET /sleep?ms=50 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut connection = host.send(format!("{good}{good}nonsense\r\n\r\n{good}"));
+    assert_eq!(connection.reply().text(), "slept\n");
+    assert_eq!(connection.reply().text(), "slept\n");
+    assert_eq!(connection.reply().status(), 400);
+    assert!(connection.is_closed());
+    eventually("three lines", || (host.accesses().len() == 3).then_some(()));
+}
+
+#[test]
+fn an_http2_head_over_the_limit_is_431_with_an_id() {
+    let host = TestHost::serve(FAULTS, "--max-request-head 8KiB");
+    let mut h2 = host.h2();
+    let request = http::Request::get("http://a/ok").header("x-large", "x".repeat(9_000));
+    let reply = h2.exchange(request.body(()).expect("a request"), b"", None);
+    assert_eq!(reply.head.status, 431);
+    let id = reply.head.headers["x-request-id"].to_str().expect("text");
+    assert_eq!(host.access_of(id).label(), "too-large");
+    assert_eq!(h2.get("/ok").body, b"ok\n");
 }
 
 #[test]

@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::catalog::Deployer;
-use crate::limits;
+use crate::limits::{self, DoorLimits};
 use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
-use crate::request::{Ends, Pages, Pipeline, ResponseBody};
+use crate::request::{Ends, Failure, Pages, Pipeline, ResponseBody};
 use crate::server::{self, Client, Counters, HeadFault};
 use crate::shutdown;
 
@@ -28,8 +28,8 @@ const INTERRUPTED: u8 = 130;
 pub struct Settings {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Connections open at once.
-    pub connections: usize,
+    /// What it lets in.
+    pub limits: DoorLimits,
     /// The access log's format, on stdout.
     pub access_log: Format,
     /// From the request to stop until what is in flight is cut.
@@ -74,17 +74,15 @@ pub async fn serve(
         Arc::clone(&access_log),
         asked.clone(),
         pages,
+        settings.limits.clone(),
     );
 
-    let config = door_config(settings.connections);
+    let config = door_config(&settings.limits);
     let serving = server::serve(
         door.listener,
         config,
         Arc::new(Counters::default()),
-        PublicDoor {
-            pipeline,
-            log: Arc::clone(&access_log),
-        },
+        PublicDoor(pipeline),
         asked,
     );
     // An option, so that what is in flight can be dropped when its time is up.
@@ -151,16 +149,13 @@ impl Stop {
 }
 
 /// The door of the people: every request goes down the pipeline.
-struct PublicDoor {
-    pipeline: Pipeline,
-    log: Arc<AccessLog>,
-}
+struct PublicDoor(Pipeline);
 
 impl server::Handler for PublicDoor {
     type Body = ResponseBody;
 
     async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
-        self.pipeline
+        self.0
             .handle(
                 request,
                 Ends {
@@ -171,25 +166,26 @@ impl server::Handler for PublicDoor {
             .await
     }
 
-    fn refused(&self, client: Client, fault: HeadFault) {
-        let label = match fault {
-            HeadFault::Malformed => "bad-request",
-            HeadFault::TooLarge => "too-large",
-            HeadFault::TooSlow => "slow-client",
+    fn refuse(&self, fault: HeadFault, client: Client) -> Response<ResponseBody> {
+        let failure = match fault {
+            HeadFault::Malformed(what) => Failure::BadRequest(what),
+            HeadFault::TooLarge => Failure::HeadTooLarge,
+            HeadFault::TargetTooLong => Failure::TargetTooLong,
+            HeadFault::TooSlow => Failure::SlowClient,
         };
-        self.log.refused(client.remote.ip(), fault.status(), label);
+        self.0.refuse(&failure, client.remote)
     }
 }
 
-fn door_config(connections: usize) -> server::Config {
+fn door_config(of_door: &DoorLimits) -> server::Config {
     server::Config {
-        max_connections: connections,
-        first_byte_timeout: limits::FIRST_BYTE,
-        header_read_timeout: limits::HEADER_READ,
-        idle_timeout: limits::IDLE_CONNECTION,
-        write_stall_timeout: limits::WRITE_STALL,
-        max_head_bytes: limits::REQUEST_HEAD,
-        max_headers: limits::REQUEST_HEADERS,
+        max_connections: of_door.connections,
+        first_byte_timeout: of_door.first_byte,
+        header_read_timeout: of_door.header_read,
+        idle_timeout: of_door.idle,
+        write_stall_timeout: of_door.write_stall,
+        max_head_bytes: of_door.request_head,
+        max_headers: of_door.request_headers,
         linger_timeout: limits::LINGER,
         max_linger_bytes: limits::LINGER_BYTES,
         max_h2_streams: limits::H2_STREAMS,

@@ -19,7 +19,7 @@ pub struct HandlerLimits {
     pub body_deadline: Duration,
     /// CPU time of one exchange, in the start function, the handler and after the headers.
     pub cpu: Duration,
-    /// Bytes of one instance: its linear memories and tables together.
+    /// Bytes of one instance: its linear memories and tables, and what the host holds for it.
     pub memory: usize,
     /// Bytes of a request's body, counted as it streams through.
     pub request_body: u64,
@@ -46,14 +46,50 @@ impl Default for HandlerLimits {
             concurrent_requests: 1_000,
             // One more for each that runs: a burst is absorbed, a backlog is not.
             waiting_requests: 1_000,
-            permit_wait: PERMIT_WAIT,
+            // Longer than a burst of short requests takes to pass, shorter than a client's patience.
+            permit_wait: Duration::from_secs(5),
         }
     }
 }
 
-/// How long a request waits for a permit: longer than a burst of short requests takes to pass,
-/// shorter than a client's patience.
-pub const PERMIT_WAIT: Duration = Duration::from_secs(5);
+/// What one door lets in. All of it is settable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorLimits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// Bytes of a request's head: request line and headers.
+    pub request_head: usize,
+    /// Header fields of a request.
+    pub request_headers: usize,
+    /// From the connection to its first byte.
+    pub first_byte: Duration,
+    /// From a head's first byte to its last.
+    pub header_read: Duration,
+    /// How long a kept-alive connection may rest between requests.
+    pub idle: Duration,
+    /// How long a client may take no byte while we have some for it.
+    pub write_stall: Duration,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        Self {
+            // Some 24 KB each when idle: a quarter of a gigabyte.
+            connections: 10_000,
+            // What browsers and proxies stay under with all their cookies.
+            request_head: 64 * KIB,
+            // Each becomes an object in the guest, so the count matters too. Browsers send 15 to 30.
+            request_headers: 100,
+            // Ten round trips of a bad mobile network, for what takes one.
+            first_byte: Duration::from_secs(10),
+            header_read: Duration::from_secs(10),
+            // What browsers and load balancers expect to find open again.
+            idle: Duration::from_secs(60),
+            // A network that is away for a moment comes back; a client that has stopped reading does not.
+            write_stall: Duration::from_secs(30),
+        }
+    }
+}
 
 /// The port of the default address.
 pub const PORT: u16 = 8080;
@@ -90,11 +126,16 @@ pub const IDLE_INSTANCES: usize = 256;
 /// being cleared away after their permit has gone to the next.
 pub const SPARE_INSTANCES: usize = 64;
 
-/// Host objects (streams, fields, pollables) that one instance may hold. With
-/// [`FIELDS_BYTES`] this bounds what a guest can make the host allocate for it at 128 MiB.
+/// Host objects (streams, fields, pollables) that one instance may hold. What they take counts
+/// against [`HandlerLimits::memory`].
 pub const RESOURCES: usize = 1_024;
 
-/// Bytes of one set of header fields that a guest builds; also the ceiling of a response's head.
+/// Handles of one instance, to host objects and its own, and tasks, streams and futures of
+/// wasi:http 0.3: some hundred bytes of the host's each, which no memory limit counts.
+pub const HANDLES: usize = 10_000;
+
+/// Bytes of one set of header fields that a guest builds, and so of a response's head. Settable. What
+/// browsers accept is twice this.
 pub const FIELDS_BYTES: usize = 128 * KIB;
 
 /// Bytes that one call from guest to host may copy (a list, a string).
@@ -150,7 +191,7 @@ pub const LOG_PAUSE: Duration = Duration::from_millis(10);
 /// How long the end of the host waits for the last lines to be read.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
-/// Bytes of a component file. JavaScript and Python components take 2–20 MB.
+/// Bytes of a component file. Settable, as are the ceilings of its compiler. JavaScript and Python components take 2–20 MB.
 pub const COMPONENT_BYTES: u64 = 64 * MIB as u64;
 /// CPU time that the compiler may take for one component, all its threads together. A Python or
 /// JavaScript handler of 20 MB takes 15 to 50 s.
@@ -163,22 +204,8 @@ pub const COMPILE_MEMORY: u64 = 4 * 1024 * MIB as u64;
 /// handlers in Rust.
 pub const CACHE_BYTES: u64 = 1024 * MIB as u64;
 
-/// Connections open at once on one door.
-pub const CONNECTIONS: usize = 10_000;
-/// Bytes of a request's head: request line and headers.
-pub const REQUEST_HEAD: usize = 64 * KIB;
-/// Header fields of a request. Each becomes an object in the guest, so the count matters too.
-pub const REQUEST_HEADERS: usize = 100;
 /// Streams open at once on one HTTP/2 connection, as most servers have it.
 pub const H2_STREAMS: u32 = 100;
-/// From the connection to its first byte.
-pub const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// From a head's first byte to its last.
-pub const HEADER_READ: Duration = Duration::from_secs(10);
-/// How long a kept-alive connection may rest between requests.
-pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
-/// How long a client may take no byte while we have some for it.
-pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// From the request to stop until what is in flight is cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// How long the log of what was cut after [`DRAIN`] is waited for.

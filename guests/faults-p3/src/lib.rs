@@ -60,6 +60,7 @@ impl Guest for Faults {
             "/grow-politely" => answer(&format!("{}\n", crashes::grow_politely())),
             "/alloc" => answer(&format!("{}\n", crashes::alloc())),
             "/table" => crashes::table(Fields::new),
+            "/hoard" => answer(&format!("{}\n", crashes::hoard(reach::request_by_method))),
 
             "/spin" => crashes::spin(),
             "/spin-after-headers" => time::spin_after_headers(),

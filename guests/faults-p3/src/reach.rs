@@ -4,7 +4,7 @@ use crate::text::kebab;
 use std::fmt::Write;
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::http::client;
-use wasip3::http::types::{ErrorCode, Fields, Request, Scheme};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Scheme};
 use wasip3::sockets::ip_name_lookup::resolve_addresses;
 use wasip3::sockets::types::{
     self, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket,
@@ -40,6 +40,14 @@ async fn get(to: &str) -> Result<u16, ErrorCode> {
         .set_path_with_query(Some("/"))
         .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
     Ok(client::send(request).await?.get_status_code())
+}
+
+/// A request that is never sent, with a method of its own.
+pub(crate) fn request_by_method(method: String) -> Request {
+    let (_, no_trailers) = wit_future::new(|| Ok(None));
+    let (request, _sent) = Request::new(Fields::new(), None, no_trailers, None);
+    request.set_method(&Method::Other(method)).ok();
+    request
 }
 
 pub(crate) async fn socket() -> String {

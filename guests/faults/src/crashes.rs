@@ -66,3 +66,10 @@ pub(crate) fn table<T>(make: impl Fn() -> T) -> ! {
         std::mem::forget(make());
     }
 }
+
+/// Makes the host keep a gigabyte for this guest, a text of a MiB in each of a thousand objects.
+pub(crate) fn hoard<T>(object_with: impl Fn(String) -> T) -> usize {
+    let text = "A".repeat(1 << 20);
+    let kept: Vec<T> = (0..1000).map(|_| object_with(text.clone())).collect();
+    kept.len()
+}

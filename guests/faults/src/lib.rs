@@ -53,6 +53,10 @@ impl Guest for Faults {
             "/grow-politely" => answer(out, &format!("{}\n", crashes::grow_politely())),
             "/alloc" => answer(out, &format!("{}\n", crashes::alloc())),
             "/table" => crashes::table(Fields::new),
+            "/hoard" => answer(
+                out,
+                &format!("{}\n", crashes::hoard(reach::request_by_method)),
+            ),
 
             "/spin" => crashes::spin(),
             "/spin-after-headers" => time::spin_after_headers(out),

@@ -4,7 +4,7 @@ use crate::text::kebab;
 use std::fmt::Write;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::http::outgoing_handler;
-use wasip2::http::types::{ErrorCode, Fields, OutgoingRequest, Scheme};
+use wasip2::http::types::{ErrorCode, Fields, Method, OutgoingRequest, Scheme};
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::ip_name_lookup::resolve_addresses;
 use wasip2::sockets::network::{self, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
@@ -44,6 +44,13 @@ fn get(to: &str) -> Result<u16, ErrorCode> {
         .expect("the wait is over")
         .expect("asked once")?
         .status())
+}
+
+/// A request that is never sent, with a method of its own.
+pub(crate) fn request_by_method(method: String) -> OutgoingRequest {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_method(&Method::Other(method)).ok();
+    request
 }
 
 pub(crate) fn socket() -> String {

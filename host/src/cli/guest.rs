@@ -10,7 +10,7 @@ use super::values;
 use crate::catalog::{Deployer, HandlerSpec, Source};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings};
-use crate::limits::{self, HandlerLimits, Reuse};
+use crate::limits::{HandlerLimits, Reuse};
 
 /// Grants and limits.
 #[derive(Debug, Args)]
@@ -22,22 +22,34 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "HOST::GUEST", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,
 
-    /// Time to the response's headers, wait for a place and start included; also how long a body may
-    /// go without a byte moving.
+    /// Time to the response's headers, wait for a place and start included.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits")]
     timeout: Duration,
+    /// How long a body, either way, may go without a byte moving [default: that of --timeout].
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, help_heading = "Limits")]
+    body_timeout: Option<Duration>,
     /// CPU time of one request.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5s", help_heading = "Limits")]
     cpu: Duration,
-    /// Memory of one instance, all its memories and tables together.
+    /// Memory of one instance: all its memories and tables, and what the host holds for it.
     #[arg(long, value_name = "SIZE", value_parser = values::memory, default_value = "128MiB", help_heading = "Limits")]
     memory: usize,
     /// Bytes of a request's body, which is streamed and not kept.
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "64MiB", help_heading = "Limits")]
     max_body: u64,
-    /// Requests served at once; as many again wait up to 5 s for a place, others get a 503.
+    /// Bytes of a response's headers, or of any other set of them that the guest makes.
+    #[arg(long, value_name = "SIZE", value_parser = values::head, default_value = "128KiB", help_heading = "Limits")]
+    max_response_head: usize,
+    /// Requests served at once; others wait for a place.
     #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "1000", help_heading = "Limits")]
     max_concurrent_requests: usize,
+    /// Requests that wait for a place; others get a 503 at once [default: that of
+    /// --max-concurrent-requests].
+    #[arg(long, value_name = "COUNT", value_parser = values::count, help_heading = "Limits")]
+    max_waiting_requests: Option<usize>,
+    /// How long a request waits for a place before it gets a 503.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5s", help_heading = "Limits")]
+    queue_timeout: Duration,
 
     /// Requests that one instance serves before it is dropped [default: 1 for wasi:http 0.2, 128 for
     /// 0.3].
@@ -60,6 +72,18 @@ pub(super) struct GuestArgs {
     /// only for files from someone trusted like the host itself.
     #[arg(long, help_heading = "Compiling")]
     allow_precompiled: bool,
+    /// Bytes of a component's file.
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "64MiB", help_heading = "Compiling")]
+    max_component_size: u64,
+    /// CPU time of compiling it.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "2m", help_heading = "Compiling")]
+    compile_cpu: Duration,
+    /// How long compiling it may take.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5m", help_heading = "Compiling")]
+    compile_timeout: Duration,
+    /// Memory of the compiler.
+    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "4GiB", help_heading = "Compiling")]
+    compile_memory: u64,
 }
 
 impl GuestArgs {
@@ -83,6 +107,7 @@ impl GuestArgs {
                 environment: self.env.clone(),
                 directories: self.dir.clone(),
                 memory: self.memory,
+                fields: self.max_response_head,
                 reuse: Reuse {
                     requests: self.max_instance_reuse_count.map(count),
                     concurrent: count(self.max_instance_concurrent_reuse_count),
@@ -107,7 +132,14 @@ impl GuestArgs {
             cache: cache.filter(|_| !self.no_cache),
             limits: components::Limits {
                 memory: self.memory as u64,
+                size: self.max_component_size,
                 ..components::Limits::default()
+            },
+            ceilings: components::Ceilings {
+                memory: self.compile_memory,
+                cpu: self.compile_cpu,
+                wall: self.compile_timeout,
+                ..components::Ceilings::default()
             },
             ..components::Config::default()
         })
@@ -116,13 +148,15 @@ impl GuestArgs {
     fn limits(&self) -> HandlerLimits {
         HandlerLimits {
             deadline: self.timeout,
-            body_deadline: self.timeout,
+            body_deadline: self.body_timeout.unwrap_or(self.timeout),
             cpu: self.cpu,
             memory: self.memory,
             request_body: self.max_body,
             concurrent_requests: self.max_concurrent_requests,
-            waiting_requests: self.max_concurrent_requests,
-            permit_wait: limits::PERMIT_WAIT,
+            waiting_requests: self
+                .max_waiting_requests
+                .unwrap_or(self.max_concurrent_requests),
+            permit_wait: self.queue_timeout,
         }
     }
 }

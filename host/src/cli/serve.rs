@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::guest::GuestArgs;
 use super::{say, values};
 use crate::app::{self, Settings};
-use crate::limits;
+use crate::limits::{self, DoorLimits};
 use crate::observe::access_log::Format;
 
 /// Serve a component over HTTP.
@@ -37,8 +37,26 @@ pub(super) struct DoorArgs {
     #[arg(long, env = "HOST_ADDR", value_name = "ADDRESS", value_parser = values::address)]
     addr: Option<SocketAddr>,
     /// Connections open at once; more wait to be accepted.
-    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000")]
+    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000", help_heading = "Limits of connections")]
     max_concurrent_connections: usize,
+    /// Bytes of a request's head, its first line included.
+    #[arg(long, value_name = "SIZE", value_parser = values::head, default_value = "64KiB", help_heading = "Limits of connections")]
+    max_request_head: usize,
+    /// Header fields of a request.
+    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "100", help_heading = "Limits of connections")]
+    max_request_headers: usize,
+    /// How long a new connection may send nothing.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
+    first_byte_timeout: Duration,
+    /// How long a request's head may take, from its first byte to its last.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
+    header_timeout: Duration,
+    /// How long a connection may rest between requests.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60s", help_heading = "Limits of connections")]
+    idle_timeout: Duration,
+    /// How long a client may take none of the bytes that wait for it.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits of connections")]
+    write_timeout: Duration,
     /// The form of the access log.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "combined")]
     access_log: AccessLogFormat,
@@ -77,7 +95,15 @@ impl DoorArgs {
             address: self
                 .addr
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port))),
-            connections: self.max_concurrent_connections,
+            limits: DoorLimits {
+                connections: self.max_concurrent_connections,
+                request_head: self.max_request_head,
+                request_headers: self.max_request_headers,
+                first_byte: self.first_byte_timeout,
+                header_read: self.header_timeout,
+                idle: self.idle_timeout,
+                write_stall: self.write_timeout,
+            },
             access_log: self.access_log.into(),
             drain: self.drain_timeout,
         }
@@ -127,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_what_limits_says() {
         let settings = Words::parse_from(["host"]).door.settings();
-        assert_eq!(settings.connections, limits::CONNECTIONS);
+        assert_eq!(settings.limits, DoorLimits::default());
         assert_eq!(settings.drain, limits::DRAIN);
     }
 }

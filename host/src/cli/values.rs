@@ -57,6 +57,15 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
 }
 
+/// A [`size`] of a head: below a KiB nothing passes, and above some MiB it is a body.
+pub(super) fn head(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    if !(1 << 10..=16 << 20).contains(&bytes) {
+        return Err("a head of less than 1KiB or more than 16MiB makes no sense".to_owned());
+    }
+    usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
+}
+
 /// A number of things that may be at once.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {

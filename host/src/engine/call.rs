@@ -15,7 +15,6 @@ use super::guest::{Exports, Guest};
 use super::running::{Ending, Outcome};
 use super::shared::Job;
 use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
-use crate::limits;
 use crate::meter::Meter;
 use crate::observe::GuestOutput;
 
@@ -106,7 +105,7 @@ impl Guest {
         let head = head.map_err(|code| Fault::error_code(&code))?;
 
         let (parts, written) = head.response.into_parts();
-        let declared = check_head(parts.status, &parts.headers)?;
+        let declared = check_head(parts.status, &parts.headers, self.settings.fields)?;
         // A response without a body may declare the length that it would have (RFC 9110 8.6).
         let has_body = !is_head
             && !matches!(
@@ -177,7 +176,11 @@ fn no_response() -> Fault {
 }
 
 /// Checks what HTTP demands of a final response and gives its declared length.
-fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+fn check_head(
+    status: StatusCode,
+    headers: &HeaderMap,
+    allowed: usize,
+) -> Result<Option<u64>, Fault> {
     let invalid = |detail: String| Err(Fault::new(FaultKind::InvalidResponse, detail));
     if status.is_informational() {
         return invalid(format!("status {status} is not a final one"));
@@ -186,10 +189,9 @@ fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Fa
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum();
-    if bytes > limits::FIELDS_BYTES {
+    if bytes > allowed {
         return invalid(format!(
-            "the headers take {bytes} bytes, {} are allowed",
-            limits::FIELDS_BYTES
+            "the headers take {bytes} bytes, {allowed} are allowed"
         ));
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();

@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
-use super::fault::{CpuBudgetSpent, Stage, classify};
+use super::fault::{CpuBudgetSpent, MemorySpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
 use super::state::State;
@@ -30,6 +30,8 @@ pub struct GuestSettings {
     pub directories: Vec<Directory>,
     /// Bytes of memory, see [`limits::HandlerLimits::memory`].
     pub memory: usize,
+    /// Bytes of a set of header fields that it makes, see [`limits::FIELDS_BYTES`].
+    pub fields: usize,
     /// How often an instance is used.
     pub reuse: Reuse,
 }
@@ -49,7 +51,7 @@ pub struct Directory {
 pub struct Guest {
     pub(super) engine: Arc<Engine>,
     pre: Pre,
-    settings: GuestSettings,
+    pub(super) settings: GuestSettings,
     idle: Mutex<Vec<Instance>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
@@ -189,16 +191,24 @@ impl Guest {
         let wasi = self
             .context(&output)
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
-        let state = State::new(wasi, self.settings.memory, Arc::clone(meter), output);
+        let state = State::new(wasi, &self.settings, Arc::clone(meter), output);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
+        store.set_max_component_handles(limits::HANDLES);
+        if let Some(tasks) = store.concurrent_resource_table() {
+            tasks.set_max_capacity(limits::HANDLES);
+        }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if store.data().meter.is_spent() {
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            if state.meter.is_spent() {
                 return Err(CpuBudgetSpent.into());
             }
-            store.data().meter.slice();
+            if !state.holdings_fit() {
+                return Err(MemorySpent.into());
+            }
+            state.meter.slice();
             Ok(UpdateDeadline::Yield(1))
         });
         let exports = match &self.pre {

@@ -11,6 +11,7 @@ mod config;
 mod epoch;
 mod fault;
 mod guest;
+mod holdings;
 mod linker;
 mod output;
 mod p2;

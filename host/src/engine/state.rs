@@ -7,6 +7,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::guest::GuestSettings;
+use super::holdings;
 use super::output::Current;
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
@@ -25,12 +27,12 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(
         wasi: WasiCtx,
-        memory: usize,
+        settings: &GuestSettings,
         meter: Arc<Meter>,
         output: Arc<Current>,
     ) -> Self {
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(limits::FIELDS_BYTES);
+        http.set_field_size_limit(settings.fields);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES);
         Self {
@@ -40,8 +42,9 @@ impl State {
             table,
             memory: Memory {
                 used: 0,
+                held: 0,
                 charged: 0,
-                limit: memory,
+                limit: settings.memory,
                 refused: false,
             },
             meter,
@@ -51,6 +54,11 @@ impl State {
 
     pub(super) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
+    }
+
+    /// Whether what the host holds for the guest still fits into its memory limit.
+    pub(super) fn holdings_fit(&mut self) -> bool {
+        self.memory.hold(holdings::bytes(&mut self.table))
     }
 }
 
@@ -73,10 +81,12 @@ impl WasiHttpView for State {
     }
 }
 
-/// One ceiling for everything that a store's memories and tables take together: a ceiling for each
-/// memory is none, since a component may have many.
+/// One ceiling for everything that a store's memories and tables take, and the host for it: a ceiling
+/// for each memory is none, since a component may have many.
 pub(super) struct Memory {
     used: usize,
+    /// What the host held for the guest when it was last looked at, each tick.
+    held: usize,
     limit: usize,
     /// The last growth that was allowed, in case it fails after all.
     charged: usize,
@@ -87,12 +97,19 @@ pub(super) struct Memory {
 impl Memory {
     fn grow(&mut self, by: usize) -> bool {
         let wanted = self.used.saturating_add(by);
-        if wanted > self.limit {
+        if wanted.saturating_add(self.held) > self.limit {
             (self.refused, self.charged) = (true, 0);
             return false;
         }
         (self.used, self.charged) = (wanted, by);
         true
+    }
+
+    fn hold(&mut self, bytes: usize) -> bool {
+        self.held = bytes;
+        let fits = self.used.saturating_add(bytes) <= self.limit;
+        self.refused |= !fits;
+        fits
     }
 }
 

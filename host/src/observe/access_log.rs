@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Exchange;
 use super::line_queue::LineQueue;
 use crate::limits::LOG_FIELD;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Version};
 use serde::Serialize;
 
 /// The status logged when the client left before there was one, as nginx has it.
@@ -52,27 +51,6 @@ impl AccessLog {
         self.writer.as_ref().map_or(0, LineQueue::dropped)
     }
 
-    /// A line for what never became a request.
-    pub fn refused(&self, client: IpAddr, status: StatusCode, label: &str) {
-        let Some(writer) = &self.writer else { return };
-        let (now, status) = (jiff::Timestamp::now(), status.as_u16());
-        let line = if self.format == Format::Json {
-            let line = serde_json::json!({
-                "timestamp": now.to_string(),
-                "client.address": client.to_string(),
-                "http.response.status_code": status,
-                "error.type": label,
-            });
-            format!("{line}\n")
-        } else {
-            let at = date(now);
-            format!(
-                "{client} - - [{at}] \"-\" {status} 0 \"-\" \"-\" 0.000000 0.000000 {label} -\n"
-            )
-        };
-        writer.push(line.as_bytes());
-    }
-
     pub(super) fn write(&self, exchange: &Exchange) {
         let Some(writer) = &self.writer else { return };
         let line = match self.format {
@@ -86,29 +64,35 @@ impl AccessLog {
 
 fn combined(exchange: &Exchange) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
-    let quoted = |value: &Option<HeaderValue>| {
-        value
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |value| escape(value.as_bytes()))
-    };
+    let _ = write!(
+        line,
+        "{} - - [{}] \"",
+        exchange.client.ip(),
+        date(exchange.at)
+    );
+    let (mut referer, mut user_agent) = (&None, &None);
+    if let Some(asked) = &exchange.asked {
+        let target = asked.uri.path_and_query().map_or("*", |path| path.as_str());
+        let _ = write!(line, "{} ", asked.method);
+        escape(target.as_bytes(), &mut line);
+        let _ = write!(line, " {}", version(asked.version));
+        (referer, user_agent) = (&asked.referer, &asked.user_agent);
+    } else {
+        line.push(b'-');
+    }
+    let status = exchange.status.unwrap_or(CLIENT_LEFT);
+    let _ = write!(line, "\" {} {}", status, exchange.sent);
+    for field in [referer, user_agent] {
+        line.extend_from_slice(b" \"");
+        escape(
+            field.as_ref().map_or(b"-", HeaderValue::as_bytes),
+            &mut line,
+        );
+        line.push(b'"');
+    }
     let _ = writeln!(
         line,
-        "{} - - [{}] \"{} {} {}\" {} {} \"{}\" \"{}\" {} {} {} {}",
-        exchange.client.ip(),
-        date(exchange.at),
-        exchange.method,
-        escape(
-            exchange
-                .uri
-                .path_and_query()
-                .map_or("*", |path| path.as_str())
-                .as_bytes()
-        ),
-        version(exchange.version),
-        exchange.status.unwrap_or(CLIENT_LEFT),
-        exchange.sent,
-        quoted(&exchange.referer),
-        quoted(&exchange.user_agent),
+        " {} {} {} {}",
         Seconds(exchange.started.elapsed()),
         Seconds(exchange.guest_cpu()),
         label(exchange).as_deref().unwrap_or("-"),
@@ -146,14 +130,20 @@ struct Line<'a> {
     timestamp: String,
     #[serde(rename = "client.address")]
     client_address: String,
-    #[serde(rename = "http.request.method")]
-    method: &'a str,
-    #[serde(rename = "url.path")]
-    path: Cow<'a, str>,
+    #[serde(
+        rename = "http.request.method",
+        skip_serializing_if = "Option::is_none"
+    )]
+    method: Option<&'a str>,
+    #[serde(rename = "url.path", skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
     #[serde(rename = "url.query", skip_serializing_if = "Option::is_none")]
     query: Option<Cow<'a, str>>,
-    #[serde(rename = "network.protocol.version")]
-    protocol: &'a str,
+    #[serde(
+        rename = "network.protocol.version",
+        skip_serializing_if = "Option::is_none"
+    )]
+    protocol: Option<&'a str>,
     #[serde(rename = "http.response.status_code")]
     status: u16,
     #[serde(rename = "http.response.body.size")]
@@ -181,23 +171,20 @@ struct Line<'a> {
 }
 
 fn json(exchange: &Exchange) -> Vec<u8> {
-    let text = |value: &Option<HeaderValue>| {
-        value
-            .as_ref()
-            .map(|value| String::from_utf8_lossy(cut(value.as_bytes())).into_owned())
-    };
+    let asked = exchange.asked.as_ref();
+    let text = |value: &HeaderValue| String::from_utf8_lossy(cut(value.as_bytes())).into_owned();
     let micros = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let line = Line {
         timestamp: exchange.at.to_string(),
         client_address: exchange.client.ip().to_string(),
-        method: exchange.method.as_str(),
-        path: text_of(exchange.uri.path()),
-        query: exchange.uri.query().map(text_of),
-        protocol: version(exchange.version).trim_start_matches("HTTP/"),
+        method: asked.map(|asked| asked.method.as_str()),
+        path: asked.map(|asked| text_of(asked.uri.path())),
+        query: asked.and_then(|asked| asked.uri.query()).map(text_of),
+        protocol: asked.map(|asked| version(asked.version).trim_start_matches("HTTP/")),
         status: exchange.status.unwrap_or(CLIENT_LEFT),
         sent: exchange.sent,
-        user_agent: text(&exchange.user_agent),
-        referer: text(&exchange.referer),
+        user_agent: asked.and_then(|asked| asked.user_agent.as_ref()).map(text),
+        referer: asked.and_then(|asked| asked.referer.as_ref()).map(text),
         duration: micros(exchange.started.elapsed()),
         guest_cpu: micros(exchange.guest_cpu()),
         handler: exchange.handler.as_deref(),
@@ -237,21 +224,21 @@ fn text_of(text: &str) -> Cow<'_, str> {
 }
 
 /// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes.iter().take(LOG_FIELD) {
+fn escape(bytes: &[u8], line: &mut Vec<u8>) {
+    for &byte in cut(bytes) {
         match byte {
-            b'"' | b'\\' | 0..0x20 | 0x7f.. => drop(write!(text, "\\x{byte:02X}")),
-            _ => text.push(char::from(byte)),
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => drop(write!(line, "\\x{byte:02X}")),
+            _ => line.push(byte),
         }
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_header_cannot_forge_a_line_or_end_its_field() {
-        assert_eq!(super::escape(b"a\"b\\c\nd\xff"), "a\\x22b\\x5Cc\\x0Ad\\xFF");
+        let mut line = Vec::new();
+        super::escape(b"a\"b\\c\nd\xff", &mut line);
+        assert_eq!(line, b"a\\x22b\\x5Cc\\x0Ad\\xFF");
     }
 }

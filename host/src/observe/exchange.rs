@@ -53,11 +53,8 @@ pub struct Exchange {
     pub started: Instant,
     pub(super) at: jiff::Timestamp,
     pub(super) client: SocketAddr,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) version: Version,
-    pub(super) referer: Option<HeaderValue>,
-    pub(super) user_agent: Option<HeaderValue>,
+    /// None if no request came of what the client sent.
+    pub(super) asked: Option<Asked>,
     /// The handler that it was routed to.
     pub handler: Option<Arc<str>>,
     /// The status sent; none if the client left before.
@@ -81,21 +78,44 @@ pub struct Exchange {
     log: Arc<AccessLog>,
 }
 
+/// What of a request's head the log tells.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) referer: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+}
+
 impl Exchange {
     /// Begins with the head of a request.
     #[must_use]
     pub fn begin(request: &request::Parts, client: SocketAddr, log: Arc<AccessLog>) -> Self {
         let header = |name| request.headers.get(name).cloned();
-        Self {
-            id: RequestId::new(),
-            started: Instant::now(),
-            at: jiff::Timestamp::now(),
-            client,
+        let asked = Asked {
             method: request.method.clone(),
             uri: request.uri.clone(),
             version: request.version,
             referer: header(header::REFERER),
             user_agent: header(header::USER_AGENT),
+        };
+        Self::new(Some(asked), client, log)
+    }
+
+    /// Begins with something that is no request.
+    #[must_use]
+    pub fn without_request(client: SocketAddr, log: Arc<AccessLog>) -> Self {
+        Self::new(None, client, log)
+    }
+
+    fn new(asked: Option<Asked>, client: SocketAddr, log: Arc<AccessLog>) -> Self {
+        Self {
+            id: RequestId::new(),
+            started: Instant::now(),
+            at: jiff::Timestamp::now(),
+            client,
+            asked,
             handler: None,
             status: None,
             sent: 0,

@@ -4,18 +4,23 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri, Version, header, request};
 
 use super::Failure;
-use crate::limits;
+use crate::limits::DoorLimits;
 
 /// Checks the head of a request and completes its URI with scheme and authority.
-pub(super) fn head(parts: &mut request::Parts, local: std::net::SocketAddr) -> Result<(), Failure> {
+pub(super) fn head(
+    parts: &mut request::Parts,
+    local: std::net::SocketAddr,
+    limits: &DoorLimits,
+) -> Result<(), Failure> {
     if parts.method == Method::CONNECT {
         return Err(Failure::NoTunnel);
     }
-    // HTTP/2 clients may split cookies into many fields; each of them counts.
-    if parts.headers.len() > limits::REQUEST_HEADERS {
+    // Heads of HTTP/1 came through the same limits before. HTTP/2 clients may split cookies into many fields; each counts.
+    if parts.headers.len() > limits.request_headers
+        || parts.version == Version::HTTP_2 && list_size(parts) > limits.request_head
+    {
         return Err(Failure::HeadTooLarge);
     }
-    framing(&parts.headers)?;
     let authority = authority(&parts.uri, &parts.headers, parts.version, local)?;
     let path = match parts.uri.path_and_query() {
         Some(path) => path.clone(),
@@ -30,17 +35,17 @@ pub(super) fn head(parts: &mut request::Parts, local: std::net::SocketAddr) -> R
     Ok(())
 }
 
-/// RFC 9112, sections 6.1 and 6.3: we know one transfer coding, and whoever names it twice means to
-/// be read in two ways.
-fn framing(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Failure::BadRequest(
-            "the request's Transfer-Encoding is not `chunked`, once",
-        )),
-    }
+/// RFC 9113, section 6.5.2: the names, the values, and 32 bytes for each field.
+fn list_size(parts: &request::Parts) -> usize {
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    let fields = parts.headers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum::<usize>()
+        + target
 }
 
 /// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may

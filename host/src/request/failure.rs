@@ -29,7 +29,9 @@ pub enum Failure {
     BodyTooLarge,
     /// The request has more header fields than allowed.
     HeadTooLarge,
-    /// The client was too slow with its body.
+    /// The request's first line is longer than its head may be, or than a target can be.
+    TargetTooLong,
+    /// The client was too slow with its request.
     SlowClient,
     /// The client broke off its body.
     ClientLeft,
@@ -60,6 +62,7 @@ impl Failure {
             Self::BadRequest(_) | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::SlowClient => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -85,7 +88,7 @@ impl Failure {
             Self::NoRoute => "no-route",
             Self::NoTunnel => "method",
             Self::BadRequest(_) => "bad-request",
-            Self::BodyTooLarge | Self::HeadTooLarge => "too-large",
+            Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => "too-large",
             Self::SlowClient => "slow-client",
             Self::ClientLeft => "client-left",
         })
@@ -106,8 +109,9 @@ impl Failure {
             Self::NoTunnel => "CONNECT is not supported",
             Self::BadRequest(what) => what,
             Self::BodyTooLarge => "the request's body is too large",
-            Self::HeadTooLarge => "the request has too many header fields",
-            Self::SlowClient => "the request's body did not arrive in time",
+            Self::HeadTooLarge => "the request's head is too large",
+            Self::TargetTooLong => "the request's target is too long",
+            Self::SlowClient => "the request did not arrive in time",
             Self::ClientLeft => "the request's body broke off",
         }
     }

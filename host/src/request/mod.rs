@@ -11,6 +11,7 @@ mod pages;
 mod problem;
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -25,6 +26,7 @@ pub use pages::{Page, Pages};
 use crate::catalog::{Catalog, Handler};
 use crate::engine::GuestBody;
 use crate::gate::Permit;
+use crate::limits::DoorLimits;
 use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
 use crate::observe::{Exchange, GuestOutput};
@@ -42,15 +44,16 @@ pub struct Pipeline {
     log: Arc<AccessLog>,
     shutdown: Shutdown,
     pages: Option<Arc<dyn Pages>>,
+    limits: DoorLimits,
 }
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Ends {
     /// The client's.
-    pub remote: std::net::SocketAddr,
+    pub remote: SocketAddr,
     /// Ours.
-    pub local: std::net::SocketAddr,
+    pub local: SocketAddr,
 }
 
 impl Pipeline {
@@ -61,12 +64,14 @@ impl Pipeline {
         log: Arc<AccessLog>,
         shutdown: Shutdown,
         pages: Option<Arc<dyn Pages>>,
+        limits: DoorLimits,
     ) -> Self {
         Self {
             catalog,
             log,
             shutdown,
             pages,
+            limits,
         }
     }
 
@@ -104,6 +109,16 @@ impl Pipeline {
         response
     }
 
+    /// Answers what never became a request.
+    #[must_use]
+    pub fn refuse(&self, failure: &Failure, client: SocketAddr) -> Response<ResponseBody> {
+        let exchange = Exchange::without_request(client, Arc::clone(&self.log));
+        let id = exchange.id.clone();
+        let mut response = fail(failure, Form::Json, None, exchange);
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        response
+    }
+
     async fn answer<B>(
         &self,
         parts: &mut request::Parts,
@@ -114,7 +129,7 @@ impl Pipeline {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        check::head(parts, ends.local)?;
+        check::head(parts, ends.local, &self.limits)?;
         let catalog = self.catalog.load();
         let handler = catalog
             .as_ref()

@@ -1,4 +1,5 @@
-//! The socket as hyper sees it; what moves on it is noted in `progress`.
+//! The socket as hyper sees it; what moves on it is noted in `progress`, and what hyper may read of HTTP/1 is for `intake`
+//! to say.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
+use super::HeadFault;
+use super::intake::{Intake, Verdict};
 use super::progress::Progress;
 
 /// Reads and writes a client's socket.
@@ -17,14 +20,73 @@ pub(super) struct ClientIo {
     /// What was read to tell the protocol; hyper reads it first
     replay: Bytes,
     progress: Arc<Progress>,
+    /// For HTTP/1, which hyper reads too generously
+    intake: Option<Intake>,
 }
 
 impl ClientIo {
-    pub(super) fn new(socket: OwnedReadHalf, replay: Bytes, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        replay: Bytes,
+        progress: Arc<Progress>,
+        intake: Option<Intake>,
+    ) -> Self {
         ClientIo {
             socket,
             replay,
             progress,
+            intake,
+        }
+    }
+
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.replay.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buffer);
+        }
+        let bytes = self.replay.len().min(buffer.remaining());
+        buffer.put_slice(&self.replay.split_to(bytes));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads until there is something that hyper may have, which is all it is given.
+    fn poll_intake(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let Some(intake) = &mut self.intake else {
+                return self.poll_socket(cx, buffer);
+            };
+            if self.progress.is_out_of_patience() && !intake.has_refused() {
+                self.progress.refused(intake.refuse(HeadFault::TooSlow));
+            }
+            intake.give(buffer);
+            if !buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if intake.has_refused() {
+                // Neither bytes nor an end: hyper closes when it has answered.
+                return Poll::Pending;
+            }
+            ready!(self.poll_socket(cx, buffer))?;
+            let (false, Some(intake)) = (buffer.filled().is_empty(), &mut self.intake) else {
+                return Poll::Ready(Ok(()));
+            };
+            let verdict = intake.look(buffer);
+            self.progress.in_head(intake.is_in_head());
+            match verdict {
+                Verdict::Fine => {}
+                Verdict::Refused(refusal) => self.progress.refused(refusal),
+                Verdict::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            }
+            if !buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 
@@ -57,17 +119,7 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if self.replay.is_empty() {
-            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
-        } else {
-            let bytes = self.replay.len().min(buffer.remaining());
-            buffer.put_slice(&self.replay.split_to(bytes));
-        }
-        if buffer.filled().len() > before {
-            self.progress.heard();
-        }
-        Poll::Ready(Ok(()))
+        self.poll_intake(cx, buffer)
     }
 }
 

@@ -1,20 +1,19 @@
 //! One connection from its first byte to its last: which protocol it speaks, who drives it, and how it is closed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::timeout;
 use tracing::debug;
 
 use super::client_io::ClientIo;
 use super::counters::{Counters, add};
+use super::intake::Intake;
 use super::preface::{self, Opening};
 use super::progress::Progress;
-use super::{Client, Config, Handler, HeadFault, h1, h2, linger};
+use super::{Client, Config, Handler, h1, h2, linger};
 use crate::shutdown::Shutdown;
 
 /// What the connections of a door share.
@@ -55,8 +54,6 @@ pub(super) enum Ending {
     Unused,
     /// No first byte in time
     Silent,
-    /// A head that no request came of
-    Refused(HeadFault),
     /// A response that could not be completed, and whose length the client does not know
     Cut,
     /// The client takes no bytes
@@ -67,20 +64,25 @@ pub(super) enum Ending {
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, client: Client) {
+    let progress = Arc::new(Progress::default());
     let (replay, is_h2) = match preface::read(&stream, &door.config, &door.shutdown).await {
         Opening::H1(replay) => (replay, false),
         Opening::H2(replay) => (replay, true),
+        Opening::TooSlow => {
+            progress.lose_patience();
+            (Bytes::new(), false)
+        }
         Opening::Ended(ending) => {
             let (_, socket) = stream.into_split();
             return close(&door, socket, client, ending).await;
         }
     };
+    let intake = (!is_h2).then(|| Intake::new(&door.config));
 
     // hyper gets one half and reads and writes through it; the other is our own hold on the same socket, to look
     // whether the client is there and to close it our way.
     let (half, socket) = stream.into_split();
-    let progress = Arc::new(Progress::default());
-    let io = ClientIo::new(half, replay, Arc::clone(&progress));
+    let io = ClientIo::new(half, replay, Arc::clone(&progress), intake);
     let ending = if is_h2 {
         h2::drive(&door, io, &progress, client).await
     } else {
@@ -89,12 +91,7 @@ pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, cli
     close(&door, socket, client, ending).await;
 }
 
-async fn close<H: Handler>(
-    door: &Door<H>,
-    mut socket: OwnedWriteHalf,
-    client: Client,
-    ending: Ending,
-) {
+async fn close<H: Handler>(door: &Door<H>, socket: OwnedWriteHalf, client: Client, ending: Ending) {
     debug!(remote = %client.remote, ?ending, "connection ended");
     let counters = &door.counters;
     match ending {
@@ -102,18 +99,6 @@ async fn close<H: Handler>(
         Ending::Unused => {}
         Ending::Idle => add(&counters.idle),
         Ending::Silent => add(&counters.silent),
-        Ending::Refused(HeadFault::TooSlow) => {
-            add(&counters.slow_heads);
-            door.handler.refused(client, HeadFault::TooSlow);
-            // So few bytes fit into the socket's buffer; if they do not, nobody reads them.
-            let _ = timeout(REQUEST_TIMEOUT_GRACE, socket.write_all(REQUEST_TIMEOUT)).await;
-            linger::close(socket, &door.config).await;
-        }
-        Ending::Refused(fault) => {
-            add(&counters.bad_heads);
-            door.handler.refused(client, fault);
-            linger::close(socket, &door.config).await;
-        }
         Ending::Cut => linger::reset(socket),
         Ending::Stalled => {
             add(&counters.stalled);
@@ -123,9 +108,3 @@ async fn close<H: Handler>(
         Ending::Left => add(&counters.left),
     }
 }
-
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// Enough for a write that only copies.
-const REQUEST_TIMEOUT_GRACE: Duration = Duration::from_millis(100);

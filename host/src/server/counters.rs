@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::HeadFault;
+
 /// Counts of one door since it opened.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -36,6 +38,13 @@ impl Counters {
         add(&self.accepted);
         add(&self.open);
         OpenConnection(Arc::clone(self))
+    }
+
+    pub(super) fn refused(&self, fault: HeadFault) {
+        add(match fault {
+            HeadFault::TooSlow => &self.slow_heads,
+            _ => &self.bad_heads,
+        });
     }
 }
 

@@ -22,7 +22,7 @@ use super::client_io::ClientIo;
 use super::connection::{Door, Ending};
 use super::progress::{InFlight, Progress};
 use super::watch::{Phase, Watch};
-use super::{Client, Config, Handler, HeadFault};
+use super::{Client, Config, Handler};
 
 /// hyper's settings for a door.
 pub(super) fn builder(config: &Config) -> http1::Builder {
@@ -50,9 +50,16 @@ pub(super) async fn drive<H: Handler>(
 ) -> Ending {
     let service = service_fn(|request: Request<Incoming>| {
         let door = Arc::clone(door);
+        let fault = progress.fault_of_next();
         let in_flight = progress.begin(&request);
         async move {
-            let response = door.handler.handle(request, client).await;
+            let response = match fault {
+                None => door.handler.handle(request, client).await,
+                Some(fault) => {
+                    door.counters.refused(fault);
+                    door.handler.refuse(fault, client)
+                }
+            };
             Ok::<_, Infallible>(response.map(|body| Answer {
                 body,
                 _in_flight: in_flight,
@@ -62,15 +69,18 @@ pub(super) async fn drive<H: Handler>(
     let mut connection = door.h1.serve_connection(TokioIo::new(io), service);
     let mut watch = Watch::new(Phase::Head);
     let mut shutdown = pin!(door.shutdown.asked());
-    let mut is_draining = false;
+    let (mut is_asked_to_stop, mut is_draining) = (false, false);
 
     poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(ending(result, progress));
         }
-        if !is_draining && shutdown.as_mut().poll(cx).is_ready() {
+        is_asked_to_stop = is_asked_to_stop || shutdown.as_mut().poll(cx).is_ready();
+        let phase = progress.h1_phase().0;
+        // hyper has not seen a head that has only begun, and would think that nothing is owed.
+        if is_asked_to_stop && !is_draining && phase != Phase::Head {
             is_draining = true;
-            let is_idle = progress.h1_phase().0 == Phase::Idle;
+            let is_idle = phase == Phase::Idle;
             Pin::new(&mut connection).graceful_shutdown();
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(if is_idle {
@@ -80,14 +90,18 @@ pub(super) async fn drive<H: Handler>(
                 });
             }
         }
-        if let Poll::Ready(phase) = watch.poll(cx, &door.config, progress.h1_phase()) {
+        while let Poll::Ready(phase) = watch.poll(cx, &door.config, progress.h1_phase()) {
             return Poll::Ready(match phase {
-                // What came may be the body of a request that was answered before it ended: no place for a 408.
-                Phase::Head if progress.had_body() => Ending::Unused,
-                Phase::Head => Ending::Refused(HeadFault::TooSlow),
+                Phase::Head if !progress.is_out_of_patience() => {
+                    progress.lose_patience();
+                    match Pin::new(&mut connection).poll(cx) {
+                        Poll::Ready(result) => ending(result, progress),
+                        Poll::Pending => continue,
+                    }
+                }
                 Phase::Blocked => Ending::Stalled,
                 Phase::Idle => Ending::Idle,
-                Phase::Busy | Phase::Goodbye => Ending::Unused,
+                Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,
             });
         }
         if progress.is_in_flight() && has_left(socket.as_ref(), cx, &mut watch) {
@@ -101,8 +115,6 @@ pub(super) async fn drive<H: Handler>(
 fn ending(result: hyper::Result<()>, progress: &Progress) -> Ending {
     match result {
         Ok(()) => Ending::Finished,
-        Err(failure) if failure.is_parse_too_large() => Ending::Refused(HeadFault::TooLarge),
-        Err(failure) if failure.is_parse() => Ending::Refused(HeadFault::Malformed),
         // A body without a length ends with the connection: only a reset tells a client that it was cut.
         Err(failure) if failure.is_user() && progress.is_http_10() => Ending::Cut,
         Err(failure) if failure.is_user() => Ending::Finished,

@@ -39,7 +39,9 @@ pub(super) async fn drive<H: Handler>(
             Ok::<_, Infallible>(response.map(Paced::new))
         }
     });
-    let max_header_list = u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX);
+    // What is somewhat too large is answered by who reads the request; h2 answers the rest, without an explanation.
+    let max_header_list =
+        u32::try_from(config.max_head_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
     let connection = http2::Builder::new(streams.spawner())
         .timer(TokioTimer::new())
         .max_header_list_size(max_header_list)

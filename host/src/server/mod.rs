@@ -6,16 +6,18 @@
 //! request's body is unread.
 //!
 //! The life of a connection, in the order of the files: `accept` takes it once there is room, `connection` runs it in
-//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io`, `progress` notes
-//! what moves and `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes
+//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io`, `intake` lets only
+//! well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes
 //! so that the last response arrives.
 
 mod accept;
+mod chunks;
 mod client_io;
 mod connection;
 mod counters;
 mod h1;
 mod h2;
+mod intake;
 mod linger;
 mod pace;
 mod preface;
@@ -30,7 +32,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -51,8 +53,9 @@ pub struct Config {
     /// For how long a client may take no byte that is ready for it (per connection, and per HTTP/2 stream, where it
     /// is one frame of 16 KiB)
     pub write_stall_timeout: Duration,
-    /// Bytes of a request's head, or of an HTTP/2 header list (RFC 9113, 6.5.2): beyond them 431. It is also the read
-    /// and the write buffer of an HTTP/1 connection, which is never below 8 KiB
+    /// Bytes of an HTTP/1 request's head: beyond them 431. It is also the read and the write buffer of the connection,
+    /// which is never below 8 KiB. An HTTP/2 header list (RFC 9113, 6.5.2) is refused at twice as much, so that who
+    /// reads the request can answer those between
     pub max_head_bytes: usize,
     /// Header fields of an HTTP/1 request: beyond them 431. Those of HTTP/2 are counted by who reads the request
     pub max_headers: usize,
@@ -87,10 +90,8 @@ pub trait Handler: Send + Sync + 'static {
         client: Client,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// An HTTP/1 client sent a head that no request came of. It has been answered; this is for the log.
-    fn refused(&self, client: Client, fault: HeadFault) {
-        let _ = (client, fault);
-    }
+    /// Answers an HTTP/1 head that no request came of. The connection is closed behind the answer.
+    fn refuse(&self, fault: HeadFault, client: Client) -> Response<Self::Body>;
 }
 
 /// Both ends of a connection.
@@ -105,21 +106,12 @@ pub struct Client {
 /// Why no request came of an HTTP/1 head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadFault {
-    /// Not HTTP (RFC 9112)
-    Malformed,
-    /// Too many bytes or fields, or a target longer than 64 KiB
+    /// Not HTTP (RFC 9112), or framed in more than one way; what is wrong with it
+    Malformed(&'static str),
+    /// Too many bytes or fields
     TooLarge,
+    /// Too many bytes in its first line alone
+    TargetTooLong,
     /// Not complete in time
     TooSlow,
-}
-
-impl HeadFault {
-    /// The status that the client was sent; a target that is too long is sent 414 and counts as 431.
-    pub fn status(self) -> StatusCode {
-        match self {
-            HeadFault::Malformed => StatusCode::BAD_REQUEST,
-            HeadFault::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            HeadFault::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        }
-    }
 }

@@ -6,8 +6,8 @@ use tokio::io;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::Config;
 use super::connection::Ending;
-use super::{Config, HeadFault};
 use crate::shutdown::Shutdown;
 
 /// How a connection starts, with the bytes that were read to find out.
@@ -16,6 +16,8 @@ pub(super) enum Opening {
     H1(Bytes),
     /// The preface of HTTP/2
     H2(Bytes),
+    /// A first line that did not get further in time
+    TooSlow,
     /// Neither, and it never will
     Ended(Ending),
 }
@@ -44,7 +46,7 @@ pub(super) async fn read(stream: &TcpStream, config: &Config, shutdown: &Shutdow
             return Opening::H1(Bytes::copy_from_slice(read));
         }
         match timeout_at(deadline, read_some(stream, &mut buffer[filled..])).await {
-            Err(_) => return Opening::Ended(Ending::Refused(HeadFault::TooSlow)),
+            Err(_) => return Opening::TooSlow,
             Ok(Err(_) | Ok(0)) => return Opening::Ended(Ending::Finished),
             Ok(Ok(bytes)) => filled += bytes,
         }

@@ -1,13 +1,13 @@
 //! What moves on a connection. hyper says nothing of its state, so the timers go by what passes through the socket and
 //! the service.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
-use http::{Request, Version};
-use http_body::Body;
-
+use super::HeadFault;
+use super::intake::Refusal;
 use super::watch::Phase;
+use http::{Request, Version};
 
 /// What the socket and the service tell the watch of a connection. One task writes and reads it; atomics only because
 /// that task moves between threads.
@@ -17,11 +17,13 @@ pub(super) struct Progress {
     requests: AtomicU64,
     /// Those whose response is not complete
     in_flight: AtomicU64,
-    /// Whether bytes came since the last request was handed on, and while none was in flight
-    has_heard: AtomicBool,
-    /// Whether the last request had a body, of which bytes may still come
-    had_body: AtomicBool,
-    /// Whether it was of HTTP/1.0, where the end of the connection may be the end of the body
+    /// Whether a head of HTTP/1 has begun and is not complete
+    is_in_head: AtomicBool,
+    /// Whether the rest of that head is no longer waited for
+    is_out_of_patience: AtomicBool,
+    /// The head that was refused; none comes after it
+    refusal: OnceLock<Refusal>,
+    /// Whether the last request was of HTTP/1.0, where the end of the connection may be the end of the body
     is_http_10: AtomicBool,
     /// Whether the socket took no more
     is_blocked: AtomicBool,
@@ -37,12 +39,9 @@ impl Progress {
     }
 
     /// The same, and it is in flight as long as the value lives.
-    pub(super) fn begin<B: Body>(self: &Arc<Self>, request: &Request<B>) -> InFlight {
+    pub(super) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> InFlight {
         self.count_request();
         self.in_flight.fetch_add(1, Relaxed);
-        self.has_heard.store(false, Relaxed);
-        self.had_body
-            .store(!request.body().is_end_stream(), Relaxed);
         self.is_http_10
             .store(request.version() == Version::HTTP_10, Relaxed);
         InFlight(Arc::clone(self))
@@ -55,7 +54,7 @@ impl Progress {
             (Phase::Blocked, self.taken.load(Relaxed))
         } else if self.is_in_flight() {
             (Phase::Busy, requests)
-        } else if self.has_heard.load(Relaxed) {
+        } else if self.is_in_head.load(Relaxed) {
             (Phase::Head, requests)
         } else {
             (Phase::Idle, requests)
@@ -77,19 +76,35 @@ impl Progress {
         self.in_flight.load(Relaxed) > 0
     }
 
-    pub(super) fn had_body(&self) -> bool {
-        self.had_body.load(Relaxed)
-    }
-
     pub(super) fn is_http_10(&self) -> bool {
         self.is_http_10.load(Relaxed)
     }
 
-    /// Bytes came.
-    pub(super) fn heard(&self) {
-        if !self.is_in_flight() {
-            self.has_heard.store(true, Relaxed);
-        }
+    pub(super) fn in_head(&self, is_in_head: bool) {
+        self.is_in_head.store(is_in_head, Relaxed);
+    }
+
+    /// The rest of the head is no longer waited for.
+    pub(super) fn lose_patience(&self) {
+        self.is_out_of_patience.store(true, Relaxed);
+    }
+
+    pub(super) fn is_out_of_patience(&self) -> bool {
+        self.is_out_of_patience.load(Relaxed)
+    }
+
+    /// A head was refused.
+    pub(super) fn refused(&self, refusal: Refusal) {
+        self.in_head(false);
+        let _ = self.refusal.set(refusal);
+    }
+
+    /// Why the next request to begin is the stand-in of a refused head, if it is.
+    pub(super) fn fault_of_next(&self) -> Option<HeadFault> {
+        self.refusal
+            .get()
+            .filter(|refusal| refusal.after == self.requests.load(Relaxed))
+            .map(|refusal| refusal.fault)
     }
 
     /// The socket takes no more for now.

@@ -166,8 +166,16 @@ impl Handler for Paths {
         }
     }
 
-    fn refused(&self, _: Client, fault: HeadFault) {
+    fn refuse(&self, fault: HeadFault, _: Client) -> Response<TestBody> {
         self.0.refused.lock().unwrap().push(fault);
+        let mut response = full("refused");
+        *response.status_mut() = match fault {
+            HeadFault::Malformed(_) => StatusCode::BAD_REQUEST,
+            HeadFault::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadFault::TargetTooLong => StatusCode::URI_TOO_LONG,
+            HeadFault::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        };
+        response
     }
 }
 

@@ -1,0 +1,69 @@
+//! What the host holds for a guest, in bytes: a guest makes the host allocate by making fields, requests and bodies,
+//! and pays for that from its own ceiling of memory.
+
+use std::any::Any;
+
+use http::HeaderMap;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi_http::p2::bindings::http::types::Method;
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::{FieldMap, p3};
+
+use crate::limits::BODY_CHUNK;
+
+/// An estimate, and rather too much than too little: objects that only a few of can exist are not looked into.
+pub(super) fn bytes(table: &mut ResourceTable) -> usize {
+    table
+        .iter_mut()
+        .map(|object| OBJECT + bytes_in(object))
+        .sum()
+}
+
+fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
+    if let Some(fields) = object.downcast_ref::<FieldMap>() {
+        bytes_of(fields)
+    } else if let Some(response) = object.downcast_ref::<HostOutgoingResponse>() {
+        bytes_of(&response.headers)
+    } else if let Some(request) = object.downcast_ref::<HostOutgoingRequest>() {
+        let method = match &request.method {
+            Method::Other(name) => name.len(),
+            _ => 0,
+        };
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        method
+            + text(&request.authority)
+            + text(&request.path_with_query)
+            + bytes_of(&request.headers)
+    } else if object.is::<HostOutgoingBody>() {
+        // What the guest has written and nobody has read yet.
+        BODY_CHUNK
+    } else if let Some(response) = object.downcast_ref::<p3::Response>() {
+        bytes_of(&response.headers)
+    } else if let Some(request) = object.downcast_ref::<p3::Request>() {
+        let authority = request
+            .authority
+            .as_ref()
+            .map_or(0, |text| text.as_str().len());
+        let path = request
+            .path_with_query
+            .as_ref()
+            .map_or(0, |text| text.as_str().len());
+        request.method.as_str().len() + authority + path + bytes_of(&request.headers)
+    } else {
+        0
+    }
+}
+
+fn bytes_of(fields: &HeaderMap) -> usize {
+    fields
+        .iter()
+        .map(|(name, value)| FIELD + name.as_str().len() + value.len())
+        .sum()
+}
+
+/// An object with its place in the table.
+const OBJECT: usize = 512;
+
+/// A field's place in its map.
+const FIELD: usize = 128;
