@@ -13,6 +13,7 @@ mod fault;
 mod guest;
 mod holdings;
 mod linker;
+mod nudge;
 mod output;
 mod p2;
 mod p3;

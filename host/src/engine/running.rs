@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 use super::background::Background;
+use super::nudge::Nudge;
 use super::{Fault, shared};
 use crate::limits;
 use crate::meter::Meter;
@@ -34,7 +35,7 @@ pub struct Running {
 
 enum Place {
     /// In the task that reads from and writes to the client: no hop and no queue.
-    Front(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Front(Pin<Box<dyn Future<Output = ()> + Send>>, Nudge),
     /// On a thread of low priority.
     Background(AbortOnDrop),
     /// In an instance that serves others too, driven by a task of its own.
@@ -60,7 +61,7 @@ impl Running {
         background: Arc<Background>,
     ) -> Self {
         Self {
-            place: Place::Front(Box::pin(guest)),
+            place: Place::Front(Box::pin(guest), Nudge::new()),
             ending,
             meter,
             background,
@@ -84,7 +85,7 @@ impl Running {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let ended = match &mut self.place {
-            Place::Front(guest) => self.meter.measure(|| guest.as_mut().poll(cx)).is_ready(),
+            Place::Front(guest, nudge) => nudge.poll(cx, &self.meter, guest.as_mut()).is_ready(),
             Place::Background(task) => Pin::new(&mut task.0).poll(cx).is_ready(),
             Place::Shared(seat) => seat.poll(cx).is_ready(),
             Place::Ended => true,
@@ -93,7 +94,7 @@ impl Running {
             self.place = Place::Ended;
             return Poll::Ready(());
         }
-        if matches!(self.place, Place::Front(_)) && self.meter.burst() > limits::FRONT_TIME {
+        if matches!(self.place, Place::Front(..)) && self.meter.burst() > limits::FRONT_TIME {
             self.move_to_background();
             return self.poll(cx);
         }
@@ -117,7 +118,7 @@ impl Running {
     }
 
     fn move_to_background(&mut self) {
-        let Place::Front(guest) = &mut self.place else {
+        let Place::Front(guest, _) = &mut self.place else {
             return;
         };
         let mut guest = std::mem::replace(guest, Box::pin(std::future::pending()));
