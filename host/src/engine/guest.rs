@@ -19,7 +19,7 @@ use super::state::State;
 use super::{Engine, Fault, Generation};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
-use crate::observe::{GuestOutput, GuestStream};
+use crate::observe::{GuestOutput, GuestStream, RequestId};
 
 /// What the instances of a guest get.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,11 @@ impl Guest {
     /// # Errors
     /// The fault of a start function, a limit that is too low, a directory that is not there.
     pub async fn try_instantiate(&self, meter: Arc<Meter>) -> Result<(), Fault> {
-        let output = Arc::new(GuestOutput::new(Arc::from("start"), Arc::from("-"), false));
+        let output = Arc::new(GuestOutput::new(
+            Arc::from("start"),
+            RequestId::none(),
+            false,
+        ));
         let mut instance = std::pin::pin!(self.instantiate(&meter, output));
         std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)))
             .await

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
-use std::io::Write as _;
+use std::fmt::{self, Write as _};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ impl AccessLog {
     pub(super) fn write(&self, exchange: &Exchange) {
         let Some(writer) = &self.writer else { return };
         let line = match self.format {
-            Format::Combined => combined(exchange),
+            Format::Combined => combined(exchange).into_bytes(),
             Format::Json => json(exchange),
             Format::Off => return,
         };
@@ -62,8 +61,8 @@ impl AccessLog {
     }
 }
 
-fn combined(exchange: &Exchange) -> Vec<u8> {
-    let mut line = Vec::with_capacity(256);
+fn combined(exchange: &Exchange) -> String {
+    let mut line = String::with_capacity(256);
     let _ = write!(
         line,
         "{} - - [{}] \"",
@@ -78,17 +77,17 @@ fn combined(exchange: &Exchange) -> Vec<u8> {
         let _ = write!(line, " {}", version(asked.version));
         (referer, user_agent) = (&asked.referer, &asked.user_agent);
     } else {
-        line.push(b'-');
+        line.push('-');
     }
     let status = exchange.status.unwrap_or(CLIENT_LEFT);
     let _ = write!(line, "\" {} {}", status, exchange.sent);
     for field in [referer, user_agent] {
-        line.extend_from_slice(b" \"");
+        line.push_str(" \"");
         escape(
             field.as_ref().map_or(b"-", HeaderValue::as_bytes),
             &mut line,
         );
-        line.push(b'"');
+        line.push('"');
     }
     let _ = writeln!(
         line,
@@ -224,11 +223,11 @@ fn text_of(text: &str) -> Cow<'_, str> {
 }
 
 /// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
-fn escape(bytes: &[u8], line: &mut Vec<u8>) {
+fn escape(bytes: &[u8], line: &mut String) {
     for &byte in cut(bytes) {
         match byte {
             b'"' | b'\\' | 0..0x20 | 0x7f.. => drop(write!(line, "\\x{byte:02X}")),
-            _ => line.push(byte),
+            _ => line.push(char::from(byte)),
         }
     }
 }
@@ -237,8 +236,8 @@ fn escape(bytes: &[u8], line: &mut Vec<u8>) {
 mod tests {
     #[test]
     fn a_header_cannot_forge_a_line_or_end_its_field() {
-        let mut line = Vec::new();
+        let mut line = String::new();
         super::escape(b"a\"b\\c\nd\xff", &mut line);
-        assert_eq!(line, b"a\\x22b\\x5Cc\\x0Ad\\xFF");
+        assert_eq!(line, "a\\x22b\\x5Cc\\x0Ad\\xFF");
     }
 }

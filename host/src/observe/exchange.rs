@@ -14,32 +14,38 @@ use crate::meter::Meter;
 /// Identifies a request in the logs and in the `x-request-id` of its response: a UUID of version 7,
 /// so that identifiers sort by time.
 #[derive(Debug, Clone)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     fn new() -> Self {
         let mut text = uuid::Uuid::encode_buffer();
-        Self(Arc::from(
-            &*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text),
-        ))
+        let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        // Digits and hyphens are always a header's value.
+        HeaderValue::from_str(text).map_or_else(|_| Self::none(), Self)
     }
 
-    /// The text, shared.
+    /// Of what is no request.
     #[must_use]
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+    pub fn none() -> Self {
+        Self(HeaderValue::from_static("-"))
     }
 
-    /// As a header's value.
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("-")
+    }
+
+    /// As a header's value, which shares the text.
     #[must_use]
     pub fn header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        self.0.clone()
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

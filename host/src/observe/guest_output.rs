@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::RequestId;
 use crate::limits::{OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
 
 /// The output of the guest of one exchange.
 #[derive(Debug)]
 pub struct GuestOutput {
     handler: Arc<str>,
-    request_id: Arc<str>,
+    request_id: RequestId,
     lines: Mutex<Lines>,
 }
 
@@ -44,7 +45,7 @@ impl fmt::Display for GuestStream {
 impl GuestOutput {
     /// For one exchange; `keep_tail` for those who ask for [`Self::tail`].
     #[must_use]
-    pub fn new(handler: Arc<str>, request_id: Arc<str>, keep_tail: bool) -> Self {
+    pub fn new(handler: Arc<str>, request_id: RequestId, keep_tail: bool) -> Self {
         let lines = Lines {
             tail: keep_tail.then(VecDeque::new),
             ..Lines::default()
@@ -80,7 +81,7 @@ impl GuestOutput {
         if dropped > 0 {
             tracing::warn!(
                 handler = &*self.handler,
-                request_id = &*self.request_id,
+                request_id = self.request_id.as_str(),
                 dropped,
                 "the guest printed more than {OUTPUT_LINES} lines: the rest was dropped"
             );
@@ -105,7 +106,7 @@ impl GuestOutput {
         let line = printable(&bytes);
         tracing::info!(
             target: "guest",
-            handler = &*self.handler, request_id = &*self.request_id, %stream,
+            handler = &*self.handler, request_id = self.request_id.as_str(), %stream,
             "{line}"
         );
         if let Some(tail) = &mut lines.tail {
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     fn output() -> GuestOutput {
-        GuestOutput::new(Arc::from("shop"), Arc::from("1"), true)
+        GuestOutput::new(Arc::from("shop"), RequestId::none(), true)
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Pipeline {
         exchange.meter = Some(Arc::clone(&meter));
         let output = Arc::new(GuestOutput::new(
             Arc::clone(&handler.name),
-            exchange.id.shared(),
+            exchange.id.clone(),
             handler.keep_output,
         ));
         exchange.output = handler.keep_output.then(|| Arc::clone(&output));
