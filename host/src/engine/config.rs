@@ -72,7 +72,8 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .linear_memory_keep_resident(MIB)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)
-        .decommit_batch_size(64);
+        // Places wait for their batch: in a small one few do, and the next instance finds its place warm.
+        .decommit_batch_size(16);
     pool.pagemap_scan(if scan_pages {
         Enabled::Yes
     } else {
