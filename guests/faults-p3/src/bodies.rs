@@ -54,8 +54,8 @@ fn fill((response, mut body): (Response, Body), n: u64) -> Response {
     response
 }
 
-pub(crate) fn trailers() -> Response {
-    let (response, mut body) = start(200, &[("trailer", "x-checksum")]);
+pub(crate) fn trailers(headers: &[(&str, &str)]) -> Response {
+    let (response, mut body) = start(200, headers);
     spawn_local(async move {
         body.write(b"body\n".to_vec()).await.ok();
         body.finish(Some(fields(&[("x-checksum", "abc")]))).await;

@@ -83,7 +83,8 @@ impl Guest for Faults {
             "/leak-body" => bodies::leak_body(),
             "/bytes" => bodies::bytes(n),
             "/bytes-length" => bodies::bytes_length(n),
-            "/trailers" => bodies::trailers(),
+            "/trailers" => bodies::trailers(&[("trailer", "x-checksum")]),
+            "/trailers-unannounced" => bodies::trailers(&[]),
 
             "/ignore-body" => answer("ignored\n"),
             "/read" => requests::read(request).await,

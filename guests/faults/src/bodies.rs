@@ -48,8 +48,8 @@ fn fill(mut body: Body, n: u64) {
     body.finish(None);
 }
 
-pub(crate) fn trailers(out: ResponseOutparam) {
-    let mut body = start(out, 200, &[("trailer", "x-checksum")]);
+pub(crate) fn trailers(out: ResponseOutparam, headers: &[(&str, &str)]) {
+    let mut body = start(out, 200, headers);
     body.write(b"body\n").ok();
     body.finish(Some(fields(&[("x-checksum", "abc")])));
 }

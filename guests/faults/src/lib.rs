@@ -80,7 +80,8 @@ impl Guest for Faults {
             "/leak-body" => bodies::leak_body(out),
             "/bytes" => bodies::bytes(out, n),
             "/bytes-length" => bodies::bytes_length(out, n),
-            "/trailers" => bodies::trailers(out),
+            "/trailers" => bodies::trailers(out, &[("trailer", "x-checksum")]),
+            "/trailers-unannounced" => bodies::trailers(out, &[]),
 
             "/ignore-body" => answer(out, "ignored\n"),
             "/read" => requests::read(&request, out),

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::Error as HttpError;
@@ -99,6 +100,13 @@ impl GuestBody {
             }
         }
         Ok(())
+    }
+
+    /// The names of trailers that were read ahead.
+    pub(super) fn trailers_ahead(&self) -> Option<HeaderValue> {
+        let trailers = self.ready.back()?.trailers_ref()?;
+        let names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        HeaderValue::try_from(names.join(", ")).ok()
     }
 
     /// The next frame that the guest writes.

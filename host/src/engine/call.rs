@@ -104,7 +104,7 @@ impl Guest {
         };
         let head = head.map_err(|code| Fault::error_code(&code))?;
 
-        let (parts, written) = head.response.into_parts();
+        let (mut parts, written) = head.response.into_parts();
         let declared = check_head(parts.status, &parts.headers, self.settings.fields)?;
         // A response without a body may declare the length that it would have (RFC 9110 8.6).
         let has_body = !is_head
@@ -116,6 +116,10 @@ impl Guest {
         let mut body = GuestBody::new(written, declared, running, head.delivered);
         if has_body {
             std::future::poll_fn(|cx| Poll::Ready(body.read_ahead(cx))).await?;
+            // HTTP/1.1 sends those trailers that its head has announced.
+            if let Some(names) = body.trailers_ahead() {
+                parts.headers.entry(header::TRAILER).or_insert(names);
+            }
         }
         Ok(Response::from_parts(parts, body))
     }
