@@ -69,6 +69,8 @@ impl CompileError {
             "memory allocation of",
             "Cannot allocate memory",
             "out of memory",
+            // A thread that gets no stack.
+            "Resource temporarily unavailable",
         ]
         .iter()
         .any(|sign| message.contains(sign))
@@ -95,17 +97,19 @@ impl fmt::Display for CompileError {
             CompileError::TooDear { limit } => write!(
                 f,
                 "compiling takes more than {} s of CPU time and was stopped: build the component \
-                 optimised, and look for a function of extraordinary size",
+                 optimised, look for a function of extraordinary size, or raise `--compile-cpu`",
                 limit.as_secs_f32()
             ),
             CompileError::TimedOut { limit } => write!(
                 f,
-                "compiling was not done within {} s and was stopped: the machine may be too busy, try again",
+                "compiling was not done within {} s and was stopped: the machine may be too busy, try again or \
+                 raise `--compile-timeout`",
                 limit.as_secs_f32()
             ),
             CompileError::OutOfMemory { limit } => write!(
                 f,
-                "compiling needs more than {} of memory and was stopped: build the component for size",
+                "compiling needs more than {} of memory and was stopped: build the component for size, or raise \
+                 `--compile-memory`",
                 Bytes(*limit)
             ),
             CompileError::TooLarge { limit } => {
@@ -177,5 +181,7 @@ mod tests {
             "memory allocation of 4096 bytes failed",
         );
         assert!(matches!(aborted, Err(CompileError::OutOfMemory { .. })));
+        let threadless = told(exited(2), "Resource temporarily unavailable (os error 11)");
+        assert!(matches!(threadless, Err(CompileError::OutOfMemory { .. })));
     }
 }

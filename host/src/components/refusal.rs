@@ -145,7 +145,8 @@ impl fmt::Display for Refusal {
             ),
             Refusal::TooLarge { limit } => write!(
                 f,
-                "larger than {}, the limit for a component: strip it with `wasm-tools strip`, or build it for size",
+                "larger than {}, the limit for a component: strip it with `wasm-tools strip`, build it for size, or \
+                 raise `--max-component-size`",
                 Bytes(*limit)
             ),
             Refusal::OverLimit(over) => over.fmt(f),
