@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::support::program::command;
 use crate::support::wat::{component, file};
@@ -212,24 +213,25 @@ fn a_cache_that_others_can_write_is_not_used() {
     assert_eq!(std::fs::read_dir(cache.path()).expect("read").count(), 0);
 }
 
-/// Dear to compile: thousands of values, all of them alive to the end.
-fn compile_bomb() -> String {
-    const LOCALS: usize = 6_000;
-    let mut body = format!("(local {})", "i64 ".repeat(LOCALS));
-    for n in 0..LOCALS {
-        let (a, b) = (n, (n * 7919 + 1) % LOCALS);
-        body += &format!(
-            "(local.set {a} (i64.mul (local.get {a}) (i64.add (local.get {b}) (i64.const {n}))))"
-        );
-    }
-    for n in 0..LOCALS {
-        body += &format!("(local.set 0 (i64.xor (local.get 0) (local.get {n})))");
-    }
-    let functions = format!("(func {body})").repeat(8);
-    format!(
-        r#"(component (core module {functions})
+/// Dear to compile, though it has 75 KB: every loop might be where any of the values comes from.
+fn bomb(directory: &TempDir) -> PathBuf {
+    const LOCALS: usize = 8_000;
+    const LOOPS: usize = 400;
+    let counts: String = (0..LOCALS)
+        .map(|n| format!("(local.set {n} (i64.add (local.get {n}) (i64.const 1)))"))
+        .collect();
+    let body = [
+        format!("(local {})", "i64 ".repeat(LOCALS)),
+        "(loop ".repeat(LOOPS),
+        counts,
+        "(br_if 0 (i64.eqz (local.get 0))))".repeat(LOOPS),
+    ]
+    .concat();
+    let text = format!(
+        r#"(component (core module (func {body}))
            (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#
-    )
+    );
+    component(directory, "bomb", &text)
 }
 
 /// The processes that compile for `parent`.
@@ -246,22 +248,96 @@ fn compilers(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-#[test]
-fn the_compiler_is_a_process_of_its_own_and_ends_with_the_host() {
-    let directory = directory();
-    let bomb = component(&directory, "bomb", &compile_bomb());
-    let mut command = command();
-    command
-        .args(["serve", "--no-cache", "--addr", "127.0.0.1:0"])
-        .arg(bomb);
-    let program = Program::start(command);
-    let compiler = eventually("a compiler", || compilers(program.pid()).first().copied());
-    assert!(program.stderr().is_empty(), "nothing half started");
-    program.signal(Signal::KILL);
-    drop(program);
+fn assert_is_gone(compiler: u32) {
     eventually("the compiler's end", || {
         let state = std::fs::read_to_string(format!("/proc/{compiler}/stat")).unwrap_or_default();
         // Gone, or dead and waiting for somebody to collect it.
         (state.is_empty() || state.contains(") Z ")).then_some(())
     });
+}
+
+#[test]
+fn the_compiler_is_a_process_of_its_own_and_ends_with_the_host() {
+    let directory = directory();
+    let mut command = command();
+    command
+        .args(["serve", "--no-cache", "--addr", "127.0.0.1:0"])
+        .arg(bomb(&directory));
+    let program = Program::start(command);
+    let compiler = eventually("a compiler", || compilers(program.pid()).first().copied());
+    assert!(program.stderr().is_empty(), "nothing half started");
+    program.signal(Signal::KILL);
+    drop(program);
+    assert_is_gone(compiler);
+}
+
+/// Each with a value that leaves room for a handler of the usual size.
+const CEILINGS: [(&str, &str); 3] = [
+    ("--compile-cpu", "2s"),
+    ("--compile-timeout", "5s"),
+    ("--compile-memory", "1536MiB"),
+];
+
+#[test]
+fn a_component_that_is_too_dear_to_compile_is_refused_at_each_ceiling() {
+    let directory = directory();
+    let bomb = bomb(&directory);
+    for (name, value) in CEILINGS {
+        let mut command = command();
+        command
+            .args(["check", "--no-cache", name, value])
+            .arg(&bomb);
+        let program = Program::start(command);
+        let compiler = eventually("a compiler", || compilers(program.pid()).first().copied());
+        let ended = program.ended();
+        assert_eq!(ended.code, Some(1), "{name}: {ended:?}");
+        assert_eq!(ended.stdout_text(), "", "{name}");
+        let [said] = &ended.stderr[..] else {
+            panic!("{name}: one message: {:#?}", ended.stderr)
+        };
+        for part in [bomb.to_str().expect("a path"), name, "and was stopped"] {
+            assert!(said.contains(part), "{name}: no `{part}` in {said}");
+        }
+        assert_is_gone(compiler);
+    }
+}
+
+#[test]
+fn an_ordinary_component_compiles_under_the_same_ceilings() {
+    for guest in BOTH_HELLOS {
+        for (name, value) in CEILINGS {
+            let ended = host(&format!(
+                "check --no-cache {name} {value} {}",
+                guest.path().display()
+            ));
+            assert_eq!(ended.code, Some(0), "{guest} {name}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_compiler_that_has_too_little_memory_to_begin_with_says_so() {
+    let ended = host(&format!(
+        "check --no-cache --compile-memory 16MiB {}",
+        HELLO.path().display()
+    ));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = ended.stderr_text();
+    assert!(said.contains("--compile-memory"), "{said}");
+}
+
+#[test]
+fn a_file_may_be_as_large_as_it_says_and_no_larger() {
+    let path = HELLO.path();
+    let size = std::fs::metadata(&path).expect("a file").len();
+    for (allowed, code) in [(size, 0), (size - 1, 1)] {
+        let ended = host(&format!(
+            "check {} --max-component-size {allowed} {}",
+            flag("--cache", &cache()),
+            path.display()
+        ));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let is_told = ended.stderr_text().contains("--max-component-size");
+        assert_eq!(is_told, code == 1, "{ended:?}");
+    }
 }
