@@ -5,6 +5,7 @@
 //! | `cli` | where to listen, bad values, help, exit codes, completions, manual |
 //! | `bad_input` | files that cannot be served: one message, nothing half started |
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
+//! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
 //! | `logs` | the access log in its forms, the host's log, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
 //! | `http1` | HTTP/1.1 and 1.0 on the wire: reuse, pipelining, 100, HEAD, framing |
@@ -31,6 +32,7 @@
 mod bad_input;
 mod cli;
 mod compiling;
+mod dev;
 mod failures;
 mod grants;
 mod guest_view;

@@ -1,4 +1,4 @@
-//! `host serve` on a port of its own.
+//! `host serve` and `host dev`, each on a port of its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,29 @@ impl TestHost {
     }
 
     pub(crate) fn serve_file(wasm: &Path, flags: &str) -> Self {
-        Self::start(program::command(), wasm, flags)
+        Self::start(program::command(), "serve", wasm, flags)
+    }
+
+    /// Serves a crate, or a component's file, and each save of it. The `program` may know how to build.
+    pub(crate) fn dev(program: std::process::Command, subject: &Path) -> Self {
+        Self::start(program, "dev", subject, "")
     }
 
     /// With a ceiling of open files.
     pub(crate) fn serve_with_open_files(most: u32, guest: Guest, flags: &str) -> Self {
-        Self::start(program::command_with_open_files(most), &guest.path(), flags)
+        let command = program::command_with_open_files(most);
+        Self::start(command, "serve", &guest.path(), flags)
     }
 
-    fn start(mut command: std::process::Command, wasm: &Path, flags: &str) -> Self {
-        command.args(["serve", "--addr", "127.0.0.1:0"]).arg(wasm);
+    fn start(
+        mut command: std::process::Command,
+        subcommand: &str,
+        subject: &Path,
+        flags: &str,
+    ) -> Self {
+        command
+            .args([subcommand, "--addr", "127.0.0.1:0"])
+            .arg(subject);
         if !flags.contains("--access-log") {
             command.args(["--access-log", "json"]);
         }
