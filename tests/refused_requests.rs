@@ -1,6 +1,7 @@
 //! Requests that no guest sees, or not all of.
 
 use crate::support::guests::METHODS;
+use crate::support::host::Access;
 use crate::support::*;
 
 /// Sends a head and gives the answer; the connection may be closed by it.
@@ -189,4 +190,134 @@ fn a_target_that_is_too_long_is_414() {
     let target = format!("/ok?{}", "x".repeat(70_000));
     let reply = answer(&host, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert!(matches!(reply.status(), 414 | 431), "{}", reply.status());
+}
+
+/// What comes after a request that can be read in two ways, and must be served in neither.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn assert_nothing_was_smuggled(host: &TestHost) {
+    // What ended before this is in the log before it.
+    let last = host.get("/ok");
+    assert_eq!(last.text(), "ok\n");
+    host.access(&last);
+    let paths = host.paths();
+    assert!(!paths.iter().any(|path| path == "/smuggled"), "{paths:?}");
+}
+
+#[test]
+fn a_head_that_is_read_differently_elsewhere_is_400_and_the_end() {
+    let host = TestHost::serve(FAULTS, "");
+    for head in [
+        "GET /ok HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
+        "GET /ok HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n",
+        "GET /ok HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+        "GET /ok HTTP/1.1\r\nHost: a\nX: a\r\n\r\n",
+        "GET /ok HTTP/1.1\nHost: a\n\n",
+        "GET /ok\r\n",
+        "GET /ok HTTP/0.9\r\nHost: a\r\n\r\n",
+        "GET /ok HTTP/1.2\r\nHost: a\r\n\r\n",
+        "GET /ok HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET /ok http/1.1\r\nHost: a\r\n\r\n",
+        "GET /ok HTTP/1.1 \r\nHost: a\r\n\r\n",
+        "POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        "POST /ok HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut connection = host.send(format!("{head}{SMUGGLED}"));
+        assert_eq!(connection.reply().status(), 400, "{head:?}");
+        assert!(connection.is_closed(), "{head:?}");
+    }
+    assert_nothing_was_smuggled(&host);
+}
+
+#[test]
+fn a_megabyte_of_a_head_is_refused_and_the_refusal_can_be_read() {
+    let host = TestHost::serve(FAULTS, "");
+    let long = "x".repeat(1_000_000);
+    for (head, status) in [
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (
+            format!("GET /ok HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            431,
+        ),
+        (
+            format!("GET /ok HTTP/1.1\r\nHost: a\r\n{long}: x\r\n\r\n"),
+            431,
+        ),
+    ] {
+        let mut connection = host.send(head + SMUGGLED);
+        assert_eq!(connection.reply().status(), status);
+        assert!(connection.is_closed(), "{status}");
+    }
+    assert_nothing_was_smuggled(&host);
+}
+
+/// Chunks of `hello`, each wrong in one place.
+const BAD_CHUNKS: [&str; 15] = [
+    // Sizes that are too large for 64 bits, or for a signed number of them.
+    "10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+    "8000000000000000\r\nhello\r\n0\r\n\r\n",
+    // Sizes that are none.
+    "-5\r\nhello\r\n0\r\n\r\n",
+    "0x5\r\nhello\r\n0\r\n\r\n",
+    " 5\r\nhello\r\n0\r\n\r\n",
+    "\r\nhello\r\n0\r\n\r\n",
+    // Lines that end without CR.
+    "5\nhello\r\n0\r\n\r\n",
+    "5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "5\r\nhello\n0\r\n\r\n",
+    "5\r\nhello\r\n0\n\r\n",
+    "5\r\nhello\r\n0\r\nX: a\n\r\n",
+    "5;a\0b\r\nhello\r\n0\r\n\r\n",
+    // A size that is not that of the chunk, and no last chunk.
+    "4\r\nhello\r\n0\r\n\r\n",
+    "5\r\nhello\r\n",
+];
+
+fn chunked(target: &str, fields: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: a\r\n{fields}Transfer-Encoding: chunked\r\n\r\n")
+}
+
+#[test]
+fn chunks_that_are_badly_framed_fail_the_exchange_and_end_the_connection() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        for chunks in BAD_CHUNKS {
+            let mut connection = host.send(chunked("/read", "Expect: 100-continue\r\n"));
+            assert_eq!(connection.head().status, 100, "{guest} {chunks:?}");
+            connection.send(format!("{chunks}{SMUGGLED}"));
+            if let Some(head) = connection.try_head() {
+                assert_eq!(head.status, 400, "{guest} {chunks:?}");
+                connection.reply_after(head);
+            }
+            assert!(connection.is_closed(), "{guest} {chunks:?}");
+        }
+        assert_nothing_was_smuggled(&host);
+        let reads: Vec<Access> = host
+            .accesses()
+            .into_iter()
+            .filter(|line| line.text("url.path") == "/read")
+            .collect();
+        assert_eq!(reads.len(), BAD_CHUNKS.len(), "{guest}");
+        for line in reads {
+            assert!(line.status() >= 400, "{guest}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn chunks_that_are_badly_framed_end_the_connection_of_a_guest_that_reads_none() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        for chunks in BAD_CHUNKS {
+            let request = chunked("/ignore-body", "") + chunks + SMUGGLED;
+            let mut connection = host.send(request);
+            if let Some(head) = connection.try_head() {
+                connection.reply_after(head);
+            }
+            assert!(connection.is_closed(), "{guest} {chunks:?}");
+        }
+        assert_nothing_was_smuggled(&host);
+    }
 }
