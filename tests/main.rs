@@ -17,6 +17,7 @@
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
+//! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
 //! | `limits` | deadline, CPU, memory, heads, connections, places |
 //! | `reuse` | how often an instance is used again |
@@ -29,6 +30,7 @@
     reason = "a tool that is missing, a target that is added: said to who runs the tests"
 )]
 
+mod attack;
 mod bad_input;
 mod cli;
 mod compiling;

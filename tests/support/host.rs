@@ -78,6 +78,17 @@ impl TestHost {
         self.connect().get(target)
     }
 
+    /// As many requests as there are places, each of which holds its own until all have begun: one that
+    /// was lost would be missed. For the guests that drip.
+    pub(crate) fn assert_all_places_are_free(&self, places: usize, after: &str) {
+        let mut held: Vec<_> = (0..places)
+            .map(|_| self.send("GET /drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .collect();
+        for one in &mut held {
+            assert_eq!(one.head().status, 200, "a place is lost after {after}");
+        }
+    }
+
     pub(crate) fn h2(&self) -> H2 {
         H2::to(self.address)
     }
