@@ -134,6 +134,7 @@ impl Guest {
     ) where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
+        let _ticking = self.engine.epoch.ticking();
         let mut instance = match self.instance(&meter, Arc::clone(&output)).await {
             Ok(instance) => instance,
             Err(fault) => {

@@ -106,6 +106,7 @@ impl Guest {
     /// # Errors
     /// The fault of a start function, a limit that is too low, a directory that is not there.
     pub async fn try_instantiate(&self, meter: Arc<Meter>) -> Result<(), Fault> {
+        let _ticking = self.engine.epoch.ticking();
         let output = Arc::new(GuestOutput::new(
             Arc::from("start"),
             RequestId::none(),

@@ -45,7 +45,7 @@ pub struct Engine {
     linker: Linker<State>,
     generation: Generation,
     background: Arc<background::Background>,
-    _epoch: epoch::Ticker,
+    epoch: epoch::Ticker,
 }
 
 impl Engine {
@@ -68,7 +68,7 @@ impl Engine {
             .context("setting up wasmtime")?;
         Ok(Arc::new(Self {
             linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
-            _epoch: epoch::Ticker::start(&wasmtime)?,
+            epoch: epoch::Ticker::start(&wasmtime)?,
             background: background::Background::start()?,
             wasmtime,
             generation,

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 
 use super::call::Answer;
+use super::epoch::Ticking;
 use super::fault::{Fault, Stage, classify};
 use super::guest::{Exports, Guest, Instance};
 use super::running::{Ending, Outcome};
@@ -134,6 +135,7 @@ impl Guest {
         output: Arc<GuestOutput>,
     ) -> Result<Arc<Shared>, Fault> {
         let meter = Arc::new(Meter::new(budget));
+        let ticking = self.engine.epoch.ticking();
         let instance = {
             let mut starting = pin!(self.instantiate(&meter, output));
             poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await?
@@ -153,6 +155,7 @@ impl Guest {
         tokio::spawn(drive(
             instance,
             meter,
+            ticking,
             queue,
             Arc::clone(&shared),
             self.reuse().idle,
@@ -229,6 +232,7 @@ fn cut_off(fault: &Fault) -> Outcome {
 async fn drive(
     mut instance: Instance,
     meter: Arc<Meter>,
+    _ticking: Ticking,
     mut queue: mpsc::Receiver<(Job, oneshot::Sender<()>)>,
     shared: Arc<Shared>,
     patience: Duration,
