@@ -308,8 +308,10 @@ fn the_wait_for_a_place_is_as_long_as_it_says_and_as_many_may_wait() {
             assert_eq!(one.reply().status(), 503, "{guest}");
         }
         assert!(start.elapsed() < Duration::from_secs(3), "{guest}");
-        let waits: Vec<bool> = host
-            .accesses()
+        let lines = eventually("a line of each", || {
+            Some(host.accesses()).filter(|lines| lines.len() == 4)
+        });
+        let waits: Vec<bool> = lines
             .iter()
             .map(|line| line.number("http.server.request.duration") >= 0.3)
             .collect();
