@@ -275,7 +275,7 @@ fn the_compiler_is_a_process_of_its_own_and_ends_with_the_host() {
 const CEILINGS: [(&str, &str); 3] = [
     ("--compile-cpu", "2s"),
     ("--compile-timeout", "5s"),
-    ("--compile-memory", "1536MiB"),
+    ("--compile-memory", "384MiB"),
 ];
 
 #[test]

@@ -115,6 +115,20 @@ fn two_ways_to_frame_a_body_are_not_both_believed() {
 }
 
 #[test]
+fn a_badly_framed_body_is_answered_and_logged_also_when_it_comes_with_its_head() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.send(
+            "POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+        );
+        let reply = connection.reply();
+        assert_eq!(reply.status(), 400, "{guest}");
+        assert_eq!(host.access(&reply).status(), 400, "{guest}");
+        assert!(connection.is_closed(), "{guest}");
+    }
+}
+
+#[test]
 fn a_body_over_the_limit_is_413_before_any_of_it_is_read() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--max-body 10");

@@ -87,7 +87,9 @@ impl Compiler {
         let threads = self.ceilings.threads.max(1);
         let ceilings = ProcessCeilings {
             memory: self.ceilings.memory,
-            cpu_seconds: self.ceilings.cpu.as_secs().max(1),
+            // The kernel counts whole seconds.
+            cpu_seconds: u64::try_from(self.ceilings.cpu.as_millis().div_ceil(1000))
+                .unwrap_or(u64::MAX),
             output: self.ceilings.output,
         };
         let mut command = Command::new(&self.program);
@@ -102,6 +104,8 @@ impl Compiler {
             )
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
+            // The allocator asks for a GiB at a time, and all of it would count.
+            .env("MIMALLOC_ARENA_RESERVE", "64MiB")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(artifact.try_clone().map_err(CompileError::Spawn)?)

@@ -1,6 +1,7 @@
 //! Bodies on their way through: counted, under a deadline of progress, and with what must be held
 //! until their last byte.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -53,6 +54,7 @@ impl ReadFailure {
     const TOO_LARGE: u8 = 1;
     const SLOW: u8 = 2;
     const BROKEN: u8 = 3;
+    const MALFORMED: u8 = 5;
     /// The guest waits for the client: nothing is wrong yet.
     const WAITING: u8 = 4;
 
@@ -69,6 +71,9 @@ impl ReadFailure {
             Self::TOO_LARGE => Some(Failure::BodyTooLarge),
             Self::SLOW => Some(Failure::SlowClient),
             Self::BROKEN => Some(Failure::ClientLeft),
+            Self::MALFORMED => Some(Failure::BadRequest(
+                "the request's body is not framed as HTTP demands",
+            )),
             _ => None,
         }
     }
@@ -97,7 +102,21 @@ impl<B> RequestBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
+/// Whether the bytes of a body broke the rules, rather than off.
+fn is_malformed(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
+    })
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
+{
     type Data = Bytes;
     type Error = HttpError;
 
@@ -129,6 +148,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) if is_malformed(&error) => {
+                fail(ReadFailure::MALFORMED, HttpError::HttpProtocolError)
             }
             Some(Err(_)) => fail(ReadFailure::BROKEN, HttpError::ConnectionTerminated),
             None => Poll::Ready(None),

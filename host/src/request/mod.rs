@@ -10,6 +10,7 @@ mod failure;
 mod pages;
 mod problem;
 
+use std::error::Error;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Pipeline {
     /// Answers a request, whatever happens.
     pub async fn handle<B>(&self, request: Request<B>, ends: Ends) -> Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
         let mut exchange = Exchange::begin(&parts, ends.remote, Arc::clone(&self.log));
@@ -127,7 +128,7 @@ impl Pipeline {
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         check::head(parts, ends.local, &self.limits)?;
         let catalog = self.catalog.load();
@@ -160,7 +161,7 @@ impl Pipeline {
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let limits = &handler.limits;
         if body.size_hint().lower() > limits.request_body {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::HeadFault;
-use super::intake::{Intake, Verdict};
+use super::intake::Intake;
 use super::progress::Progress;
 
 /// Reads and writes a client's socket.
@@ -69,6 +69,9 @@ impl ClientIo {
             if !buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            if intake.is_lost() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             if intake.has_refused() {
                 // Neither bytes nor an end: hyper closes when it has answered.
                 return Poll::Pending;
@@ -77,12 +80,10 @@ impl ClientIo {
             let (false, Some(intake)) = (buffer.filled().is_empty(), &mut self.intake) else {
                 return Poll::Ready(Ok(()));
             };
-            let verdict = intake.look(buffer);
+            let refusal = intake.look(buffer);
             self.progress.in_head(intake.is_in_head());
-            match verdict {
-                Verdict::Fine => {}
-                Verdict::Refused(refusal) => self.progress.refused(refusal),
-                Verdict::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            if let Some(refusal) = refusal {
+                self.progress.refused(refusal);
             }
             if !buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));

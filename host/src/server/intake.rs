@@ -38,6 +38,8 @@ enum Place {
     Chunks(Chunks),
     /// Nothing: what comes after a head that was refused is not read
     Refused,
+    /// Nobody knows: the framing of a body is broken
+    Lost,
 }
 
 /// A head that was refused.
@@ -46,17 +48,6 @@ pub(super) struct Refusal {
     /// How many requests go before it
     pub(super) after: u64,
     pub(super) fault: HeadFault,
-}
-
-/// What became of bytes that came.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// They pass, or wait for the rest of a head
-    Fine,
-    /// A head among them may not pass
-    Refused(Refusal),
-    /// The framing of a body is broken, and nobody knows where the next request begins
-    Broken,
 }
 
 impl Intake {
@@ -80,36 +71,42 @@ impl Intake {
         matches!(self.place, Place::Refused)
     }
 
+    /// Whether the framing of a body is broken, so that nothing behind it can be read.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.place, Place::Lost)
+    }
+
     /// Gives hyper what it may have without more bytes from the client.
     pub(super) fn give(&mut self, buffer: &mut ReadBuf<'_>) {
         let bytes = self.ready.len().min(buffer.remaining());
         buffer.put_slice(&self.ready.split_to(bytes));
     }
 
-    /// Looks at what came, and leaves in `buffer` what hyper may have now.
-    pub(super) fn look(&mut self, buffer: &mut ReadBuf<'_>) -> Verdict {
+    /// Looks at what came, and leaves in `buffer` what hyper may have now. Gives the head that may not pass, if there
+    /// is one.
+    pub(super) fn look(&mut self, buffer: &mut ReadBuf<'_>) -> Option<Refusal> {
         // Nearly always all of it passes, and then nothing is copied.
         if self.held.is_empty() {
-            let (passing, verdict) = self.scan(buffer.filled());
-            if !self.has_refused() {
+            let (passing, refusal) = self.scan(buffer.filled());
+            if matches!(self.place, Place::Head) {
                 self.held.extend_from_slice(&buffer.filled()[passing..]);
             }
             buffer.set_filled(passing);
-            return verdict;
+            return refusal;
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(buffer.filled());
         buffer.clear();
-        let (passing, verdict) = self.scan(&held);
+        let (passing, refusal) = self.scan(&held);
         let rest = held.split_off(passing);
-        if self.has_refused() {
-            held.extend_from_slice(STAND_IN);
-        } else {
+        if matches!(self.place, Place::Head) {
             self.held = rest;
+        } else if self.has_refused() {
+            held.extend_from_slice(STAND_IN);
         }
         self.ready = held.freeze();
         self.give(buffer);
-        verdict
+        refusal
     }
 
     /// Refuses the head that has begun, or the next.
@@ -123,8 +120,8 @@ impl Intake {
         }
     }
 
-    /// How many of the bytes pass.
-    fn scan(&mut self, bytes: &[u8]) -> (usize, Verdict) {
+    /// How many of the bytes pass, and the head behind them if it may not.
+    fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Refusal>) {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -136,7 +133,7 @@ impl Intake {
                         self.place = body;
                     }
                     Ok(None) => break,
-                    Err(fault) => return (at, Verdict::Refused(self.refuse(fault))),
+                    Err(fault) => return (at, Some(self.refuse(fault))),
                 },
                 Place::Length(left) => {
                     let bytes =
@@ -154,12 +151,12 @@ impl Intake {
                             self.place = Place::Head;
                         }
                     }
-                    Err(Malformed) => return (at, Verdict::Broken),
+                    Err(Malformed) => self.place = Place::Lost,
                 },
-                Place::Refused => break,
+                Place::Refused | Place::Lost => break,
             }
         }
-        (at, Verdict::Fine)
+        (at, None)
     }
 }
 
@@ -290,14 +287,14 @@ mod tests {
         }
     }
 
-    /// What hyper gets of what came in these pieces, and the verdict on the last.
-    fn taken(intake: &mut Intake, pieces: &[&[u8]]) -> (Vec<u8>, Verdict) {
-        let (mut taken, mut verdict) = (Vec::new(), Verdict::Fine);
+    /// What hyper gets of what came in these pieces, and the head that was refused.
+    fn taken(intake: &mut Intake, pieces: &[&[u8]]) -> (Vec<u8>, Option<Refusal>) {
+        let (mut taken, mut refusal) = (Vec::new(), None);
         for piece in pieces {
             let mut storage = vec![0; 4096];
             let mut buffer = ReadBuf::new(&mut storage);
             buffer.put_slice(piece);
-            verdict = intake.look(&mut buffer);
+            refusal = refusal.or(intake.look(&mut buffer));
             taken.extend_from_slice(buffer.filled());
         }
         while !intake.ready.is_empty() {
@@ -306,7 +303,7 @@ mod tests {
             intake.give(&mut buffer);
             taken.extend_from_slice(buffer.filled());
         }
-        (taken, verdict)
+        (taken, refusal)
     }
 
     const REQUESTS: &[u8] = b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n\
@@ -318,15 +315,15 @@ mod tests {
     #[test]
     fn whole_requests_pass_unchanged_however_they_are_cut() {
         let mut whole = intake();
-        let (passed, verdict) = taken(&mut whole, &[REQUESTS]);
-        assert!(matches!(verdict, Verdict::Fine));
+        let (passed, refusal) = taken(&mut whole, &[REQUESTS]);
+        assert!(refusal.is_none(), "{refusal:?}");
         assert_eq!(passed, REQUESTS);
         assert_eq!(whole.heads, 4);
         for at in 0..REQUESTS.len() {
             let (one, other) = REQUESTS.split_at(at);
             let mut intake = intake();
-            let (passed, verdict) = taken(&mut intake, &[one, other]);
-            assert!(matches!(verdict, Verdict::Fine), "cut at {at}");
+            let (passed, refusal) = taken(&mut intake, &[one, other]);
+            assert!(refusal.is_none(), "cut at {at}: {refusal:?}");
             assert_eq!(passed, REQUESTS, "cut at {at}");
             assert_eq!(intake.heads, 4, "cut at {at}");
         }
@@ -371,12 +368,11 @@ mod tests {
         ] {
             let mut intake = intake();
             let sent = format!("{good}{bad}{good}");
-            let (passed, verdict) = taken(&mut intake, &[sent.as_bytes(), good.as_bytes()]);
+            let (passed, refusal) = taken(&mut intake, &[sent.as_bytes(), good.as_bytes()]);
             assert!(intake.has_refused(), "{bad:?}");
             assert_eq!(passed, [good.as_bytes(), STAND_IN].concat(), "{bad:?}");
-            let (_, first) = taken(&mut self::intake(), &[sent.as_bytes()]);
-            let Verdict::Refused(Refusal { after: 1, fault }) = first else {
-                panic!("{bad:?}: {first:?}, then {verdict:?}");
+            let Some(Refusal { after: 1, fault }) = refusal else {
+                panic!("{bad:?}: {refusal:?}");
             };
             assert!(
                 matches!(fault, HeadFault::Malformed(_)),
@@ -394,10 +390,12 @@ mod tests {
             "1;a\0b\r\n",
             "ffffffffffffffff1\r\n",
         ] {
-            let sent =
-                format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{bad}");
-            let (_, verdict) = taken(&mut intake(), &[sent.as_bytes()]);
-            assert!(matches!(verdict, Verdict::Broken), "{bad:?}: {verdict:?}");
+            let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+            let mut intake = intake();
+            let (passed, refusal) = taken(&mut intake, &[format!("{head}{bad}").as_bytes()]);
+            assert!(refusal.is_none() && intake.is_lost(), "{bad:?}");
+            // The request itself is served, and sees its body break off.
+            assert!(passed.starts_with(head.as_bytes()), "{bad:?}");
         }
     }
 }
