@@ -196,6 +196,13 @@ fn requests_that_are_still_there_when_the_drain_is_over_are_cut() {
         );
         assert!(stuck.try_head().is_none(), "{guest}");
         while streaming.chunk().is_some() {}
+        let mut labels: Vec<String> = ended
+            .stdout
+            .iter()
+            .map(|line| Access::parse(line).label().to_owned())
+            .collect();
+        labels.sort();
+        assert_eq!(labels, ["draining", "draining,after-headers"], "{guest}");
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -48,11 +49,21 @@ pub struct Door {
 /// # Errors
 /// When the address is taken or not ours to take, with what to do.
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
+    raise_open_files();
     let listener = server::bind(settings.address)?;
     let address = listener
         .local_addr()
         .context("asking for the address of the listener")?;
     Ok(Door { listener, address })
+}
+
+/// Systems give a process few descriptors at first and let it ask for more; each connection takes one.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the number of open files stays as it is: {error}");
+    }
 }
 
 /// Serves until a signal, and then until what is in flight is done.
@@ -101,9 +112,9 @@ pub async fn serve(
         () = drained => tracing::info!("stopped"),
         () = tokio::time::sleep(settings.drain) => {
             tracing::warn!("stopped with requests in flight: their time was up");
+            access_log.cut_off();
             serving.set(None.into());
-            // Each still gets its line in the log.
-            let _ = tokio::time::timeout(limits::CUT_OFF, no_guest_runs(&deployer)).await;
+            let _ = tokio::time::timeout(limits::CUT_OFF, all_told(&access_log)).await;
         }
         () = stop.signalled() => return Ok(ExitCode::from(INTERRUPTED)),
     }
@@ -122,6 +133,13 @@ async fn no_guest_runs(deployer: &Deployer) {
         for handler in catalog.handlers() {
             handler.gate.close_when_empty().await;
         }
+    }
+}
+
+/// Each exchange holds the log until it has written its line.
+async fn all_told(log: &Arc<AccessLog>) {
+    while Arc::strong_count(log) > 1 {
+        tokio::time::sleep(limits::TICK).await;
     }
 }
 

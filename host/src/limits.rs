@@ -130,6 +130,10 @@ pub const SPARE_INSTANCES: usize = 64;
 /// against [`HandlerLimits::memory`].
 pub const RESOURCES: usize = 1_024;
 
+/// Files and directories that one instance may have open: descriptors are everybody's, and a process has some
+/// thousands.
+pub const OPEN_FILES: usize = 256;
+
 /// Handles of one instance, to host objects and its own, and tasks, streams and futures of
 /// wasi:http 0.3: some hundred bytes of the host's each, which no memory limit counts.
 pub const HANDLES: usize = 10_000;

@@ -2,8 +2,8 @@
 //!
 //! The clock of a thread's CPU time is a system call, and two of them for each poll cost a small request a twentieth of
 //! its time. So a poll shorter than [`TICK`] is charged what passed on the ordinary clock, and a longer one, in which
-//! the thread may have been made to wait, what its thread used since it last looked, which it does once a tick. A charge
-//! is so too high by a tick at most, and never more than what passed.
+//! the thread may have been made to wait, what its thread used since it last looked, which it does once a tick. Each
+//! poll's charge is so too high by a tick at most, and never more than what passed.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,12 +79,18 @@ impl Meter {
         let result = poll();
         let spent = nanos(since_entered());
         self.used.fetch_add(spent, Ordering::Relaxed);
-        if self.sliced.swap(false, Ordering::Relaxed) {
-            self.burst.fetch_add(spent, Ordering::Relaxed);
-        } else {
-            self.burst.store(0, Ordering::Relaxed);
-        }
+        self.burst.fetch_add(spent, Ordering::Relaxed);
         result
+    }
+
+    /// The guest waits for something that others do.
+    pub(crate) fn waits(&self) {
+        self.burst.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the last poll ended because its time slice was over. Forgets it.
+    pub(crate) fn was_sliced(&self) -> bool {
+        self.sliced.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the guest that is being polled on this thread has used up its budget.

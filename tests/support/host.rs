@@ -189,7 +189,7 @@ pub(crate) fn cache() -> PathBuf {
 pub(crate) struct Access(pub(crate) serde_json::Value);
 
 impl Access {
-    fn parse(line: &str) -> Self {
+    pub(crate) fn parse(line: &str) -> Self {
         Self(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")))
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) use guests::{BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, FAULTS, FAULTS_P3, Guest, HELLO};
 pub(crate) use h1::{Connection, Reply};
 pub(crate) use h2c::H2;
-pub(crate) use host::{TestHost, cache};
+pub(crate) use host::{Access, TestHost, cache};
 pub(crate) use program::{Ended, Program, host, host_with_env};
 
 /// How long anything may take that should take no time: generous, for machines under load.

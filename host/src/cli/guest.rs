@@ -170,6 +170,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::limits;
 
     #[derive(clap::Parser)]
     struct Words {
@@ -179,9 +180,13 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_what_limits_says() {
-        let spec = Words::parse_from(["host"])
-            .guest
-            .spec(Path::new("shop.wasm"));
+        let words = Words::parse_from(["host"]).guest;
+        let spec = words.spec(Path::new("shop.wasm"));
+        assert_eq!(spec.guest.fields, limits::FIELDS_BYTES);
+        assert_eq!(words.max_component_size, limits::COMPONENT_BYTES);
+        assert_eq!(words.compile_cpu, limits::COMPILE_CPU);
+        assert_eq!(words.compile_timeout, limits::COMPILE_TIME);
+        assert_eq!(words.compile_memory, limits::COMPILE_MEMORY);
         assert_eq!(spec.limits, HandlerLimits::default());
         assert_eq!(spec.guest.reuse, Reuse::default());
         assert_eq!(spec.guest.memory, HandlerLimits::default().memory);

@@ -13,6 +13,7 @@ mod serve;
 mod values;
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -97,20 +98,16 @@ fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow
     ended
 }
 
-/// A line to the person at the terminal.
-#[allow(
-    clippy::print_stderr,
-    reason = "before and after serving, and once when ready"
-)]
+/// A line to the person at the terminal, before and after serving, and once when ready.
 fn say(line: &str) {
-    eprintln!("{line}");
+    // Nobody is left to tell if that fails.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// What was asked for.
-#[allow(
-    clippy::print_stdout,
-    reason = "the answer of a subcommand that does not serve"
-)]
+/// What was asked for: the answer of a subcommand that does not serve.
 fn print(text: &str) {
-    println!("{text}");
+    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+        say(&format!("error: the answer cannot be written: {error}"));
+        std::process::exit(1);
+    }
 }

@@ -43,7 +43,7 @@ pub(super) struct DoorArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::head, default_value = "64KiB", help_heading = "Limits of connections")]
     max_request_head: usize,
     /// Header fields of a request.
-    #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "100", help_heading = "Limits of connections")]
+    #[arg(long, value_name = "COUNT", value_parser = values::fields, default_value = "100", help_heading = "Limits of connections")]
     max_request_headers: usize,
     /// How long a new connection may send nothing.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]

@@ -75,6 +75,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A [`count`] of header fields. A map of headers holds some 24,000.
+pub(super) fn fields(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        fields if fields <= 10_000 => Ok(fields),
+        _ => Err("more header fields than can be handled: write a number up to 10000".to_owned()),
+    }
+}
+
 /// `NAME=VALUE`.
 pub(super) fn environment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

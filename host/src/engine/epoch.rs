@@ -66,6 +66,7 @@ impl Clock {
     fn rest(&self) {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_resting.store(true, Ordering::SeqCst);
+        // A guest that came and has ended already has roused us too: `running` alone does not tell.
         let rested = self.roused.wait_while(guard, |()| {
             self.is_resting.load(Ordering::SeqCst)
                 && self.running.load(Ordering::SeqCst) == 0
@@ -109,7 +110,9 @@ mod tests {
         let engine = wasmtime::Engine::new(&config).expect("an engine");
         let ticker = Ticker::start(&engine).expect("a thread");
         let rests = || {
+            let start = std::time::Instant::now();
             while !ticker.0.is_resting.load(Ordering::SeqCst) {
+                assert!(start.elapsed().as_secs() < 20, "it does not rest");
                 std::thread::yield_now();
             }
         };

@@ -75,18 +75,6 @@ impl fmt::Display for CpuBudgetSpent {
 
 impl std::error::Error for CpuBudgetSpent {}
 
-/// The epoch's callback found that the host holds too much for the guest.
-#[derive(Debug)]
-pub(super) struct MemorySpent;
-
-impl fmt::Display for MemorySpent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the host holds more for the guest than its memory limit leaves")
-    }
-}
-
-impl std::error::Error for MemorySpent {}
-
 /// When in an instance's life an error arose.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {

@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
-use super::fault::{CpuBudgetSpent, MemorySpent, Stage, classify};
+use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
 use super::state::State;
@@ -145,7 +145,7 @@ impl Guest {
         if let Some(mut instance) = self.take_idle() {
             let state = instance.store.data_mut();
             state.meter = Arc::clone(meter);
-            state.memory.refused = false;
+            state.memory.forget();
             state.output.replace(output);
             instance.store.set_epoch_deadline(1);
             return Ok(instance);
@@ -211,7 +211,9 @@ impl Guest {
                 return Err(CpuBudgetSpent.into());
             }
             if !state.holdings_fit() {
-                return Err(MemorySpent.into());
+                return Err(wasmtime::Error::msg(
+                    "the host holds more for the guest than its limits allow",
+                ));
             }
             state.meter.slice();
             Ok(UpdateDeadline::Yield(1))

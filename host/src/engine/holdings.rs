@@ -5,19 +5,31 @@ use std::any::Any;
 
 use http::HeaderMap;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntryStream;
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use crate::limits::BODY_CHUNK;
+use crate::limits::{BODY_CHUNK, MIB};
 
-/// An estimate, and rather too much than too little: objects that only a few of can exist are not looked into.
-pub(super) fn bytes(table: &mut ResourceTable) -> usize {
-    table
-        .iter_mut()
-        .map(|object| OBJECT + bytes_in(object))
-        .sum()
+/// What the objects in a table take.
+pub(super) struct Holdings {
+    /// An estimate, and rather too much than too little.
+    pub(super) bytes: usize,
+    /// Open files and directories: next to no memory, but everybody's.
+    pub(super) files: usize,
+}
+
+/// Adds up what is in a table.
+pub(super) fn of(table: &mut ResourceTable) -> Holdings {
+    let mut holdings = Holdings { bytes: 0, files: 0 };
+    for object in table.iter_mut() {
+        holdings.bytes += OBJECT + bytes_in(object);
+        holdings.files += usize::from(object.is::<Descriptor>());
+    }
+    holdings
 }
 
 fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
@@ -35,6 +47,8 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
             + text(&request.authority)
             + text(&request.path_with_query)
             + bytes_of(&request.headers)
+    } else if object.is::<DirectoryEntryStream>() {
+        LISTING
     } else if object.is::<HostOutgoingBody>() {
         // What the guest has written and nobody has read yet.
         BODY_CHUNK
@@ -64,6 +78,9 @@ fn bytes_of(fields: &HeaderMap) -> usize {
 
 /// An object with its place in the table.
 const OBJECT: usize = 512;
+
+/// A directory's listing is read whole when it is opened; this is one of some thousand names.
+const LISTING: usize = MIB;
 
 /// A field's place in its map.
 const FIELD: usize = 128;

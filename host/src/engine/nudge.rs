@@ -46,13 +46,18 @@ impl Nudge {
         inner.task.register(cx.waker());
         inner.is_polling.store(true, Ordering::SeqCst);
         for _ in 0..TURNS {
-            inner.is_nudged.store(false, Ordering::SeqCst);
+            // Taken, so that the poll sees what was written before the wake.
+            inner.is_nudged.swap(false, Ordering::SeqCst);
             let mut of_guest = Context::from_waker(&self.waker);
             let polled = meter.measure(|| guest.as_mut().poll(&mut of_guest));
             if polled.is_ready() {
                 return polled;
             }
-            if !inner.is_nudged.load(Ordering::SeqCst) || !meter.burst().is_zero() {
+            if meter.was_sliced() {
+                break;
+            }
+            if !inner.is_nudged.load(Ordering::SeqCst) {
+                meter.waits();
                 break;
             }
         }
@@ -126,6 +131,21 @@ mod tests {
     #[test]
     fn a_guest_that_wakes_itself_on_and_on_lets_others_go_first() {
         assert_eq!(polled(TURNS), (false, 1));
+    }
+
+    #[test]
+    fn a_guest_that_is_stopped_at_a_tick_is_not_polled_again_at_once() {
+        let meter = Meter::new(Duration::from_secs(1));
+        let mut polls = 0;
+        let guest = pin!(poll_fn(|cx| {
+            polls += 1;
+            meter.slice();
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let polled = Nudge::new().poll(&mut Context::from_waker(Waker::noop()), &meter, guest);
+        assert!(polled.is_pending());
+        assert_eq!(polls, 1);
     }
 
     #[test]

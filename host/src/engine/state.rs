@@ -56,9 +56,10 @@ impl State {
         &mut self.table
     }
 
-    /// Whether what the host holds for the guest still fits into its memory limit.
+    /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
-        self.memory.hold(holdings::bytes(&mut self.table))
+        let holdings = holdings::of(&mut self.table);
+        self.memory.hold(holdings.bytes, holdings.files)
     }
 }
 
@@ -88,7 +89,8 @@ pub(super) struct Memory {
     /// What the host held for the guest when it was last looked at, each tick.
     held: usize,
     limit: usize,
-    /// The last growth that was allowed, in case it fails after all.
+    /// The last growth of a memory that was allowed, in case it fails after all. A table's stays charged: one may fail
+    /// without having asked, and would take back what another got.
     charged: usize,
     /// Growth was refused. A guest may live with that, but if it traps, this is why.
     pub(super) refused: bool,
@@ -105,9 +107,14 @@ impl Memory {
         true
     }
 
-    fn hold(&mut self, bytes: usize) -> bool {
+    /// What the last request of an instance did is not the next one's.
+    pub(super) fn forget(&mut self) {
+        (self.held, self.refused) = (0, false);
+    }
+
+    fn hold(&mut self, bytes: usize, files: usize) -> bool {
         self.held = bytes;
-        let fits = self.used.saturating_add(bytes) <= self.limit;
+        let fits = self.used.saturating_add(bytes) <= self.limit && files <= limits::OPEN_FILES;
         self.refused |= !fits;
         fits
     }
@@ -142,9 +149,30 @@ impl ResourceLimiter for Memory {
             .saturating_mul(size_of::<usize>());
         Ok(possible && self.grow(bytes))
     }
+}
 
-    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used -= std::mem::take(&mut self.charged);
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_growth_that_fails_is_given_back_once_and_only_if_it_was_charged() {
+        let mut memory = Memory {
+            used: 0,
+            held: 0,
+            limit: 100,
+            charged: 0,
+            refused: false,
+        };
+        let failed = || wasmtime::Error::msg("no room");
+        assert!(memory.memory_growing(0, 60, None).expect("an answer"));
+        // A table whose size overflows fails without having asked.
+        memory.table_grow_failed(failed()).expect("noted");
+        assert!(!memory.memory_growing(0, 60, None).expect("an answer"));
+
+        assert!(memory.memory_growing(60, 90, None).expect("an answer"));
+        memory.memory_grow_failed(failed()).expect("noted");
+        memory.memory_grow_failed(failed()).expect("noted");
+        assert_eq!(memory.used, 60);
     }
 }

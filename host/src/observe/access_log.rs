@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Exchange;
@@ -32,6 +33,8 @@ pub enum Format {
 pub struct AccessLog {
     format: Format,
     writer: Option<LineQueue>,
+    /// The host itself cuts what is in flight.
+    is_cutting: AtomicBool,
 }
 
 impl AccessLog {
@@ -41,6 +44,21 @@ impl AccessLog {
         Self {
             format,
             writer: (format != Format::Off).then_some(writer),
+            is_cutting: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on an exchange that breaks off was cut by the host, which stops, and not by its client.
+    pub fn cut_off(&self) {
+        self.is_cutting.store(true, Ordering::Relaxed);
+    }
+
+    /// Why an exchange broke off that nothing else explains.
+    pub(super) fn label_of_the_cut(&self) -> &'static str {
+        if self.is_cutting.load(Ordering::Relaxed) {
+            "draining"
+        } else {
+            "client-left"
         }
     }
 

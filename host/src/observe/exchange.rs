@@ -157,7 +157,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.complete && self.label.is_none() {
-            self.label = Some("client-left".to_owned());
+            self.label = Some(self.log.label_of_the_cut().to_owned());
             self.after_headers = self.status.is_some();
         }
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {

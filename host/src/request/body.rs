@@ -54,9 +54,10 @@ impl ReadFailure {
     const TOO_LARGE: u8 = 1;
     const SLOW: u8 = 2;
     const BROKEN: u8 = 3;
-    const MALFORMED: u8 = 5;
     /// The guest waits for the client: nothing is wrong yet.
     const WAITING: u8 = 4;
+    /// The bytes broke the rules.
+    const MALFORMED: u8 = 5;
 
     /// Whose fault it is that there is no answer at the deadline.
     pub(super) fn at_deadline(&self) -> Failure {

@@ -35,7 +35,8 @@ pub(super) fn head(
     Ok(())
 }
 
-/// RFC 9113, section 6.5.2: the names, the values, and 32 bytes for each field.
+/// As RFC 9113, section 6.5.2, counts: the names, the values, and 32 bytes for each field; of the pseudo-headers only
+/// those that can be long.
 fn list_size(parts: &request::Parts) -> usize {
     let target = parts
         .uri
@@ -46,6 +47,10 @@ fn list_size(parts: &request::Parts) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len() + 32)
         .sum::<usize>()
         + target
+        + parts
+            .uri
+            .authority()
+            .map_or(0, |authority| authority.as_str().len())
 }
 
 /// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may

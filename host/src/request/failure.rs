@@ -27,7 +27,7 @@ pub enum Failure {
     BadRequest(&'static str),
     /// The request's body is longer than allowed.
     BodyTooLarge,
-    /// The request has more header fields than allowed.
+    /// The request's head has more bytes or fields than allowed.
     HeadTooLarge,
     /// The request's first line is longer than its head may be, or than a target can be.
     TargetTooLong,

@@ -77,8 +77,9 @@ pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Respons
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if matches!(failure, Failure::BadRequest(_)) {
-        // What follows an ambiguous request is not read as another (HTTP/1.1; hyper drops it on HTTP/2).
+    if matches!(failure, Failure::BadRequest(_) | Failure::BodyTooLarge) {
+        // What follows an ambiguous request is not read as another, nor the rest of a body that is too large
+        // (HTTP/1.1; hyper drops it on HTTP/2).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(seconds) = failure.retry_after() {

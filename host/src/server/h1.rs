@@ -30,6 +30,7 @@ pub(super) fn builder(config: &Config) -> http1::Builder {
     builder
         // hyper's timer would also run while a connection is idle, and costs an allocation per request.
         .header_read_timeout(None)
+        // Of heads these are `intake`'s to keep; here they bound trailers.
         .max_header_size(config.max_head_bytes)
         .max_buf_size(config.max_head_bytes.max(HYPER_MIN_BUFFER));
     // Not `pipeline_flush`: with a second request in the buffer it takes a response's body without limit, and a
@@ -90,15 +91,17 @@ pub(super) async fn drive<H: Handler>(
                 });
             }
         }
-        while let Poll::Ready(phase) = watch.poll(cx, &door.config, progress.h1_phase()) {
+        let mut over = watch.poll(cx, &door.config, progress.h1_phase());
+        if over == Poll::Ready(Phase::Head) {
+            // hyper gets the stand-in of the head, and with it something to answer.
+            progress.lose_patience();
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(ending(result, progress));
+            }
+            over = watch.poll(cx, &door.config, progress.h1_phase());
+        }
+        if let Poll::Ready(phase) = over {
             return Poll::Ready(match phase {
-                Phase::Head if !progress.is_out_of_patience() => {
-                    progress.lose_patience();
-                    match Pin::new(&mut connection).poll(cx) {
-                        Poll::Ready(result) => ending(result, progress),
-                        Poll::Pending => continue,
-                    }
-                }
                 Phase::Blocked => Ending::Stalled,
                 Phase::Idle => Ending::Idle,
                 Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,

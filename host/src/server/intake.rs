@@ -44,7 +44,7 @@ enum Place {
 
 /// A head that was refused.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
+pub(super) struct RefusedHead {
     /// How many requests go before it
     pub(super) after: u64,
     pub(super) fault: HeadFault,
@@ -62,9 +62,9 @@ impl Intake {
         }
     }
 
-    /// Whether a head has begun and is not complete.
+    /// Whether a head has begun and is not complete. An empty line before it is nothing (RFC 9112, section 2.2).
     pub(super) fn is_in_head(&self) -> bool {
-        !self.held.is_empty()
+        self.held.iter().any(|byte| !b"\r\n".contains(byte))
     }
 
     pub(super) fn has_refused(&self) -> bool {
@@ -84,7 +84,7 @@ impl Intake {
 
     /// Looks at what came, and leaves in `buffer` what hyper may have now. Gives the head that may not pass, if there
     /// is one.
-    pub(super) fn look(&mut self, buffer: &mut ReadBuf<'_>) -> Option<Refusal> {
+    pub(super) fn look(&mut self, buffer: &mut ReadBuf<'_>) -> Option<RefusedHead> {
         // Nearly always all of it passes, and then nothing is copied.
         if self.held.is_empty() {
             let (passing, refusal) = self.scan(buffer.filled());
@@ -96,32 +96,38 @@ impl Intake {
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(buffer.filled());
+        let has_line = buffer.filled().contains(&b'\n');
         buffer.clear();
+        if !has_line && held.len() <= self.max_head_bytes {
+            // A head ends with a line: to read it at each byte would cost the square of its length.
+            self.held = held;
+            return None;
+        }
         let (passing, refusal) = self.scan(&held);
         let rest = held.split_off(passing);
         if matches!(self.place, Place::Head) {
             self.held = rest;
-        } else if self.has_refused() {
-            held.extend_from_slice(STAND_IN);
         }
+        // What stands in for a refused head.
+        held.extend_from_slice(&self.ready);
         self.ready = held.freeze();
         self.give(buffer);
         refusal
     }
 
     /// Refuses the head that has begun, or the next.
-    pub(super) fn refuse(&mut self, fault: HeadFault) -> Refusal {
+    pub(super) fn refuse(&mut self, fault: HeadFault) -> RefusedHead {
         self.place = Place::Refused;
         self.held = BytesMut::new();
         self.ready = Bytes::from_static(STAND_IN);
-        Refusal {
+        RefusedHead {
             after: self.heads,
             fault,
         }
     }
 
     /// How many of the bytes pass, and the head behind them if it may not.
-    fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Refusal>) {
+    fn scan(&mut self, bytes: &[u8]) -> (usize, Option<RefusedHead>) {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -175,12 +181,18 @@ fn read_head(
         many.resize_with(max_fields, MaybeUninit::uninit);
         &mut many[..]
     };
+    let empty = bytes.iter().take_while(|byte| b"\r\n".contains(byte));
+    if empty.count() > MAX_EMPTY_BYTES {
+        return Err(HeadFault::Malformed(
+            "there is no request among empty lines",
+        ));
+    }
     let mut head = httparse::Request::new(&mut []);
     let parsed = head.parse_with_uninit_headers(bytes, fields);
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) if length <= max_bytes => length,
         Ok(httparse::Status::Partial) if bytes.len() <= max_bytes => return Ok(None),
-        Ok(_) if head.version.is_none() => return Err(HeadFault::TargetTooLong),
+        Ok(_) if first_line(bytes) > max_bytes => return Err(HeadFault::TargetTooLong),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooLarge),
         Err(error) => return Err(HeadFault::Malformed(what_is_wrong(error))),
     };
@@ -207,6 +219,9 @@ fn read_head(
 fn framing(fields: &[httparse::Header<'_>], is_http_11: bool) -> Result<Place, HeadFault> {
     let (mut length, mut coding) = (None, None);
     for field in fields {
+        if field.name.len() > MAX_NAME_BYTES {
+            return Err(HeadFault::TooLarge);
+        }
         let place = if field.name.eq_ignore_ascii_case("content-length") {
             &mut length
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -248,6 +263,12 @@ fn length_of(digits: &[u8]) -> Option<u64> {
     u64::try_from(length).ok()
 }
 
+/// Bytes to the end of the first line, or so far.
+fn first_line(head: &[u8]) -> usize {
+    let end = head.iter().position(|&byte| byte == b'\n');
+    end.map_or(head.len(), |end| end + 1)
+}
+
 fn has_bare_lf(head: &[u8]) -> bool {
     let mut before = 0;
     head.iter().any(|&byte| {
@@ -272,6 +293,12 @@ const USUAL_FIELDS: usize = 100;
 /// What `http::Uri` takes.
 const MAX_TARGET_BYTES: usize = u16::MAX as usize - 1;
 
+/// What `http::HeaderName` takes.
+const MAX_NAME_BYTES: usize = u16::MAX as usize;
+
+/// Bytes of empty lines before a head; some old clients send one after a body.
+const MAX_EMPTY_BYTES: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +315,7 @@ mod tests {
     }
 
     /// What hyper gets of what came in these pieces, and the head that was refused.
-    fn taken(intake: &mut Intake, pieces: &[&[u8]]) -> (Vec<u8>, Option<Refusal>) {
+    fn taken(intake: &mut Intake, pieces: &[&[u8]]) -> (Vec<u8>, Option<RefusedHead>) {
         let (mut taken, mut refusal) = (Vec::new(), None);
         for piece in pieces {
             let mut storage = vec![0; 4096];
@@ -344,6 +371,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_line_between_requests_begins_no_head() {
+        let mut intake = intake();
+        taken(&mut intake, &[b"\r\n"]);
+        assert!(!intake.is_in_head());
+        let (passed, _) = taken(&mut intake, &[b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"]);
+        assert_eq!(passed, b"\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        taken(&mut intake, &[&b"\r\n".repeat(5)]);
+        assert!(intake.has_refused());
+    }
+
+    #[test]
     fn a_stand_in_takes_the_place_of_a_head_that_may_not_pass_and_ends_the_reading() {
         let good = "GET /a HTTP/1.1\r\nhost: a\r\n\r\n";
         for bad in [
@@ -371,7 +409,7 @@ mod tests {
             let (passed, refusal) = taken(&mut intake, &[sent.as_bytes(), good.as_bytes()]);
             assert!(intake.has_refused(), "{bad:?}");
             assert_eq!(passed, [good.as_bytes(), STAND_IN].concat(), "{bad:?}");
-            let Some(Refusal { after: 1, fault }) = refusal else {
+            let Some(RefusedHead { after: 1, fault }) = refusal else {
                 panic!("{bad:?}: {refusal:?}");
             };
             assert!(

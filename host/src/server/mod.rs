@@ -83,7 +83,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The body of its responses
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
-    /// Answers a request. The future is dropped when the client leaves, and so is the body that it gave.
+    /// Answers a request. The future is dropped when the client leaves, and so is the body that it gave. A request's
+    /// body whose framing is broken fails with an [`std::io::Error`] of the kind `InvalidData` or `InvalidInput` among
+    /// its causes.
     fn handle(
         &self,
         request: Request<Incoming>,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::HeadFault;
-use super::intake::Refusal;
+use super::intake::RefusedHead;
 use super::watch::Phase;
 use http::{Request, Version};
 
@@ -22,7 +22,7 @@ pub(super) struct Progress {
     /// Whether the rest of that head is no longer waited for
     is_out_of_patience: AtomicBool,
     /// The head that was refused; none comes after it
-    refusal: OnceLock<Refusal>,
+    refusal: OnceLock<RefusedHead>,
     /// Whether the last request was of HTTP/1.0, where the end of the connection may be the end of the body
     is_http_10: AtomicBool,
     /// Whether the socket took no more
@@ -94,7 +94,7 @@ impl Progress {
     }
 
     /// A head was refused.
-    pub(super) fn refused(&self, refusal: Refusal) {
+    pub(super) fn refused(&self, refusal: RefusedHead) {
         self.in_head(false);
         let _ = self.refusal.set(refusal);
     }

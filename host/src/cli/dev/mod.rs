@@ -62,7 +62,7 @@ impl Dev {
         let working = tokio::spawn(workshop.run(watch, move |subject| {
             say(&format!("Serving HTTP on http://{address}/"));
             say(&format!(
-                "{}: the next request gets the new version. Stop with Ctrl-C.",
+                "{}: a save is live within a second or so. Stop with Ctrl-C.",
                 subject.invitation()
             ));
         }));
