@@ -6,9 +6,10 @@
 //! request's body is unread.
 //!
 //! The life of a connection, in the order of the files: `accept` takes it once there is room, `connection` runs it in
-//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io`, `intake` lets only
-//! well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes
-//! so that the last response arrives.
+//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io`, `intake` lets
+//! only well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and
+//! `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes so that the
+//! last response arrives.
 
 mod accept;
 mod chunks;
