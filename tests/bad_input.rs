@@ -38,8 +38,12 @@ const HANDLER: &str = r#"(instance $h) (export "wasi:http/incoming-handler@0.2.0
 fn a_file_that_is_not_there() {
     let directory = directory();
     file(&directory, "shop", b"");
-    let message = refusal(&directory.path().join("shp.wasm"), "");
+    let missing = directory.path().join("shp.wasm");
+    let message = refusal(&missing, "");
     assert_says(&message, &["no file", "did you mean", "shop.wasm"]);
+    let inspected = host(&format!("inspect {}", missing.display()));
+    assert_eq!(inspected.code, Some(1));
+    assert_eq!(inspected.stderr_text(), message);
 }
 
 #[test]

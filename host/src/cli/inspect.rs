@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::print;
@@ -35,7 +34,7 @@ struct Report<'a> {
 impl Inspect {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let file = self.guest.display();
-        let wasm = std::fs::read(&self.guest).with_context(|| format!("reading `{file}`"))?;
+        let wasm = components::read_whole(&self.guest)?;
         let inspected = components::inspect(&wasm);
         if self.json {
             let report = match &inspected {

@@ -64,7 +64,7 @@ pub(super) struct DoorArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s")]
     drain_timeout: Duration,
     /// The port of the default address, as platforms set it.
-    #[arg(long, env = "PORT", hide = true, default_value_t = limits::PORT)]
+    #[arg(long, env = "PORT", hide = true, value_parser = values::port, default_value_t = limits::PORT)]
     port: u16,
 }
 

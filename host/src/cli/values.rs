@@ -121,6 +121,12 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
     }
 }
 
+/// A port, as the variable `PORT` gives it.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "not a port: set the variable PORT to a number up to 65535".to_owned())
+}
+
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `:8080` (every address).
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let hint = || {

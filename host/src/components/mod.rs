@@ -221,6 +221,17 @@ impl Shared {
     }
 }
 
+/// The bytes of a component's file, of any size.
+///
+/// # Errors
+/// When there is no such file, with the one that may have been meant, or it cannot be read.
+pub fn read_whole(path: &Path) -> Result<Vec<u8>, LoadError> {
+    read(path, u64::MAX).map_err(|why| LoadError {
+        path: path.to_owned(),
+        why,
+    })
+}
+
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Why> {
     let read = || {
         let mut wasm = Vec::new();
