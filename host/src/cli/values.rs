@@ -103,6 +103,11 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
             "not a directory: write `HOST::GUEST`, and `HOST::GUEST:rw` to let it write".to_owned(),
         );
     }
+    if let Some((_, end)) = guest.rsplit_once(':') {
+        return Err(format!(
+            "not a right to a directory: `:{end}`: write `:rw` to let the guest write, or nothing"
+        ));
+    }
     let host = PathBuf::from(host);
     match host.metadata() {
         Ok(found) if found.is_dir() => Ok(Directory {
@@ -200,6 +205,11 @@ mod tests {
                 .expect("a directory")
                 .guest,
             "/data"
+        );
+        assert!(
+            directory(&format!("{there}::/data:rx"))
+                .expect_err("mistyped")
+                .contains(":rw")
         );
         assert!(
             directory("/no/such/place::/data")
