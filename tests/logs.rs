@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::support::host::address_in;
 use crate::support::program::without_settings;
 use crate::support::*;
@@ -122,12 +124,16 @@ fn colours_are_for_terminals_and_not_with_no_color() {
             program.stdout().iter().find_map(|line| address_in(line))
         });
         assert_eq!(Connection::to(address).get("/say").text(), "said\n");
-        eventually("what the guest said", || {
+        let said = eventually("what the guest said", || {
             program
                 .stdout()
                 .into_iter()
                 .find(|line| line.contains("to stdout"))
-        })
+        });
+        // Killed, `script` would leave the host behind, in a session of its own.
+        program.signal(Signal::TERM);
+        program.ended();
+        said
     };
     if Command::new("script").arg("--version").output().is_err() {
         eprintln!("SKIPPED: colours need a terminal, install `script` (bsdutils)");
