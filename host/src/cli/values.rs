@@ -103,7 +103,10 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
             "not a directory: write `HOST::GUEST`, and `HOST::GUEST:rw` to let it write".to_owned(),
         );
     }
-    if let Some((_, end)) = guest.rsplit_once(':') {
+    // Without `::` it is a path of the host, which may have any name.
+    if guest != host
+        && let Some((_, end)) = guest.rsplit_once(':')
+    {
         return Err(format!(
             "not a right to a directory: `:{end}`: write `:rw` to let the guest write, or nothing"
         ));

@@ -25,7 +25,7 @@ use subject::Subject;
 use watch::Watch;
 use workshop::Workshop;
 
-/// Serve a handler while you write it: each save is built and live with the next request.
+/// Serve a handler while you write it: each save is built, and live a moment after.
 ///
 /// A build that fails leaves the last good one serving; a browser gets the compiler's message as a
 /// page, which goes away by itself when the build is good again. After a trap the page is the guest's
