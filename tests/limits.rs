@@ -269,11 +269,27 @@ fn a_client_that_takes_no_bytes_loses_its_connection_in_time() {
         let mut stalled = host.send("GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(stalled.head().status, 200, "{guest}");
         let line = host.access_to("/bytes");
-        assert_eq!(line.label(), "client-left,after-headers", "{guest}");
+        assert_eq!(line.label(), "slow-client,after-headers", "{guest}");
         assert!(
             (0.3..5.0).contains(&line.number("http.server.request.duration")),
             "{guest}"
         );
+    }
+}
+
+#[test]
+fn a_client_that_takes_no_bytes_of_a_stream_loses_the_stream_in_time() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--write-timeout 300ms");
+        let mut client = host.h2();
+        let request = http::Request::get("http://a/bytes?n=100000000");
+        let (response, _) = client.send(request.body(()).expect("a request"), true);
+        let unread = client.head(response);
+        let line = host.access_to("/bytes");
+        assert_eq!(line.label(), "slow-client,after-headers", "{guest}");
+        // What it holds of the connection's window is for others again.
+        drop(unread);
+        assert_eq!(client.get("/ok").text(), "ok\n", "{guest}");
     }
 }
 

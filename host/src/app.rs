@@ -179,6 +179,7 @@ impl server::Handler for PublicDoor {
                 Ends {
                     remote: client.remote,
                     local: client.local,
+                    stall: client.stall,
                 },
             )
             .await

@@ -53,13 +53,8 @@ impl AccessLog {
         self.is_cutting.store(true, Ordering::Relaxed);
     }
 
-    /// Why an exchange broke off that nothing else explains.
-    pub(super) fn label_of_the_cut(&self) -> &'static str {
-        if self.is_cutting.load(Ordering::Relaxed) {
-            "draining"
-        } else {
-            "client-left"
-        }
+    pub(super) fn is_cutting(&self) -> bool {
+        self.is_cutting.load(Ordering::Relaxed)
     }
 
     /// Lines that were dropped since the start.

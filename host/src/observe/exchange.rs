@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
-use super::GuestOutput;
 use super::access_log::AccessLog;
+use super::{GuestOutput, Stall};
 use crate::meter::Meter;
 
 /// Identifies a request in the logs and in the `x-request-id` of its response: a UUID of version 7,
@@ -59,6 +59,7 @@ pub struct Exchange {
     pub started: Instant,
     pub(super) at: jiff::Timestamp,
     pub(super) client: SocketAddr,
+    stall: Stall,
     /// None if no request came of what the client sent.
     pub(super) asked: Option<Asked>,
     /// The handler that it was routed to.
@@ -97,7 +98,12 @@ pub(super) struct Asked {
 impl Exchange {
     /// Begins with the head of a request.
     #[must_use]
-    pub fn begin(request: &request::Parts, client: SocketAddr, log: Arc<AccessLog>) -> Self {
+    pub fn begin(
+        request: &request::Parts,
+        client: SocketAddr,
+        stall: Stall,
+        log: Arc<AccessLog>,
+    ) -> Self {
         let header = |name| request.headers.get(name).cloned();
         let asked = Asked {
             method: request.method.clone(),
@@ -106,21 +112,22 @@ impl Exchange {
             referer: header(header::REFERER),
             user_agent: header(header::USER_AGENT),
         };
-        Self::new(Some(asked), client, log)
+        Self::new(Some(asked), client, stall, log)
     }
 
     /// Begins with something that is no request.
     #[must_use]
     pub fn without_request(client: SocketAddr, log: Arc<AccessLog>) -> Self {
-        Self::new(None, client, log)
+        Self::new(None, client, Stall::default(), log)
     }
 
-    fn new(asked: Option<Asked>, client: SocketAddr, log: Arc<AccessLog>) -> Self {
+    fn new(asked: Option<Asked>, client: SocketAddr, stall: Stall, log: Arc<AccessLog>) -> Self {
         Self {
             id: RequestId::new(),
             started: Instant::now(),
             at: jiff::Timestamp::now(),
             client,
+            stall,
             asked,
             handler: None,
             status: None,
@@ -145,6 +152,17 @@ impl Exchange {
             .unwrap_or_default()
     }
 
+    /// Why it broke off, when nothing else explains it.
+    fn label_of_the_cut(&self) -> &'static str {
+        if self.stall.is_cut() {
+            "slow-client"
+        } else if self.log.is_cutting() {
+            "draining"
+        } else {
+            "client-left"
+        }
+    }
+
     /// CPU time that the guest has used.
     #[must_use]
     pub fn guest_cpu(&self) -> Duration {
@@ -157,7 +175,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.complete && self.label.is_none() {
-            self.label = Some(self.log.label_of_the_cut().to_owned());
+            self.label = Some(self.label_of_the_cut().to_owned());
             self.after_headers = self.status.is_some();
         }
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {

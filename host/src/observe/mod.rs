@@ -5,8 +5,10 @@ mod exchange;
 mod guest_output;
 mod line_queue;
 pub mod log;
+mod stall;
 
 pub use exchange::{Exchange, RequestId};
 pub(crate) use guest_output::printable;
 pub use guest_output::{GuestOutput, GuestStream};
 pub use line_queue::{Flush, LineQueue};
+pub use stall::Stall;

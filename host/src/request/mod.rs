@@ -30,7 +30,7 @@ use crate::gate::Permit;
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
-use crate::observe::{Exchange, GuestOutput};
+use crate::observe::{Exchange, GuestOutput, Stall};
 use crate::shutdown::Shutdown;
 use after::After;
 use body::{ReadFailure, RequestBody};
@@ -48,13 +48,15 @@ pub struct Pipeline {
     limits: DoorLimits,
 }
 
-/// The two ends of a connection.
-#[derive(Debug, Clone, Copy)]
+/// The two ends of a connection, and what becomes of it.
+#[derive(Debug, Clone)]
 pub struct Ends {
     /// The client's.
     pub remote: SocketAddr,
     /// Ours.
     pub local: SocketAddr,
+    /// Whether it is cut because its client takes no bytes.
+    pub stall: Stall,
 }
 
 impl Pipeline {
@@ -82,7 +84,7 @@ impl Pipeline {
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        let mut exchange = Exchange::begin(&parts, ends.remote, Arc::clone(&self.log));
+        let mut exchange = Exchange::begin(&parts, ends.remote, ends.stall, Arc::clone(&self.log));
         let id = exchange.id.clone();
         // The guest takes the headers with it.
         let of_developer = self
@@ -96,7 +98,10 @@ impl Pipeline {
         {
             show(page, exchange)
         } else {
-            match self.answer(&mut parts, body, ends, &mut exchange).await {
+            match self
+                .answer(&mut parts, body, ends.local, &mut exchange)
+                .await
+            {
                 Ok((head, guest, answered)) => respond(head, guest, answered, exchange),
                 Err(failure) => {
                     let page = of_developer.and_then(|(pages, headers)| {
@@ -124,13 +129,13 @@ impl Pipeline {
         &self,
         parts: &mut request::Parts,
         body: B,
-        ends: Ends,
+        local: SocketAddr,
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
-        check::head(parts, ends.local, &self.limits)?;
+        check::head(parts, local, &self.limits)?;
         let catalog = self.catalog.load();
         let handler = catalog
             .as_ref()

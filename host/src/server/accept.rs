@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::connection::{self, Door};
 use super::counters::{Counters, add};
 use super::{Client, Config, Handler};
+use crate::observe::Stall;
 use crate::shutdown::Shutdown;
 
 /// Listens on `addr`. To be called within a runtime.
@@ -85,7 +86,16 @@ fn open<H: Handler>(
     let door = Arc::clone(door);
     connections.spawn(async move {
         let _counted = counted;
-        connection::serve(door, stream, Client { remote, local }).await;
+        connection::serve(
+            door,
+            stream,
+            Client {
+                remote,
+                local,
+                stall: Stall::default(),
+            },
+        )
+        .await;
     });
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, cli
         }
         Opening::Ended(ending) => {
             let (_, socket) = stream.into_split();
-            return close(&door, socket, client, ending).await;
+            return close(&door, socket, &client, ending).await;
         }
     };
     let intake = (!is_h2).then(|| Intake::new(&door.config));
@@ -84,14 +84,19 @@ pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, cli
     let (half, socket) = stream.into_split();
     let io = ClientIo::new(half, replay, Arc::clone(&progress), intake);
     let ending = if is_h2 {
-        h2::drive(&door, io, &progress, client).await
+        h2::drive(&door, io, &progress, &client).await
     } else {
-        h1::drive(&door, io, &socket, &progress, client).await
+        h1::drive(&door, io, &socket, &progress, &client).await
     };
-    close(&door, socket, client, ending).await;
+    close(&door, socket, &client, ending).await;
 }
 
-async fn close<H: Handler>(door: &Door<H>, socket: OwnedWriteHalf, client: Client, ending: Ending) {
+async fn close<H: Handler>(
+    door: &Door<H>,
+    socket: OwnedWriteHalf,
+    client: &Client,
+    ending: Ending,
+) {
     debug!(remote = %client.remote, ?ending, "connection ended");
     let counters = &door.counters;
     match ending {

@@ -47,12 +47,13 @@ pub(super) async fn drive<H: Handler>(
     io: ClientIo,
     socket: &OwnedWriteHalf,
     progress: &Arc<Progress>,
-    client: Client,
+    client: &Client,
 ) -> Ending {
     let service = service_fn(|request: Request<Incoming>| {
         let door = Arc::clone(door);
         let fault = progress.fault_of_next();
         let in_flight = progress.begin(&request);
+        let client = client.clone();
         async move {
             let response = match fault {
                 None => door.handler.handle(request, client).await,
@@ -102,7 +103,10 @@ pub(super) async fn drive<H: Handler>(
         }
         if let Poll::Ready(phase) = over {
             return Poll::Ready(match phase {
-                Phase::Blocked => Ending::Stalled,
+                Phase::Blocked => {
+                    client.stall.cut();
+                    Ending::Stalled
+                }
                 Phase::Idle => Ending::Idle,
                 Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,
             });

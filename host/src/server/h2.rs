@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::client_io::ClientIo;
 use super::connection::{Door, Ending};
 use super::counters::add;
-use super::pace::Paced;
+use super::pace::{Pace, Paced};
 use super::progress::Progress;
 use super::stream::Streams;
 use super::watch::{Phase, Watch};
@@ -27,14 +27,24 @@ pub(super) async fn drive<H: Handler>(
     door: &Arc<Door<H>>,
     io: ClientIo,
     progress: &Arc<Progress>,
-    client: Client,
+    client: &Client,
 ) -> Ending {
     let config = &door.config;
-    let streams = Streams::new(Arc::clone(&door.counters), config.write_stall_timeout);
+    let streams = Streams::new(
+        Arc::clone(&door.counters),
+        config.write_stall_timeout,
+        client.stall.clone(),
+    );
     let service = service_fn(|request: Request<Incoming>| {
         let door = Arc::clone(door);
         progress.count_request();
+        let (remote, local) = (client.remote, client.local);
         async move {
+            let client = Client {
+                remote,
+                local,
+                stall: Pace::of_this_stream().stall.clone(),
+            };
             let response = door.handler.handle(request, client).await;
             Ok::<_, Infallible>(response.map(Paced::new))
         }
@@ -81,7 +91,10 @@ pub(super) async fn drive<H: Handler>(
                     add(&door.counters.idle);
                     connection.as_mut().graceful_shutdown();
                 }
-                Poll::Ready(Phase::Blocked) => return Poll::Ready(Ending::Stalled),
+                Poll::Ready(Phase::Blocked) => {
+                    client.stall.cut();
+                    return Poll::Ready(Ending::Stalled);
+                }
                 Poll::Ready(Phase::Goodbye | Phase::Head | Phase::Busy) => {
                     return Poll::Ready(Ending::Unused);
                 }

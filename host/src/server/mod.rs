@@ -40,6 +40,8 @@ use hyper::body::Incoming;
 pub use accept::{BindError, bind, serve};
 pub use counters::Counters;
 
+use crate::observe::Stall;
+
 /// The ceilings of one door. Every number is the caller's; there are no defaults here.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,13 +99,15 @@ pub trait Handler: Send + Sync + 'static {
     fn refuse(&self, fault: HeadFault, client: Client) -> Response<Self::Body>;
 }
 
-/// Both ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Both ends of a connection, and what becomes of it.
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The client's end; behind a proxy, the proxy's
     pub remote: SocketAddr,
     /// Our end
     pub local: SocketAddr,
+    /// Says why, before a request is dropped because its client takes no bytes
+    pub stall: Stall,
 }
 
 /// Why no request came of an HTTP/1 head.

@@ -10,28 +10,47 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::observe::Stall;
+
 tokio::task_local! {
     /// The pace of the stream that is being polled. hyper makes the stream's future, so this is how the response's
     /// body, somewhere within it, and the task around it find each other.
     pub(super) static PACE: Arc<Pace>;
 }
 
-/// Whose turn it is on a stream: even while the body is asked for more, odd while the client has a frame to take.
+/// Whether a stream moves.
 #[derive(Default)]
-pub(super) struct Pace(AtomicU64);
+pub(super) struct Pace {
+    /// Whose turn it is: even while the body is asked for more, odd while the client has a frame to take
+    turn: AtomicU64,
+    /// Known to the request too
+    pub(super) stall: Stall,
+}
 
 impl Pace {
+    pub(super) fn new(stall: Stall) -> Self {
+        Pace {
+            turn: AtomicU64::new(0),
+            stall,
+        }
+    }
+
+    /// To be called while the stream is polled.
+    pub(super) fn of_this_stream() -> Arc<Self> {
+        PACE.try_with(Arc::clone).unwrap_or_default()
+    }
+
     pub(super) fn turn(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.turn.load(Relaxed)
     }
 
     fn asked(&self) {
         let turn = self.turn();
-        self.0.store(turn + turn % 2, Relaxed);
+        self.turn.store(turn + turn % 2, Relaxed);
     }
 
     fn given(&self) {
-        self.0.store(self.turn() | 1, Relaxed);
+        self.turn.store(self.turn() | 1, Relaxed);
     }
 }
 
@@ -52,7 +71,7 @@ impl<B> Paced<B> {
         Paced {
             body,
             rest: Bytes::new(),
-            pace: PACE.try_with(Arc::clone).unwrap_or_default(),
+            pace: Pace::of_this_stream(),
         }
     }
 }

@@ -15,20 +15,23 @@ use tracing::{debug, error};
 use super::counters::{Counters, add};
 use super::pace::{PACE, Pace};
 use super::watch::Alarm;
+use crate::observe::Stall;
 
 /// The streams of one connection; dropping it ends them.
 pub(super) struct Streams {
     tasks: Arc<Mutex<JoinSet<()>>>,
     counters: Arc<Counters>,
     stall_timeout: Duration,
+    stall: Stall,
 }
 
 impl Streams {
-    pub(super) fn new(counters: Arc<Counters>, stall_timeout: Duration) -> Self {
+    pub(super) fn new(counters: Arc<Counters>, stall_timeout: Duration, stall: Stall) -> Self {
         Streams {
             tasks: Arc::default(),
             counters,
             stall_timeout,
+            stall,
         }
     }
 
@@ -37,6 +40,7 @@ impl Streams {
             tasks: Arc::downgrade(&self.tasks),
             counters: Arc::clone(&self.counters),
             stall_timeout: self.stall_timeout,
+            stall: self.stall.clone(),
         }
     }
 
@@ -62,6 +66,7 @@ pub(super) struct Spawner {
     tasks: Weak<Mutex<JoinSet<()>>>,
     counters: Arc<Counters>,
     stall_timeout: Duration,
+    stall: Stall,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
@@ -74,7 +79,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
             .unwrap_or_else(PoisonError::into_inner)
             .spawn(StreamTask {
                 stream,
-                pace: Arc::default(),
+                pace: Arc::new(Pace::new(self.stall.of_stream())),
                 turn: 0,
                 deadline: None,
                 alarm: None,
@@ -121,6 +126,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         let alarm = this.alarm.get_or_insert_with(|| Alarm::at(deadline));
         ready!(alarm.poll(cx, deadline));
         add(&this.counters.stalled_streams);
+        this.pace.stall.cut();
         debug!("resetting a stream: its client gives no window");
         Poll::Ready(())
     }

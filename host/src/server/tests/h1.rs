@@ -309,6 +309,7 @@ async fn a_client_that_takes_no_bytes_loses_its_connection() {
         .await;
     eventually(|| count(&door.counters.stalled) == 1).await;
     assert_eq!(count(&door.seen.dropped), 1);
+    assert_eq!(count(&door.seen.stalled), 1);
     // What the kernel holds for one connection, not what the handler could give in that time.
     let bytes = count(&door.seen.frames) * 8 * 1024;
     assert!(bytes < 32 * 1024 * 1024, "{bytes} bytes were taken");

@@ -57,6 +57,10 @@ async fn a_stream_that_gets_no_window_is_reset_and_the_others_go_on() {
             client.expect(RST_STREAM, 1).await;
             assert!(began.elapsed() > SHORT / 2);
             assert_eq!(count(&door.counters.stalled_streams), 1);
+            if path == "/endless" {
+                eventually(|| count(&door.seen.dropped) == 1).await;
+                assert_eq!(count(&door.seen.stalled), 1);
+            }
 
             client.get(3, "/hello").await;
             client.expect(HEADERS, 3).await;
@@ -122,9 +126,15 @@ async fn a_client_that_takes_no_bytes_at_all_loses_its_connection() {
         )
         .await;
     client.get(1, "/endless").await;
+    client.get(3, "/wait").await;
     eventually(|| count(&door.counters.open) == 0 && count(&door.counters.accepted) == 1).await;
     assert_eq!(count(&door.counters.stalled), 1);
-    eventually(|| count(&door.seen.dropped) == 1).await;
+    eventually(|| count(&door.seen.dropped) == 2).await;
+    assert_eq!(
+        count(&door.seen.stalled),
+        2,
+        "a stream goes with its connection"
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ async fn leaving_drops_the_request(sent: &str) {
     eventually(|| count(&door.seen.dropped) == 1).await;
     assert!(left.elapsed() < SOON, "{:?}", left.elapsed());
     eventually(|| count(&door.counters.left) == 1).await;
+    assert_eq!(count(&door.seen.stalled), 0);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::observe::Stall;
 use crate::server::{Client, Config, Counters, Handler, HeadFault, bind, serve};
 use crate::shutdown::{Trigger, channel};
 
@@ -99,6 +100,8 @@ pub(super) struct Seen {
     pub(super) requests: AtomicU64,
     /// Requests to `/wait` that were dropped unanswered, and bodies of `/endless` that were dropped
     pub(super) dropped: AtomicU64,
+    /// Those of them that knew by then that their client took no bytes
+    pub(super) stalled: AtomicU64,
     /// Frames taken from `/endless`
     pub(super) frames: AtomicU64,
     /// Lets `/hold` answer
@@ -125,7 +128,7 @@ impl Handler for Paths {
                 Err(_) => full("cut"),
             },
             "/wait" => {
-                let _dropped = CountDrop(Arc::clone(seen));
+                let _dropped = CountDrop(Arc::clone(seen), client.stall.clone());
                 // The body stays unread, and alive.
                 let _request = request;
                 pending().await
@@ -142,7 +145,7 @@ impl Handler for Paths {
             "/endless" => Response::new(
                 Endless {
                     frame: Bytes::from(vec![b'x'; 8 * 1024]),
-                    dropped: CountDrop(Arc::clone(seen)),
+                    dropped: CountDrop(Arc::clone(seen), client.stall.clone()),
                 }
                 .boxed_unsync(),
             ),
@@ -187,10 +190,13 @@ fn full(body: impl Into<Bytes>) -> Response<TestBody> {
     )
 }
 
-struct CountDrop(Arc<Seen>);
+struct CountDrop(Arc<Seen>, Stall);
 
 impl Drop for CountDrop {
     fn drop(&mut self) {
+        if self.1.is_cut() {
+            self.0.stalled.fetch_add(1, Ordering::SeqCst);
+        }
         self.0.dropped.fetch_add(1, Ordering::SeqCst);
     }
 }
