@@ -106,6 +106,24 @@ fn why_a_request_failed_is_in_the_log_with_its_request_id() {
 }
 
 #[test]
+fn a_deadline_is_in_the_log_with_its_request_id_and_the_flag_that_raises_it() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--timeout 200ms --body-timeout 300ms");
+        for (path, what, flag) in [
+            ("/never", "200ms", "`--timeout`"),
+            ("/drip?n=2&ms=60000", "300ms", "`--body-timeout`"),
+        ] {
+            let reply = host.get(path);
+            let line = host.says(reply.header("x-request-id").expect("an id"));
+            let handler = format!("handler=\"{}\"", guest.handler());
+            for part in [&*handler, "label=deadline", what, flag] {
+                assert!(line.contains(part), "{guest} {path}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
 fn colours_are_for_terminals_and_not_with_no_color() {
     let in_a_terminal = |environment: &[(&str, &str)]| {
         let mut command = without_settings(Command::new("script"));

@@ -60,10 +60,10 @@ impl ReadFailure {
     const MALFORMED: u8 = 5;
 
     /// Whose fault it is that there is no answer at the deadline.
-    pub(super) fn at_deadline(&self) -> Failure {
+    pub(super) fn at_deadline(&self, limit: Duration) -> Failure {
         match self.0.load(Ordering::Relaxed) {
             Self::WAITING => Failure::SlowClient,
-            _ => self.failure().unwrap_or(Failure::Deadline),
+            _ => self.failure().unwrap_or(Failure::Deadline(limit)),
         }
     }
 
@@ -267,7 +267,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Pending => {
                     ready!(this.progress.poll_stuck(cx));
-                    Some(Err(Failure::Deadline))
+                    Some(Err(Failure::Stuck(this.progress.patience)))
                 }
             },
         };

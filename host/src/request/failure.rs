@@ -1,6 +1,7 @@
 //! Why a client got no answer from a guest, and what it gets instead. Decided here and nowhere else.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -13,8 +14,10 @@ use crate::observe::Exchange;
 pub enum Failure {
     /// The guest did something wrong.
     Fault(Fault),
-    /// No headers before the wall deadline, or no byte of the body before its deadline.
-    Deadline,
+    /// No headers before the wall deadline.
+    Deadline(Duration),
+    /// No byte of the response's body before its deadline.
+    Stuck(Duration),
     /// No place at the gate.
     Overload,
     /// The request was waiting for a place when the host was asked to stop.
@@ -55,7 +58,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Fault(fault) => fault_status(fault.kind),
-            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Deadline(_) | Self::Stuck(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Overload | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
@@ -82,7 +85,7 @@ impl Failure {
                 FaultKind::NoRoom => "overload",
                 FaultKind::ErrorCode(code) => return Cow::Owned(format!("guest-error:{code}")),
             },
-            Self::Deadline => "deadline",
+            Self::Deadline(_) | Self::Stuck(_) => "deadline",
             Self::Overload => "overload",
             Self::Draining => "draining",
             Self::NoRoute => "no-route",
@@ -102,7 +105,7 @@ impl Failure {
                 "there is no room for this request now, try again later"
             }
             Self::Fault(_) => "the handler failed",
-            Self::Deadline => "the handler did not answer in time",
+            Self::Deadline(_) | Self::Stuck(_) => "the handler did not answer in time",
             Self::Overload => "there is no room for this request now, try again later",
             Self::Draining => "the server is stopping, try again later",
             Self::NoRoute => "there is no handler for this",
@@ -125,6 +128,12 @@ impl Failure {
                 "{}; in {}",
                 fault.detail,
                 fault.backtrace.join(" < ")
+            )),
+            Self::Deadline(limit) => Some(format!(
+                "no answer within {limit:?}: raise `--timeout` if the handler needs longer"
+            )),
+            Self::Stuck(limit) => Some(format!(
+                "no byte of the response's body for {limit:?}: raise `--body-timeout` if the handler needs longer"
             )),
             _ => None,
         }

@@ -146,14 +146,15 @@ impl Pipeline {
         exchange.handler = Some(Arc::clone(&handler.name));
 
         let limits = &handler.limits;
-        let deadline = exchange.started + limits.deadline;
+        let patience = limits.deadline;
+        let deadline = exchange.started + patience;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
         let answer = self.call(handler, parts, body, read.clone(), exchange);
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answered)) => Ok(answered),
             // What the client did to its body explains what the guest made of it.
             Ok(Err(failure)) => Err(read.failure().unwrap_or(failure)),
-            Err(_) => Err(read.at_deadline()),
+            Err(_) => Err(read.at_deadline(patience)),
         }
     }
 

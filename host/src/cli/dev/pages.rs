@@ -131,7 +131,7 @@ impl Report {
     fn failed(failure: &Failure, output: &[String]) -> Option<Self> {
         let why = match failure {
             Failure::Fault(fault) => fault.detail.trim_start_matches("wasm trap: "),
-            Failure::Deadline => "it did not answer in time (`--timeout` sets how long it has)",
+            Failure::Deadline(_) => "it did not answer in time (`--timeout` sets how long it has)",
             _ => return None,
         };
         let printable = |lines: &[String]| lines.iter().map(|line| terminal::plain(line)).collect();
