@@ -88,6 +88,7 @@ fn connect_and_strange_methods_are_treated_as_on_h1() {
             .body(());
         let (response, _) = connection.send(request.expect("a request"), true);
         assert_eq!(connection.reply(response).status(), 501, "{guest}");
+        assert_eq!(host.access_to("a:80").label(), "method", "{guest}");
         let request = Request::builder()
             .method("BREW")
             .uri("http://a/request")

@@ -42,8 +42,17 @@ fn connect_is_501() {
         let host = TestHost::serve(guest, "");
         let reply = answer(&host, "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n");
         assert_eq!(reply.status(), 501, "{guest}");
-        assert_eq!(host.access(&reply).label(), "method", "{guest}");
+        let line = host.access(&reply);
+        assert_eq!(line.label(), "method", "{guest}");
+        assert_eq!(line.text("url.path"), "a:80", "{guest}: what was asked for");
     }
+    let host = TestHost::serve(FAULTS, "--access-log combined");
+    answer(&host, "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n");
+    let lines = host.stop().stdout;
+    assert!(
+        lines[0].contains("\"CONNECT a:80 HTTP/1.1\" 501 "),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -84,7 +84,8 @@ fn combined(exchange: &Exchange) -> String {
     );
     let (mut referer, mut user_agent) = (&None, &None);
     if let Some(asked) = &exchange.asked {
-        let target = asked.uri.path_and_query().map_or("*", |path| path.as_str());
+        let target = asked.uri.path_and_query();
+        let target = target.map_or_else(|| asked.path(), |target| target.as_str());
         let _ = write!(line, "{} ", asked.method);
         escape(target.as_bytes(), &mut line);
         let _ = write!(line, " {}", version(asked.version));
@@ -190,7 +191,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         timestamp: exchange.at.to_string(),
         client_address: exchange.client.ip().to_string(),
         method: asked.map(|asked| asked.method.as_str()),
-        path: asked.map(|asked| text_of(asked.uri.path())),
+        path: asked.map(|asked| text_of(asked.path())),
         query: asked.and_then(|asked| asked.uri.query()).map(text_of),
         protocol: asked.map(|asked| version(asked.version).trim_start_matches("HTTP/")),
         status: exchange.status.unwrap_or(CLIENT_LEFT),

@@ -95,6 +95,16 @@ pub(super) struct Asked {
     pub(super) user_agent: Option<HeaderValue>,
 }
 
+impl Asked {
+    /// What CONNECT asks for has no path: it is an authority.
+    pub(super) fn path(&self) -> &str {
+        match (self.uri.path_and_query(), self.uri.authority()) {
+            (None, Some(authority)) => authority.as_str(),
+            _ => self.uri.path(),
+        }
+    }
+}
+
 impl Exchange {
     /// Begins with the head of a request.
     #[must_use]
