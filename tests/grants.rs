@@ -63,6 +63,22 @@ fn a_directory_is_read_only_unless_it_says_rw() {
 }
 
 #[test]
+fn a_directory_without_a_name_for_the_guest_keeps_its_own() {
+    for guest in BOTH_FAULTS {
+        let granted = directory();
+        let name = granted.path().display();
+        let host = TestHost::serve(guest, &format!("--dir {name}:rw"));
+        assert_eq!(
+            host.get(&format!("/write?path={name}/new")).text(),
+            "written\n",
+            "{guest}"
+        );
+        let seen = host.get("/file").text();
+        assert!(seen.contains(&format!("preopen {name}")), "{guest}: {seen}");
+    }
+}
+
+#[test]
 fn a_path_cannot_lead_out_of_a_granted_directory() {
     for guest in BOTH_FAULTS {
         let parent = directory();

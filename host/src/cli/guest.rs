@@ -18,8 +18,8 @@ pub(super) struct GuestArgs {
     /// Give the guest an environment variable; it gets none of the host's.
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::environment, help_heading = "Grants")]
     env: Vec<(String, String)>,
-    /// Give the guest a directory, read-only unless `:rw` is added.
-    #[arg(long, value_name = "HOST::GUEST", value_parser = values::directory, help_heading = "Grants")]
+    /// Give the guest a directory, read-only unless `:rw` is added; without GUEST it keeps its name.
+    #[arg(long, value_name = "HOST[::GUEST][:rw]", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,
 
     /// Time to the response's headers, wait for a place and start included.

@@ -91,7 +91,7 @@ pub(super) fn environment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `HOST::GUEST` or `HOST::GUEST:rw`.
+/// `HOST::GUEST` or `HOST`, which the guest then sees by the same name, and perhaps `:rw`.
 pub(super) fn directory(text: &str) -> Result<Directory, String> {
     let (text, writable) = match text.strip_suffix(":rw") {
         Some(text) => (text, true),
@@ -208,6 +208,12 @@ mod tests {
                 .expect("a directory")
                 .guest,
             "/data"
+        );
+        let same = directory(&format!("{there}:rw")).expect("a directory");
+        assert_eq!(
+            (same.guest, same.writable),
+            (there.to_string(), true),
+            "as `wasmtime serve` has it"
         );
         assert!(
             directory(&format!("{there}::/data:rx"))
