@@ -101,6 +101,20 @@ fn precompiled(guest: Guest, directory: &Path) -> PathBuf {
 }
 
 #[test]
+fn compile_takes_only_flags_that_mean_something_to_it() {
+    let guest = HELLO.path();
+    let guest = guest.display();
+    for flag in ["--timeout 1s", "--env A=b", "--allow-precompiled"] {
+        let ended = host(&format!("compile {guest} {flag}"));
+        assert_eq!(ended.code, Some(2), "{flag}: {ended:?}");
+        assert!(ended.stderr_text().contains("unexpected"), "{ended:?}");
+    }
+    let ended = host(&format!("compile {guest} --no-cache --memory 64KiB"));
+    assert_eq!(ended.code, Some(1), "it asks for more: {ended:?}");
+    assert!(ended.stderr_text().contains("--memory"), "{ended:?}");
+}
+
+#[test]
 fn what_compile_wrote_is_served_with_the_flag_that_allows_it() {
     let directory = directory();
     for guest in BOTH_HELLOS {

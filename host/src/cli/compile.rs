@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::guest::GuestArgs;
-use super::print;
+use super::guest::CompilingArgs;
+use super::{print, values};
 use crate::components;
 
 /// Compile a component ahead of time, for this machine and this version of host.
@@ -21,14 +21,17 @@ pub(super) struct Compile {
     /// Where to put the result [default: beside the component, as `.cwasm`].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Memory that an instance may have: a component that needs more from the start is refused.
+    #[arg(long, value_name = "SIZE", value_parser = values::memory, default_value = "128MiB", help_heading = "Limits")]
+    memory: usize,
     #[command(flatten)]
-    of_guest: GuestArgs,
+    compiling: CompilingArgs,
 }
 
 impl Compile {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let spec = self.of_guest.spec(&self.guest);
-        let artifact = self.of_guest.deployer().load(&spec.source).await?;
+        let components = self.compiling.components(self.memory);
+        let artifact = components.load(&self.guest).await?;
         let output = self
             .output
             .unwrap_or_else(|| self.guest.with_extension("cwasm"));

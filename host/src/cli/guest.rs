@@ -62,16 +62,23 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1s", help_heading = "Reuse of instances")]
     idle_instance_timeout: Duration,
 
+    #[command(flatten)]
+    compiling: CompilingArgs,
+    /// Take a file that `host compile` wrote. It is run as it is, outside the sandbox's protection:
+    /// only for files from someone trusted like the host itself.
+    #[arg(long, help_heading = "Compiling")]
+    allow_precompiled: bool,
+}
+
+/// How a component is compiled, and where the result is kept.
+#[derive(Debug, Args)]
+pub(super) struct CompilingArgs {
     /// Where compiled components are kept [default: `$XDG_CACHE_HOME/host/components`].
     #[arg(long, value_name = "DIRECTORY", help_heading = "Compiling")]
     cache: Option<PathBuf>,
     /// Compile anew each time and keep nothing.
     #[arg(long, conflicts_with = "cache", help_heading = "Compiling")]
     no_cache: bool,
-    /// Take a file that `host compile` wrote. It is run as it is, outside the sandbox's protection:
-    /// only for files from someone trusted like the host itself.
-    #[arg(long, help_heading = "Compiling")]
-    allow_precompiled: bool,
     /// Bytes of a component's file.
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "64MiB", help_heading = "Compiling")]
     max_component_size: u64,
@@ -120,29 +127,7 @@ impl GuestArgs {
 
     /// A deployer for guests with these limits.
     pub(super) fn deployer(&self) -> Deployer {
-        Deployer::new(self.components(), &self.limits())
-    }
-
-    fn components(&self) -> Components {
-        let cache = match &self.cache {
-            Some(directory) => Some(CacheConfig::at(directory)),
-            None => CacheConfig::of_user(),
-        };
-        Components::new(components::Config {
-            cache: cache.filter(|_| !self.no_cache),
-            limits: components::Limits {
-                memory: self.memory as u64,
-                size: self.max_component_size,
-                ..components::Limits::default()
-            },
-            ceilings: components::Ceilings {
-                memory: self.compile_memory,
-                cpu: self.compile_cpu,
-                wall: self.compile_timeout,
-                ..components::Ceilings::default()
-            },
-            ..components::Config::default()
-        })
+        Deployer::new(self.compiling.components(self.memory), &self.limits())
     }
 
     fn limits(&self) -> HandlerLimits {
@@ -158,6 +143,31 @@ impl GuestArgs {
                 .unwrap_or(self.max_concurrent_requests),
             permit_wait: self.queue_timeout,
         }
+    }
+}
+
+impl CompilingArgs {
+    /// What loads components of at most `memory` bytes of memory.
+    pub(super) fn components(&self, memory: usize) -> Components {
+        let cache = match &self.cache {
+            Some(directory) => Some(CacheConfig::at(directory)),
+            None => CacheConfig::of_user(),
+        };
+        Components::new(components::Config {
+            cache: cache.filter(|_| !self.no_cache),
+            limits: components::Limits {
+                memory: memory as u64,
+                size: self.max_component_size,
+                ..components::Limits::default()
+            },
+            ceilings: components::Ceilings {
+                memory: self.compile_memory,
+                cpu: self.compile_cpu,
+                wall: self.compile_timeout,
+                ..components::Ceilings::default()
+            },
+            ..components::Config::default()
+        })
     }
 }
 
@@ -183,10 +193,10 @@ mod tests {
         let words = Words::parse_from(["host"]).guest;
         let spec = words.spec(Path::new("shop.wasm"));
         assert_eq!(spec.guest.fields, limits::FIELDS_BYTES);
-        assert_eq!(words.max_component_size, limits::COMPONENT_BYTES);
-        assert_eq!(words.compile_cpu, limits::COMPILE_CPU);
-        assert_eq!(words.compile_timeout, limits::COMPILE_TIME);
-        assert_eq!(words.compile_memory, limits::COMPILE_MEMORY);
+        assert_eq!(words.compiling.max_component_size, limits::COMPONENT_BYTES);
+        assert_eq!(words.compiling.compile_cpu, limits::COMPILE_CPU);
+        assert_eq!(words.compiling.compile_timeout, limits::COMPILE_TIME);
+        assert_eq!(words.compiling.compile_memory, limits::COMPILE_MEMORY);
         assert_eq!(spec.limits, HandlerLimits::default());
         assert_eq!(spec.guest.reuse, Reuse::default());
         assert_eq!(spec.guest.memory, HandlerLimits::default().memory);
