@@ -281,7 +281,11 @@ fn count_the_apples() -> usize {
     assert_eq!(shown.status(), 500);
     let kind = shown.header("content-type").expect("a type");
     assert!(kind.starts_with("text/html"), "{kind}");
-    for part in ["count_the_apples", "counting &lt;apples&gt;", "no apples"] {
+    for part in [
+        "<title>the handler panicked: no apples, at src/lib.rs:",
+        "count_the_apples",
+        "counting &lt;apples&gt;",
+    ] {
         assert!(
             shown.text().contains(part),
             "no `{part}` in {}",

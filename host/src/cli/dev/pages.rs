@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::terminal;
 use super::workshop::Broken;
+use crate::engine::FaultKind;
 use crate::request::{Failure, Page, Pages};
 
 /// Where the pages ask for the version.
@@ -134,14 +135,18 @@ impl Report {
             Failure::Deadline(_) => "it did not answer in time (`--timeout` sets how long it has)",
             _ => return None,
         };
-        let printable = |lines: &[String]| lines.iter().map(|line| terminal::plain(line)).collect();
+        let printable = |lines: &[String]| -> Vec<String> {
+            lines.iter().map(|line| terminal::plain(line)).collect()
+        };
+        let output = printable(output);
         Some(Self {
-            headline: format!("the handler failed: {}", terminal::plain(why)),
+            headline: panic_in(failure, &output)
+                .unwrap_or_else(|| format!("the handler failed: {}", terminal::plain(why))),
             // The message of a panic is in the output, and says more than its frames.
             sections: vec![
                 Section {
                     title: "Last output",
-                    lines: printable(output),
+                    lines: output,
                 },
                 Section {
                     title: "Backtrace",
@@ -195,6 +200,24 @@ impl Report {
         html
     }
 }
+
+/// A panic is a trap like any other; what it is about was printed before, by Rust in two lines.
+fn panic_in(failure: &Failure, output: &[String]) -> Option<String> {
+    if !matches!(failure, Failure::Fault(fault) if fault.kind == FaultKind::Trap) {
+        return None;
+    }
+    let at = output.iter().rposition(|line| line.contains(PANICKED))?;
+    let (_, place) = output[at].split_once(PANICKED)?;
+    let message = output.get(at + 1).map_or("", String::as_str);
+    let headline = format!(
+        "the handler panicked: {message}, at {}",
+        place.trim_end_matches(':')
+    );
+    Some(headline)
+}
+
+/// Between the name of a thread and a place in its source.
+const PANICKED: &str = " panicked at ";
 
 fn backtrace(failure: &Failure) -> &[String] {
     match failure {
@@ -290,7 +313,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Fault, FaultKind};
+    use crate::engine::Fault;
 
     fn accept(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(header::ACCEPT, http::HeaderValue::from_static(value))])
@@ -379,6 +402,19 @@ mod tests {
         assert!(
             html.contains("class=\"runtime\">shop.wasm!core::fail&lt;T&gt;"),
             "{html}"
+        );
+
+        let output = [
+            "thread '<unnamed>' panicked at src/lib.rs:7:5:".to_owned(),
+            "no <money>".to_owned(),
+            "note: run with `RUST_BACKTRACE=1`".to_owned(),
+        ];
+        let page = pages.failure(&failure, &output, &accept("text/html"));
+        let panicked = "the handler panicked: no &lt;money&gt;, at src/lib.rs:7:5";
+        let page = page.expect("a page").body;
+        assert!(
+            page.contains(&format!("<title>{panicked}</title>")),
+            "{page}"
         );
 
         let of_client = pages.failure(&Failure::BodyTooLarge, &[], &accept("text/html"));
