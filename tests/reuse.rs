@@ -1,6 +1,7 @@
 //! How often an instance is used again.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::support::*;
 
@@ -82,6 +83,20 @@ fn an_instance_is_not_used_again_after_its_client_left() {
 }
 
 #[test]
+fn an_idle_instance_lives_no_longer_than_it_is_told() {
+    for guest in BOTH_FAULTS {
+        let flags = "--max-instance-reuse-count 1000000 --idle-instance-timeout 600ms";
+        let host = TestHost::serve(guest, flags);
+        let mut connection = host.connect();
+        // Looks that come once in a timeout would miss one of two that are half a timeout apart.
+        for _ in 0..3 {
+            assert_eq!(count(&mut connection), 1, "{guest}");
+            assert!(connection.is_silent_for(Duration::from_millis(900)));
+        }
+    }
+}
+
+#[test]
 fn an_idle_instance_is_dropped_in_time() {
     for guest in BOTH_FAULTS {
         let flags = "--max-instance-reuse-count 1000000 --idle-instance-timeout 50ms";
@@ -89,7 +104,7 @@ fn an_idle_instance_is_dropped_in_time() {
         let mut connection = host.connect();
         eventually("a fresh instance after a pause", || {
             assert_eq!(connection.get("/ok").text(), "ok\n");
-            assert!(connection.is_silent_for(std::time::Duration::from_millis(200)));
+            assert!(connection.is_silent_for(Duration::from_millis(200)));
             (count(&mut connection) == 1).then_some(())
         });
     }

@@ -174,17 +174,21 @@ impl Guest {
             .pop()
     }
 
-    /// Drops the instances that have waited too long. Gives the time until the next look.
+    /// Drops the instances that have waited too long. Gives the time until the next one has, which an instance that
+    /// begins to wait meanwhile cannot shorten.
     pub fn expire_idle(&self) -> Duration {
         let (now, patience) = (Instant::now(), self.settings.reuse.idle);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh =
             idle.partition_point(|instance| now.duration_since(instance.idle_since) >= patience);
         let expired: Vec<Instance> = idle.drain(..fresh).collect();
+        let waited = idle.first().map_or(Duration::ZERO, |oldest| {
+            now.duration_since(oldest.idle_since)
+        });
         drop(idle);
         // Dropping a store is work: not under the lock.
         drop(expired);
-        patience.max(limits::TICK)
+        patience.saturating_sub(waited).max(limits::TICK)
     }
 
     pub(super) async fn instantiate(
