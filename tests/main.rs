@@ -20,6 +20,7 @@
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
 //! | `limits` | deadline, CPU, memory, heads, connections, places |
+//! | `parts` | components composed of others: the stacks they hold, how many they may be of |
 //! | `reuse` | how often an instance is used again |
 //! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
@@ -47,6 +48,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod output;
+mod parts;
 mod problems;
 mod refused_requests;
 mod reuse;

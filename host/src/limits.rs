@@ -165,6 +165,14 @@ pub const MEMORIES: u32 = 32;
 /// See [`TABLES`].
 pub const CORE_INSTANCES: u32 = 200;
 
+/// Components that a wasi:http 0.3 component is composed of. Each can hold a stack while it waits for something, and the
+/// pool has a stack for every one of them. A handler behind a chain of middleware has three or four.
+pub const PARTS: u32 = 8;
+
+/// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
+/// mappings, and Linux gives a process 65,530 of them.
+pub const STACKS: u32 = 16_000;
+
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
 

@@ -1,5 +1,6 @@
 //! One pass over a component's bytes: validates each of them, and notes what an inspection speaks of.
 
+use super::parts::Parts;
 use super::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
@@ -18,6 +19,7 @@ pub(super) struct Contents {
     pub(super) memories: Memories,
     pub(super) tables: Tables,
     pub(super) core_modules: u32,
+    pub(super) parts: u64,
     pub(super) function_names: bool,
 }
 
@@ -33,6 +35,7 @@ impl Contents {
             },
             tables: Tables::default(),
             core_modules: 0,
+            parts: 0,
             function_names: false,
         };
         match contents.walk(wasm) {
@@ -60,6 +63,7 @@ impl Contents {
         );
         let mut allocations = Default::default();
         let mut depth = 0;
+        let mut parts = Parts::default();
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload?;
             match validator.payload(&payload)? {
@@ -74,6 +78,7 @@ impl Contents {
                 ValidPayload::End(_) => depth -= 1,
                 ValidPayload::Ok | ValidPayload::Parser(_) => {}
             }
+            parts.see(&payload)?;
             match payload {
                 Payload::ModuleSection { .. } => {
                     depth += 1;
@@ -112,6 +117,7 @@ impl Contents {
                 _ => {}
             }
         }
+        self.parts = parts.count;
         Ok(())
     }
 }

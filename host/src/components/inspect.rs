@@ -32,6 +32,9 @@ pub struct Inspection {
     pub tables: Tables,
     /// Core modules, nested ones included.
     pub core_modules: u32,
+    /// Components that it is composed of and that have functions of their own, each counted as often as it is
+    /// instantiated.
+    pub parts: u64,
     /// Functions have names, so a backtrace says more than numbers.
     pub function_names: bool,
 }
@@ -79,6 +82,7 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refusal> {
         memories: contents.memories,
         tables: contents.tables,
         core_modules: contents.core_modules,
+        parts: contents.parts,
         function_names: contents.function_names,
     })
 }

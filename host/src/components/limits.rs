@@ -6,6 +6,7 @@
 use super::contents::PAGE;
 use super::inspect::Inspection;
 use super::refusal::{OverLimit, Refusal};
+use crate::engine::Generation;
 use crate::limits::{self, HandlerLimits};
 
 /// Ceilings on a component as it starts.
@@ -21,6 +22,8 @@ pub struct Limits {
     pub tables: u64,
     /// Elements, all tables together.
     pub table_elements: u64,
+    /// Parts of a component of wasi:http 0.3.
+    pub parts: u64,
 }
 
 impl Default for Limits {
@@ -31,6 +34,7 @@ impl Default for Limits {
             memories: u64::from(limits::MEMORIES),
             tables: u64::from(limits::TABLES),
             table_elements: limits::TABLE_ELEMENTS as u64,
+            parts: u64::from(limits::PARTS),
         }
     }
 }
@@ -60,6 +64,10 @@ impl Limits {
             OverLimit::TableElements {
                 needs: inspection.tables.min_elements,
                 allowed: self.table_elements,
+            }
+        } else if inspection.generation == Generation::P3 && inspection.parts > self.parts {
+            OverLimit::Parts {
+                allowed: self.parts,
             }
         } else {
             return Ok(());

@@ -14,6 +14,7 @@ mod error;
 mod inspect;
 mod limits;
 mod lookalike;
+mod parts;
 mod platform;
 mod precompiled;
 mod provided;

@@ -89,6 +89,11 @@ pub enum OverLimit {
         /// Allowed.
         allowed: u64,
     },
+    /// Components that it is composed of.
+    Parts {
+        /// Allowed.
+        allowed: u64,
+    },
     /// Elements in all tables together.
     TableElements {
         /// Asked for.
@@ -185,6 +190,12 @@ impl fmt::Display for OverLimit {
                 write!(
                     f,
                     "it has {needs} tables, {allowed} are allowed: compose it of fewer modules"
+                )
+            }
+            OverLimit::Parts { allowed } => {
+                write!(
+                    f,
+                    "it is composed of more than {allowed} components: compose it of fewer"
                 )
             }
             OverLimit::TableElements { needs, allowed } => {

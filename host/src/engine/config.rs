@@ -56,8 +56,7 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         // Address space: a Rust guest has one memory and two tables, a composed one some more.
         .total_memories(instances.saturating_mul(4))
         .total_tables(instances.saturating_mul(16))
-        // One for the call, more for 0.3 tasks that wait inside a synchronous frame.
-        .total_stacks(instances.saturating_mul(2))
+        .total_stacks(stacks(generation, instances))
         .total_gc_heaps(instances)
         .max_memory_size(room.memory.next_multiple_of(64 * KIB))
         .table_elements(limits::TABLE_ELEMENTS)
@@ -83,6 +82,19 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
     let mut config = compiler(generation);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
+}
+
+/// Every part of a 0.3 component can have a task that waits in a synchronous frame and holds a stack, but no more: a part
+/// is not entered while it has one. One is for what goes on meanwhile, and one is kept for the next call.
+fn stacks(generation: Generation, instances: u32) -> u32 {
+    let one_call = instances.saturating_mul(2);
+    match generation {
+        Generation::P2 => one_call,
+        Generation::P3 => instances
+            .saturating_mul(limits::PARTS + 2)
+            .min(limits::STACKS)
+            .max(one_call),
+    }
 }
 
 /// For machines without the address space that a pool needs: instances as they come.
