@@ -175,6 +175,15 @@ fn a_request_without_even_a_place_to_wait_is_503_at_once() {
         };
         assert_eq!(reply.status(), 503, "{guest}");
         assert_eq!(reply.header("retry-after"), Some("1"), "{guest}");
+
+        for _ in 0..10 {
+            assert_eq!(host.get("/ok").status(), 503, "{guest}");
+        }
+        let told = host.says("label=overload");
+        assert!(told.contains("`--max-concurrent-requests`"), "{told}");
+        let said = host.stderr();
+        let lines = said.iter().filter(|line| line.contains("overload"));
+        assert_eq!(lines.count(), 1, "{guest}: no flood: {said:#?}");
     }
 }
 

@@ -196,6 +196,8 @@ pub const COMPILER_MESSAGE: usize = 256 * KIB;
 
 /// Bytes of log lines that wait for a slow terminal or pipe; more are dropped and counted.
 pub const LOG_BYTES: usize = 4 * MIB;
+/// How often it is said that a handler has no place for requests: often enough to be seen, and no flood.
+pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of a field of the access log that a client chose: target, referer, user agent.
 pub const LOG_FIELD: usize = 2 * KIB;
 /// How long the log's thread lets lines gather after it has written some.

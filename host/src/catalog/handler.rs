@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 use super::HandlerSpec;
 use crate::engine::Guest;
 use crate::gate::Gate;
-use crate::limits::HandlerLimits;
+use crate::limits::{self, HandlerLimits};
+use crate::observe::Seldom;
 
 /// A handler.
 pub struct Handler {
@@ -16,6 +17,8 @@ pub struct Handler {
     pub limits: HandlerLimits,
     /// Who may run.
     pub gate: Gate,
+    /// Those who may not.
+    pub overload: Seldom,
     /// What runs.
     pub guest: Arc<Guest>,
     /// What its guest prints is kept for the pages of `host dev`.
@@ -52,6 +55,7 @@ impl Handler {
             name,
             limits,
             gate,
+            overload: Seldom::new(limits::OVERLOAD_PAUSE),
             guest,
             keep_output,
         })

@@ -219,9 +219,24 @@ impl Pipeline {
         };
         tokio::select! {
             biased;
-            permit = handler.gate.admit() => Ok(permit?),
+            permit = handler.gate.admit() => permit.map_err(|full| {
+                tell_overload(handler);
+                full.into()
+            }),
             () = stopping => Err(Failure::Draining),
         }
+    }
+}
+
+fn tell_overload(handler: &Handler) {
+    if let Some(refused) = handler.overload.count() {
+        tracing::warn!(
+            handler = &*handler.name,
+            refused,
+            label = %Failure::Overload.label(),
+            "no place for requests: raise `--max-concurrent-requests` if there is memory for more, or let more wait \
+             with `--max-waiting-requests` and `--queue-timeout`"
+        );
     }
 }
 
