@@ -94,6 +94,9 @@ impl Default for DoorLimits {
 /// The port of the default address.
 pub const PORT: u16 = 8080;
 
+/// Bytes of a route's path. It is in messages, logs and the labels of metrics.
+pub const ROUTE_PATH: usize = KIB;
+
 /// How often an instance may be used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reuse {

@@ -2,6 +2,8 @@
 
 mod deployer;
 mod handler;
+mod route;
+mod router;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use http::request::Parts;
 
 pub use deployer::{Deployer, HandlerSpec, Source};
 pub use handler::Handler;
+pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
+pub use router::{Conflict, Found, Router};
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
 #[derive(Debug)]
