@@ -5,6 +5,7 @@
 //! | `cli` | where to listen, bad values, help, exit codes, completions, manual |
 //! | `bad_input` | files that cannot be served: one message, nothing half started |
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
+//! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
 //! | `logs` | the access log in its forms, the host's log, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
@@ -36,6 +37,7 @@ mod bad_input;
 mod cli;
 mod compiling;
 mod dev;
+mod directory;
 mod failures;
 mod grants;
 mod guest_view;

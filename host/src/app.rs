@@ -1,11 +1,14 @@
 //! Settings in, running host out: the order of start, drain and end.
 
+mod reload;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,7 +16,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::catalog::Deployer;
+pub use reload::Directory;
+
+use crate::catalog::Catalog;
+use crate::gate::Gate;
 use crate::limits::{self, DoorLimits};
 use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
@@ -73,7 +79,8 @@ fn raise_open_files() {
 pub async fn serve(
     door: Door,
     settings: Settings,
-    deployer: Arc<Deployer>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    gate: Arc<Gate>,
     pages: Option<Arc<dyn Pages>>,
 ) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::watch()?;
@@ -81,7 +88,8 @@ pub async fn serve(
     let access_log = Arc::new(AccessLog::new(settings.access_log, writer));
     let (trigger, asked) = shutdown::channel();
     let pipeline = Pipeline::new(
-        deployer.catalog(),
+        catalog,
+        Arc::clone(&gate),
         Arc::clone(&access_log),
         asked.clone(),
         pages,
@@ -106,7 +114,8 @@ pub async fn serve(
     tracing::info!("stopping: requests in flight have {:?}", settings.drain);
     let drained = async {
         (&mut serving).await;
-        no_guest_runs(&deployer).await;
+        // Guests that work on after their response hold a permit still.
+        gate.close_when_empty().await;
     };
     tokio::select! {
         () = drained => tracing::info!("stopped"),
@@ -125,15 +134,6 @@ pub async fn serve(
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Guests that work on after their response hold a permit still.
-async fn no_guest_runs(deployer: &Deployer) {
-    if let Some(catalog) = deployer.catalog().load_full() {
-        for handler in catalog.handlers() {
-            handler.gate.close_when_empty().await;
-        }
-    }
 }
 
 /// Each exchange holds the log until it has written its line.

@@ -6,6 +6,8 @@
 pub mod cli;
 // Settings in, running host out.
 pub mod app;
+// What the operator wrote.
+pub mod config;
 // Doors.
 pub mod server;
 // One request.

@@ -122,7 +122,7 @@ impl Default for Reuse {
 /// Default of [`Reuse::requests`] for wasi:http 0.3, as `wasmtime serve` has it.
 pub const REUSED_REQUESTS_P3: u32 = 128;
 
-/// Idle instances kept per handler. More than this were never in use at once on a small machine.
+/// Idle instances kept, of all handlers of a generation. More than this were never in use at once on a small machine.
 pub const IDLE_INSTANCES: usize = 256;
 
 /// Places in the pool beyond those that permits and idle instances take: for instances that are
@@ -175,6 +175,24 @@ pub const PARTS: u32 = 8;
 /// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
 /// mappings, and Linux gives a process 65,530 of them.
 pub const STACKS: u32 = 16_000;
+
+/// How many handlers it takes to fill the host: each of many has the host's places divided by this.
+pub const SHARE: usize = 4;
+/// Bytes of a handler's name.
+pub const NAME: usize = 63;
+/// Handlers that are made at once. Most of the time of each goes by in a compiler's process or on a disk.
+pub const DEPLOYS: usize = 8;
+/// How long files must be left alone before they are deployed: editors, `cp` and `git checkout` write in bursts.
+pub const FILES_SETTLE: Duration = Duration::from_millis(100);
+/// How often a served directory is looked at although nothing was heard of a change: network file systems tell
+/// nothing, and a kernel's queue of events can overflow.
+pub const FILES_LOOK: Duration = Duration::from_secs(10);
+/// Guests that are loaded at once, each with a quarter of a megabyte; loading one takes some milliseconds.
+pub const HOT_HANDLERS: usize = 1_024;
+/// How long a guest stays loaded that nobody asks for.
+pub const HANDLER_COOLS: Duration = Duration::from_secs(300);
+/// Handlers of one directory or file.
+pub const HANDLERS: usize = 20_000;
 
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);

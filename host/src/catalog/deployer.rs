@@ -1,90 +1,102 @@
 //! From a component's file to a handler that serves: load, link, try, swap. The only writer of the catalog.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
-use super::{Catalog, Handler};
+use super::hot::Hot;
+use super::loader::Loader;
+use super::router::Router;
+use super::{Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target};
 use crate::components::{Artifact, Components};
-use crate::engine::{Engine, FaultKind, Generation, Guest, GuestSettings, Room};
-use crate::limits::{self, HandlerLimits};
-use crate::meter::Meter;
-
-/// A handler to be: where its component is, and what it gets.
-#[derive(Debug, Clone)]
-pub struct HandlerSpec {
-    /// Its name in logs.
-    pub name: Arc<str>,
-    /// The component's file.
-    pub source: Source,
-    /// What it may use.
-    pub limits: HandlerLimits,
-    /// What its instances get.
-    pub guest: GuestSettings,
-    /// What its guest prints is kept for the pages of `host dev`.
-    pub keep_output: bool,
-}
-
-/// Where a component comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A component, compiled here or found in the cache.
-    Wasm(PathBuf),
-    /// What `host compile` wrote. It runs as it is: only from someone trusted like the host itself.
-    Precompiled(PathBuf),
-}
-
-impl Source {
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &std::path::Path {
-        match self {
-            Self::Wasm(path) | Self::Precompiled(path) => path,
-        }
-    }
-}
+use crate::engine::Room;
+use crate::limits;
 
 /// Makes handlers and puts them in place.
 pub struct Deployer {
-    components: Components,
-    catalog: Arc<ArcSwapOption<Catalog>>,
-    room: Room,
-    engines: [OnceLock<Arc<Engine>>; 2],
+    catalog: Arc<ArcSwap<Catalog>>,
+    loader: Arc<Loader>,
+    hot: Arc<Hot>,
+    /// Handlers that are being made.
+    places: Semaphore,
+    /// Held from reading the catalog to replacing it.
+    writer: Mutex<()>,
 }
 
+/// What one step changes in the catalog.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) put: Vec<(Vec<Route>, Arc<Handler>)>,
+    pub(super) remove: Vec<HandlerName>,
+    pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
+}
+
+/// A handler that was not put in place; nothing has changed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its name, or who else wanted a route.
+    pub name: Arc<str>,
+    /// What is in the way.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, conflict) in self.conflicts.iter().enumerate() {
+            let between = if nth == 0 { "" } else { "; " };
+            write!(f, "{between}{conflict}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refused {}
+
 impl Deployer {
-    /// A deployer whose engines have room for handlers with these limits.
+    /// A deployer whose engines have room for so many requests at once, of all handlers together, each with at most
+    /// `memory` bytes.
     #[must_use]
-    pub fn new(components: Components, limits: &HandlerLimits) -> Self {
-        let idle = limits::IDLE_INSTANCES.min(limits.concurrent_requests);
+    pub fn new(components: Components, requests: usize, memory: usize) -> Self {
+        let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
-            instances: limits.concurrent_requests + idle + limits::SPARE_INSTANCES,
-            memory: limits.memory,
+            instances: requests + idle + limits::SPARE_INSTANCES,
+            memory,
         };
+        let loader = Arc::new(Loader::new(components, room));
         Self {
-            components,
             catalog: Arc::default(),
-            room,
-            engines: [OnceLock::new(), OnceLock::new()],
+            hot: Arc::new(Hot::new(Arc::clone(&loader))),
+            loader,
+            places: Semaphore::new(limits::DEPLOYS),
+            writer: Mutex::default(),
         }
     }
 
-    /// What is deployed: nothing at first, later always something.
+    /// What is deployed: nothing at first.
     #[must_use]
-    pub fn catalog(&self) -> Arc<ArcSwapOption<Catalog>> {
+    pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.catalog)
     }
 
     /// Makes a handler and puts it in place of the one before, whose requests in flight go on.
     ///
     /// # Errors
-    /// As [`Self::build`]; nothing has changed then.
+    /// As [`Self::build`], and when somebody else has one of its routes; nothing has changed then.
     pub async fn deploy(&self, spec: HandlerSpec) -> anyhow::Result<()> {
+        let routes = spec.routes.clone();
         let handler = self.build(spec).await?;
-        self.catalog.store(Some(Arc::new(Catalog::of_one(handler))));
-        Ok(())
+        let put = vec![(routes, handler)];
+        let refused = self.commit(Change {
+            put,
+            ..Change::default()
+        });
+        match refused.into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(refused.into()),
+        }
     }
 
     /// Makes a handler: loads and compiles, resolves the imports, and makes one instance to see
@@ -93,18 +105,69 @@ impl Deployer {
     /// # Errors
     /// With the file's name, what is wrong with it, and what to do.
     pub async fn build(&self, spec: HandlerSpec) -> anyhow::Result<Arc<Handler>> {
-        let artifact = self.load(&spec.source).await?;
-        let file = spec.source.path().display();
-        let engine = self.engine(artifact.generation())?;
-        let component = engine
-            .map(&artifact.file)
-            .with_context(|| format!("`{file}` cannot be mapped"))?;
-        let guest = Guest::link(engine, &component, spec.guest.clone())
-            .with_context(|| format!("`{file}` cannot be linked"))?;
-        try_start(&guest, &spec.limits)
-            .await
-            .map_err(|why| anyhow!("`{file}`: {why}"))?;
-        Ok(Handler::new(spec, guest))
+        let _place = self.places.acquire().await;
+        let (guest, digest) = self.loader.make(&spec).await?;
+        Ok(Handler::new(spec, digest, Some(guest), &self.hot))
+    }
+
+    /// A handler that was made before, with the same component and settings: its guest is loaded when the first request
+    /// comes. None if it must be made.
+    pub(super) fn recall(&self, spec: &HandlerSpec) -> Option<Arc<Handler>> {
+        let digest = self.loader.known(spec)?;
+        Some(Handler::new(spec.clone(), digest, None, &self.hot))
+    }
+
+    /// Notes on disk what was made, for [`Self::recall`].
+    pub(super) fn save_known(&self) {
+        self.loader.save_known();
+    }
+
+    /// Changes the catalog in one step: no request sees a part of it. A handler whose routes are somebody else's is
+    /// refused, and what was there under its name stays.
+    pub(super) fn commit(&self, change: Change) -> Vec<Refused> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.catalog.load_full();
+        let mut base = now.entries.clone();
+        for name in &change.remove {
+            base.remove(name);
+        }
+        let mut put: BTreeMap<HandlerName, Entry> = change.put.into_iter().map(entry).collect();
+        let mut own = change.own;
+        let mut refused = Vec::new();
+        let (entries, own, router) = loop {
+            let mut entries = base.clone();
+            entries.extend(put.iter().map(|(name, entry)| (name.clone(), entry.clone())));
+            let answers = own.as_ref().unwrap_or(&now.own);
+            let conflicts = match table(&entries, answers) {
+                Ok(router) => break (entries, answers.clone(), router),
+                Err(conflicts) => conflicts,
+            };
+            // Who is there already stays; of two that come together, the first by name.
+            let newcomer = conflicts.iter().find_map(|conflict| {
+                let of = |owner: &Arc<str>| put.keys().find(|name| name.shared() == *owner).cloned();
+                of(&conflict.second).or_else(|| of(&conflict.first))
+            });
+            let (name, mine) = match newcomer {
+                Some(name) => {
+                    put.remove(&name);
+                    (name.shared(), conflicts)
+                }
+                // What is in place has no conflicts, so the host's own answers are what is new.
+                None if own.take().is_some() => (Arc::from(OWN), conflicts),
+                None => return refused,
+            };
+            let conflicts = mine.into_iter().filter(|conflict| conflict.first == name || conflict.second == name);
+            refused.push(Refused {
+                conflicts: conflicts.collect(),
+                name,
+            });
+        };
+        self.catalog.store(Arc::new(Catalog {
+            entries,
+            own,
+            router,
+        }));
+        refused
     }
 
     /// The compiled component alone.
@@ -112,49 +175,28 @@ impl Deployer {
     /// # Errors
     /// With the file's name, what is wrong with it, and what to do.
     pub async fn load(&self, source: &Source) -> anyhow::Result<Artifact> {
-        Ok(match source {
-            Source::Wasm(path) => self.components.load(path).await?,
-            Source::Precompiled(path) => self.components.load_precompiled(path).await?,
-        })
-    }
-
-    /// An engine is made when the first guest of its generation comes: most hosts need one.
-    fn engine(&self, generation: Generation) -> anyhow::Result<Arc<Engine>> {
-        let place = &self.engines[generation as usize];
-        if let Some(engine) = place.get() {
-            return Ok(Arc::clone(engine));
-        }
-        let engine = Engine::new(generation, self.room)?;
-        Ok(Arc::clone(place.get_or_init(|| engine)))
+        self.loader.artifact(source).await
     }
 }
 
-async fn try_start(guest: &Guest, limits: &HandlerLimits) -> Result<(), String> {
-    let meter = Arc::new(Meter::new(limits.cpu));
-    let started = tokio::time::timeout(limits.deadline, guest.try_instantiate(meter));
-    let fault = match started.await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(fault)) => fault,
-        Err(_) => {
-            return Err(format!(
-                "it does not start within {:?}: raise `--timeout`",
-                limits.deadline
-            ));
-        }
-    };
-    Err(match fault.kind {
-        FaultKind::CpuLimit => format!(
-            "its start function uses more than {:?} of CPU time: if that is not a loop, raise `--cpu`",
-            limits.cpu
-        ),
-        FaultKind::MemoryLimit => format!(
-            "it needs more than {} MiB of memory to start: raise `--memory`",
-            limits.memory / limits::MIB
-        ),
-        _ if fault.backtrace.is_empty() => format!("it cannot be started: {fault}"),
-        _ => format!(
-            "its start function fails: {fault}, in {}",
-            fault.backtrace.join(" < ")
-        ),
-    })
+/// Who has the routes that need no guest, in messages.
+const OWN: &str = "[[routes]]";
+
+fn entry((routes, handler): (Vec<Route>, Arc<Handler>)) -> (HandlerName, Entry) {
+    (handler.spec.name.clone(), Entry { routes, handler })
+}
+
+fn table(
+    entries: &BTreeMap<HandlerName, Entry>,
+    own: &[(Route, OwnAnswer)],
+) -> Result<Router<Target>, Vec<Conflict>> {
+    let of_handlers = entries.iter().flat_map(|(name, entry)| {
+        let target = Target::Handler(Arc::clone(&entry.handler));
+        let one = move |route: &Route| (route.clone(), name.shared(), target.clone());
+        entry.routes.iter().map(one)
+    });
+    let of_host = own
+        .iter()
+        .map(|(route, answer)| (route.clone(), Arc::from(OWN), Target::Own(answer.clone())));
+    Router::build(of_handlers.chain(of_host))
 }

@@ -1,10 +1,11 @@
 //! A guest ready to serve, with its name, its limits and its gate.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::HandlerSpec;
-use crate::engine::Guest;
+use super::hot::{Hot, Place};
+use crate::engine::{Fault, FaultKind, Guest};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
 use crate::observe::Seldom;
@@ -13,16 +14,16 @@ use crate::observe::Seldom;
 pub struct Handler {
     /// Its name in logs.
     pub name: Arc<str>,
-    /// What it may use.
-    pub limits: HandlerLimits,
+    /// What was asked for. Its routes may have changed since, which makes no new handler.
+    pub spec: HandlerSpec,
+    /// SHA-256 of its component, in hex.
+    pub digest: String,
     /// Who may run.
     pub gate: Gate,
     /// Those who may not.
     pub overload: Seldom,
     /// What runs.
-    pub guest: Arc<Guest>,
-    /// What its guest prints is kept for the pages of `host dev`.
-    pub keep_output: bool,
+    place: Arc<Place>,
 }
 
 impl fmt::Debug for Handler {
@@ -34,38 +35,43 @@ impl fmt::Debug for Handler {
 }
 
 impl Handler {
-    /// Makes a guest ready to serve. Call it inside a runtime: a task of the handler drops the
-    /// instances that nobody uses, for as long as the guest lives.
-    #[must_use]
-    pub fn new(spec: HandlerSpec, guest: Guest) -> Arc<Self> {
-        let HandlerSpec {
-            name,
-            limits,
-            keep_output,
-            ..
-        } = spec;
-        let guest = Arc::new(guest);
-        tokio::spawn(expire_idle(Arc::downgrade(&guest)));
+    /// A handler whose guest is loaded, or will be when it is asked for. Call it inside a runtime: a task looks after
+    /// the guest while it is loaded.
+    pub(super) fn new(spec: HandlerSpec, digest: String, guest: Option<Guest>, hot: &Arc<Hot>) -> Arc<Self> {
+        let place = hot.place(guest);
+        let limits = &spec.limits;
         let gate = Gate::new(
             limits.concurrent_requests,
             limits.waiting_requests,
             limits.permit_wait,
         );
         Arc::new(Self {
-            name,
-            limits,
+            name: spec.name.shared(),
+            digest,
             gate,
             overload: Seldom::new(limits::OVERLOAD_PAUSE),
-            guest,
-            keep_output,
+            place,
+            spec,
         })
     }
-}
 
-async fn expire_idle(guest: Weak<Guest>) {
-    while let Some(guest) = guest.upgrade() {
-        let pause = guest.expire_idle();
-        drop(guest);
-        tokio::time::sleep(pause).await;
+    /// What runs. One that has cooled is loaded, off the threads that serve, in some milliseconds.
+    ///
+    /// # Errors
+    /// A start that failed: its file has changed or is gone, and so is what was made of it.
+    pub async fn guest(&self) -> Result<Arc<Guest>, Fault> {
+        let loaded = self.place.guest(&self.spec, &self.digest).await;
+        loaded.map_err(|error| Fault::new(FaultKind::StartFailed, format!("{error:#}")))
+    }
+
+    /// Whether `other` would answer as this one does.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.spec.makes_the_same(&other.spec)
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub fn limits(&self) -> &HandlerLimits {
+        &self.spec.limits
     }
 }

@@ -2,39 +2,88 @@
 
 mod deployer;
 mod handler;
+mod hot;
+mod loader;
+mod own;
+mod rollout;
 mod route;
 mod router;
+mod spec;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use http::request::Parts;
 
-pub use deployer::{Deployer, HandlerSpec, Source};
+pub use deployer::{Deployer, Refused};
 pub use handler::Handler;
+pub use own::OwnAnswer;
+pub use rollout::{Event, Rollout};
 pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
 pub use router::{Conflict, Found, Router};
+pub use spec::{BadName, HandlerName, HandlerSpec, Source, Wanted};
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Catalog {
-    root: Arc<Handler>,
+    entries: BTreeMap<HandlerName, Entry>,
+    own: Vec<(Route, OwnAnswer)>,
+    router: Router<Target>,
+}
+
+/// A handler and where it is.
+#[derive(Debug, Clone)]
+struct Entry {
+    routes: Vec<Route>,
+    handler: Arc<Handler>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A guest.
+    Handler(Arc<Handler>),
+    /// The host itself.
+    Own(OwnAnswer),
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Routed<'a> {
+    /// To whom the route says.
+    To(&'a Target, &'a Route),
+    /// Nowhere: the path is there for these methods only.
+    Method(&'a HeaderValue),
+    /// Nowhere.
+    Nothing,
 }
 
 impl Catalog {
-    /// A catalog with one handler for every path.
+    /// Where a request goes.
     #[must_use]
-    pub fn of_one(handler: Arc<Handler>) -> Self {
-        Self { root: handler }
+    pub fn route(&self, request: &Parts) -> Routed<'_> {
+        let host = request.uri.authority().map_or("", |authority| authority.as_str());
+        // Before this the target was checked to have a path, or to be `*`, which routes to the root.
+        let path = match request.uri.path() {
+            "" | "*" => "/",
+            path => path,
+        };
+        match self.router.find(host, path, &request.method) {
+            Found::Target { target, route } => Routed::To(target, route),
+            Found::Method { allow } => Routed::Method(allow),
+            Found::Nothing => Routed::Nothing,
+        }
     }
 
-    /// The handler that a request is for.
+    /// The handler of a name.
     #[must_use]
-    pub fn route(&self, _: &Parts) -> Option<&Arc<Handler>> {
-        Some(&self.root)
+    pub fn handler(&self, name: &HandlerName) -> Option<&Arc<Handler>> {
+        self.entries.get(name).map(|entry| &entry.handler)
     }
 
-    /// Every handler.
+    /// Every handler, by name.
     pub fn handlers(&self) -> impl Iterator<Item = &Arc<Handler>> {
-        std::iter::once(&self.root)
+        self.entries.values().map(|entry| &entry.handler)
     }
 }

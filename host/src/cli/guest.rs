@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values;
-use crate::catalog::{Deployer, HandlerSpec, Source};
+use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings};
-use crate::limits::{HandlerLimits, Reuse};
+use crate::gate::Gate;
+use crate::limits::{self, HandlerLimits, Reuse};
 
 /// Grants and limits.
 #[derive(Debug, Args)]
@@ -94,16 +95,14 @@ pub(super) struct CompilingArgs {
 }
 
 impl GuestArgs {
-    /// What the deployer needs to know of a guest in this file.
+    /// What the deployer needs to know of a guest in this file, which gets every request.
     pub(super) fn spec(&self, file: &Path) -> HandlerSpec {
-        let name = file
-            .file_stem()
-            .map_or_else(|| "guest".into(), |name| name.to_string_lossy());
         let is_precompiled = file
             .extension()
             .is_some_and(|extension| extension == "cwasm");
         HandlerSpec {
-            name: Arc::from(&*name),
+            name: name_of(file),
+            routes: vec![Route::everything()],
             source: if self.allow_precompiled && is_precompiled {
                 Source::Precompiled(file.to_owned())
             } else {
@@ -125,9 +124,28 @@ impl GuestArgs {
         }
     }
 
+    /// What each handler of a directory gets: of the places of the host a quarter, so that one that is slow leaves room
+    /// for the others.
+    pub(super) fn template(&self) -> HandlerSpec {
+        let mut spec = self.spec(Path::new("template"));
+        let places = &mut spec.limits.concurrent_requests;
+        *places = places.div_ceil(limits::SHARE);
+        spec
+    }
+
     /// A deployer for guests with these limits.
     pub(super) fn deployer(&self) -> Deployer {
-        Deployer::new(self.compiling.components(self.memory), &self.limits())
+        Deployer::new(self.compiling.components(self.memory), self.max_concurrent_requests, self.memory)
+    }
+
+    /// The gate of the whole host.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        let limits = self.limits();
+        Arc::new(Gate::new(
+            limits.concurrent_requests,
+            limits.waiting_requests,
+            limits.permit_wait,
+        ))
     }
 
     fn limits(&self) -> HandlerLimits {
@@ -171,6 +189,12 @@ impl CompilingArgs {
     }
 }
 
+/// The file's name, as far as it can be a handler's.
+fn name_of(file: &Path) -> HandlerName {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    HandlerName::like(&stem)
+}
+
 fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
@@ -180,7 +204,6 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::limits;
 
     #[derive(clap::Parser)]
     struct Words {

@@ -11,18 +11,22 @@ use clap::{Args, ValueEnum};
 use super::guest::GuestArgs;
 use super::{say, values};
 use crate::app::{self, Settings};
+use crate::catalog::Rollout;
 use crate::limits::{self, DoorLimits};
 use crate::observe::access_log::Format;
 
-/// Serve a component over HTTP.
+/// Serve a component over HTTP, or a directory of them.
+///
+/// Of a directory, each `NAME.wasm` is served at `/NAME/`, and `index.wasm` at `/`. A file that is put there, replaced
+/// or deleted is deployed, replaced or undeployed, without a request that fails.
 ///
 /// Prints `Serving HTTP on http://ADDRESS/` on stderr once it listens. The access log goes to stdout,
 /// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
 /// finish; a second signal does not.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The component's file.
-    #[arg(value_name = "GUEST.WASM")]
+    /// The component's file, or a directory of them.
+    #[arg(value_name = "GUEST.WASM|DIRECTORY")]
     guest: PathBuf,
     #[command(flatten)]
     door: DoorArgs,
@@ -114,10 +118,26 @@ impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.door.settings();
         let deployer = Arc::new(self.of_guest.deployer());
-        deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
+        let gate = self.of_guest.gate();
+        let catalog = deployer.catalog();
+        let following = if self.guest.is_dir() {
+            let template = self.of_guest.template();
+            let mut directory =
+                app::Directory::new(self.guest, template, Rollout::new(Arc::clone(&deployer)));
+            directory.start().await?;
+            Some(directory)
+        } else {
+            deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
+            None
+        };
         let door = app::open(&settings)?;
         say(&format!("Serving HTTP on http://{}/", door.address));
-        app::serve(door, settings, deployer, None).await
+        let following = following.map(|directory| tokio::spawn(directory.follow()));
+        let ended = app::serve(door, settings, catalog, gate, None).await;
+        if let Some(following) = following {
+            following.abort();
+        }
+        ended
     }
 }
 

@@ -57,6 +57,16 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Where the entries are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether there is an entry, which may prove not to be whole.
+    pub(super) fn holds(&self, key: Key<'_>) -> bool {
+        self.directory.join(key.file_name()).is_file()
+    }
+
     fn check(&self) -> Result<(), Untrusted> {
         is_ours(&fs::symlink_metadata(&self.directory)?)
     }

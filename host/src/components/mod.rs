@@ -12,6 +12,7 @@ mod config;
 mod contents;
 mod error;
 mod inspect;
+mod known;
 mod limits;
 mod lookalike;
 mod parts;
@@ -20,6 +21,7 @@ mod precompiled;
 mod provided;
 mod refusal;
 mod sealed;
+mod stamp;
 mod trust;
 
 pub use child::{SUBCOMMAND, child_main};
@@ -32,11 +34,13 @@ pub use limits::Limits;
 pub use lookalike::Lookalike;
 pub use precompiled::write_precompiled;
 pub use provided::Reach;
+pub use stamp::Stamp;
 pub use refusal::{OverLimit, Refusal, UnknownImport};
 
 use crate::engine::{self, Generation};
 use cache::{Cache, Key};
 use compile::Compiler;
+use known::Known;
 use sealed::Label;
 use std::fs::File;
 use std::io::{self, Read};
@@ -81,6 +85,7 @@ pub struct Components {
 #[derive(Debug)]
 struct Shared {
     cache: Option<Cache>,
+    known: Option<Known>,
     limits: Limits,
     compiler: Compiler,
     /// Names everything besides the component that an artifact depends on.
@@ -110,6 +115,7 @@ impl Components {
         let compiler = Compiler::new(config.program, config.ceilings, config.compilers);
         Components {
             shared: Arc::new(Shared {
+                known: cache.as_ref().map(|cache| Known::open(cache.directory())),
                 cache,
                 limits: config.limits,
                 compiler,
@@ -172,6 +178,39 @@ impl Components {
         };
         let shared = self.shared.clone();
         blocking(move || shared.keep(file, label)).await
+    }
+
+    /// The artifact of a component that was made before, if it is still kept.
+    pub async fn kept(&self, digest: &str) -> Option<Artifact> {
+        let (shared, digest) = (self.shared.clone(), digest.to_owned());
+        let find = move || Ok(shared.cached(&digest));
+        blocking(find).await.ok().flatten()
+    }
+
+    /// The digest of a file that [`Self::remember`] was told of, unless it has changed or its artifact is gone.
+    pub fn known(&self, path: &Path, tried: &str) -> Option<String> {
+        let (known, cache) = (self.shared.known.as_ref()?, self.shared.cache.as_ref()?);
+        let digest = known.digest(path, Stamp::of(path)?, tried)?;
+        if !cache.holds(self.shared.key(&digest)) {
+            known.forget(path);
+            return None;
+        }
+        Some(digest)
+    }
+
+    /// Notes that a file was this component and could be started with the settings `tried`. `stamp` is from before it
+    /// was read.
+    pub fn remember(&self, path: &Path, stamp: Option<Stamp>, digest: &str, tried: &str) {
+        if let (Some(known), Some(stamp)) = (&self.shared.known, stamp) {
+            known.remember(path, stamp, digest, tried);
+        }
+    }
+
+    /// Writes down what was noted.
+    pub fn save_known(&self) {
+        if let Some(Err(error)) = self.shared.known.as_ref().map(Known::save) {
+            tracing::warn!("the list of known components is not kept, and the next start is slower: {error}");
+        }
     }
 
     /// Takes an artifact that [`write_precompiled`] wrote. Its code is run as it is: only for files whose writer is

@@ -2,6 +2,7 @@
 //! instances of it that wait for their next one.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId};
 
 /// What the instances of a guest get.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestSettings {
     /// Environment variables; none of the host's.
     pub environment: Vec<(String, String)>,
@@ -52,7 +53,7 @@ pub struct Guest {
     pub(super) engine: Arc<Engine>,
     pre: Pre,
     pub(super) settings: GuestSettings,
-    idle: Mutex<Vec<Instance>>,
+    idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
 
@@ -67,6 +68,24 @@ pub(super) struct Instance {
     pub(super) exports: Exports,
     served: u32,
     idle_since: Instant,
+}
+
+/// One of [`limits::IDLE_INSTANCES`], which all guests of an engine share: one that is idle takes a place in the pool
+/// from those that are asked for.
+struct IdlePlace(Arc<Engine>);
+
+impl IdlePlace {
+    fn take(engine: &Arc<Engine>) -> Option<Self> {
+        let place = Self(Arc::clone(engine));
+        let taken = engine.idle.fetch_add(1, Ordering::Relaxed);
+        (taken < limits::IDLE_INSTANCES).then_some(place)
+    }
+}
+
+impl Drop for IdlePlace {
+    fn drop(&mut self) {
+        self.0.idle.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) enum Exports {
@@ -159,11 +178,12 @@ impl Guest {
         if instance.served >= self.uses() {
             return;
         }
+        let Some(place) = IdlePlace::take(&self.engine) else {
+            return;
+        };
         instance.idle_since = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < limits::IDLE_INSTANCES {
-            idle.push(instance);
-        }
+        idle.push((instance, place));
     }
 
     /// The one used last, whose memory is warm.
@@ -172,6 +192,7 @@ impl Guest {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop()
+            .map(|(instance, _)| instance)
     }
 
     /// Drops the instances that have waited too long. Gives the time until the next one has, which an instance that
@@ -180,9 +201,9 @@ impl Guest {
         let (now, patience) = (Instant::now(), self.settings.reuse.idle);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh =
-            idle.partition_point(|instance| now.duration_since(instance.idle_since) >= patience);
-        let expired: Vec<Instance> = idle.drain(..fresh).collect();
-        let waited = idle.first().map_or(Duration::ZERO, |oldest| {
+            idle.partition_point(|(instance, _)| now.duration_since(instance.idle_since) >= patience);
+        let expired: Vec<_> = idle.drain(..fresh).collect();
+        let waited = idle.first().map_or(Duration::ZERO, |(oldest, _)| {
             now.duration_since(oldest.idle_since)
         });
         drop(idle);

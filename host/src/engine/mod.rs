@@ -24,6 +24,7 @@ mod state;
 use std::fs::File;
 use std::hash::{Hash as _, Hasher};
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
@@ -46,6 +47,8 @@ pub struct Engine {
     generation: Generation,
     background: Arc<background::Background>,
     epoch: epoch::Ticker,
+    /// Instances of all guests that wait for their next request.
+    idle: AtomicUsize,
 }
 
 impl Engine {
@@ -72,6 +75,7 @@ impl Engine {
             background: background::Background::start()?,
             wasmtime,
             generation,
+            idle: AtomicUsize::new(0),
         }))
     }
 

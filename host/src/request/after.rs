@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::Permits;
 use crate::engine::{Fault, GuestBody, Running};
-use crate::gate::Permit;
 use crate::observe::{Exchange, RequestId};
 
 /// The end of an exchange for the guest.
@@ -16,13 +16,13 @@ pub(super) struct After {
     handler: Option<Arc<str>>,
     id: RequestId,
     patience: Duration,
-    _permit: Option<Arc<Permit>>,
+    _permit: Option<Arc<Permits>>,
 }
 
 impl After {
     pub(super) fn new(
         exchange: &Exchange,
-        permit: Option<Arc<Permit>>,
+        permit: Option<Arc<Permits>>,
         patience: Duration,
     ) -> Self {
         Self {

@@ -12,10 +12,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::Failure;
+use super::{Failure, Permits};
 use super::after::After;
 use crate::engine::{GuestBody, HttpError};
-use crate::gate::Permit;
 use crate::observe::Exchange;
 
 /// Fires when nothing has moved for a while. Its timer exists only while something waits.
@@ -172,7 +171,7 @@ pub struct ResponseBody {
     source: Source,
     progress: Progress,
     exchange: Option<Exchange>,
-    permit: Option<Arc<Permit>>,
+    permit: Option<Arc<Permits>>,
     read: ReadFailure,
     /// It has broken off, which the next poll says.
     broken: bool,
@@ -186,7 +185,7 @@ enum Source {
 impl ResponseBody {
     pub(super) fn guest(
         body: GuestBody,
-        permit: Arc<Permit>,
+        permit: Arc<Permits>,
         exchange: Exchange,
         patience: Duration,
         read: ReadFailure,

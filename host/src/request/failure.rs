@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::engine::{Fault, FaultKind};
 use crate::gate::Full;
@@ -24,6 +24,8 @@ pub enum Failure {
     Draining,
     /// No handler is deployed for this.
     NoRoute,
+    /// The path is there for other methods only: these.
+    Method(HeaderValue),
     /// CONNECT, which no handler can answer.
     NoTunnel,
     /// The request is not one that HTTP allows; what is wrong with it.
@@ -61,6 +63,7 @@ impl Failure {
             Self::Deadline(_) | Self::Stuck(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Overload | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
             Self::BadRequest(_) | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -89,7 +92,7 @@ impl Failure {
             Self::Overload => "overload",
             Self::Draining => "draining",
             Self::NoRoute => "no-route",
-            Self::NoTunnel => "method",
+            Self::Method(_) | Self::NoTunnel => "method",
             Self::BadRequest(_) => "bad-request",
             Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => "too-large",
             Self::SlowClient => "slow-client",
@@ -109,6 +112,7 @@ impl Failure {
             Self::Overload => "there is no room for this request now, try again later",
             Self::Draining => "the server is stopping, try again later",
             Self::NoRoute => "there is no handler for this",
+            Self::Method(_) => "this is there for other methods only",
             Self::NoTunnel => "CONNECT is not supported",
             Self::BadRequest(what) => what,
             Self::BodyTooLarge => "the request's body is too large",

@@ -7,6 +7,7 @@ mod after;
 mod body;
 mod check;
 mod failure;
+mod own;
 mod pages;
 mod problem;
 
@@ -15,18 +16,18 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body::Body;
 
 pub use body::ResponseBody;
 pub use failure::Failure;
 pub use pages::{Page, Pages};
 
-use crate::catalog::{Catalog, Handler};
+use crate::catalog::{Catalog, Handler, OwnAnswer, Route, Routed, Target};
 use crate::engine::GuestBody;
-use crate::gate::Permit;
+use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
@@ -41,7 +42,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that a request passes.
 pub struct Pipeline {
-    catalog: Arc<ArcSwapOption<Catalog>>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    gate: Arc<Gate>,
     log: Arc<AccessLog>,
     shutdown: Shutdown,
     pages: Option<Arc<dyn Pages>>,
@@ -60,10 +62,11 @@ pub struct Ends {
 }
 
 impl Pipeline {
-    /// A pipeline to what the catalog holds at each request's arrival.
+    /// A pipeline to what the catalog holds at each request's arrival; `gate` is the whole host's.
     #[must_use]
     pub fn new(
-        catalog: Arc<ArcSwapOption<Catalog>>,
+        catalog: Arc<ArcSwap<Catalog>>,
+        gate: Arc<Gate>,
         log: Arc<AccessLog>,
         shutdown: Shutdown,
         pages: Option<Arc<dyn Pages>>,
@@ -71,6 +74,7 @@ impl Pipeline {
     ) -> Self {
         Self {
             catalog,
+            gate,
             log,
             shutdown,
             pages,
@@ -102,7 +106,10 @@ impl Pipeline {
                 .answer(&mut parts, body, ends.local, &mut exchange)
                 .await
             {
-                Ok((head, guest, answered)) => respond(head, guest, answered, exchange),
+                Ok(Answer::Guest(head, guest, answered)) => {
+                    respond(head, guest, answered, exchange)
+                }
+                Ok(Answer::Own(answer)) => own::respond(&answer, parts.uri.query(), exchange),
                 Err(failure) => {
                     let page = of_developer.and_then(|(pages, headers)| {
                         pages.failure(&failure, &exchange.guest_output(), &headers)
@@ -131,27 +138,31 @@ impl Pipeline {
         body: B,
         local: SocketAddr,
         exchange: &mut Exchange,
-    ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
+    ) -> Result<Answer, Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         check::head(parts, local, &self.limits)?;
-        let catalog = self.catalog.load();
-        let handler = catalog
-            .as_ref()
-            .and_then(|catalog| catalog.route(parts))
-            .cloned();
-        drop(catalog);
-        let handler = handler.ok_or(Failure::NoRoute)?;
+        let handler = match self.catalog.load().route(parts) {
+            Routed::To(Target::Handler(handler), route) => {
+                if let Some(stripped) = stripped(route, &parts.uri) {
+                    parts.uri = stripped;
+                }
+                Arc::clone(handler)
+            }
+            Routed::To(Target::Own(answer), _) => return Ok(Answer::Own(answer.clone())),
+            Routed::Method(allow) => return Err(Failure::Method(allow.clone())),
+            Routed::Nothing => return Err(Failure::NoRoute),
+        };
         exchange.handler = Some(Arc::clone(&handler.name));
 
-        let limits = &handler.limits;
+        let limits = handler.limits();
         let patience = limits.deadline;
         let deadline = exchange.started + patience;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
         let answer = self.call(handler, parts, body, read.clone(), exchange);
         match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(Ok(answered)) => Ok(answered),
+            Ok(Ok((head, guest, answered))) => Ok(Answer::Guest(head, guest, answered)),
             // What the client did to its body explains what the guest made of it.
             Ok(Err(failure)) => Err(read.failure().unwrap_or(failure)),
             Err(_) => Err(read.at_deadline(patience)),
@@ -169,7 +180,7 @@ impl Pipeline {
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
-        let limits = &handler.limits;
+        let limits = handler.limits();
         if body.size_hint().lower() > limits.request_body {
             return Err(Failure::BodyTooLarge);
         }
@@ -181,13 +192,13 @@ impl Pipeline {
         let output = Arc::new(GuestOutput::new(
             Arc::clone(&handler.name),
             exchange.id.clone(),
-            handler.keep_output,
+            handler.spec.keep_output,
         ));
-        exchange.output = handler.keep_output.then(|| Arc::clone(&output));
+        exchange.output = handler.spec.keep_output.then(|| Arc::clone(&output));
         let request = request_for_guest(parts, body);
         let is_head = parts.method == Method::HEAD;
-        match handler
-            .guest
+        let guest = handler.guest().await?;
+        match guest
             .call(request, meter, output, Arc::clone(&permit))
             .await
         {
@@ -208,8 +219,13 @@ impl Pipeline {
         }
     }
 
-    /// Waits for a permit; one who still waits when the host stops is told so.
-    async fn admit(&self, handler: &Handler) -> Result<Permit, Failure> {
+    /// Waits for a place of the handler's and one of the host's; one who still waits when the host stops is told so.
+    async fn admit(&self, handler: &Handler) -> Result<Permits, Failure> {
+        let both = async {
+            // In this order: who waits for a busy handler takes no place from others.
+            let of_handler = handler.gate.admit().await?;
+            Ok((of_handler, self.gate.admit().await?))
+        };
         let stopping = async {
             if self.shutdown.is_asked() {
                 pending().await
@@ -219,7 +235,7 @@ impl Pipeline {
         };
         tokio::select! {
             biased;
-            permit = handler.gate.admit() => permit.map_err(|full| {
+            permits = both => permits.map_err(|full: Full| {
                 tell_overload(handler);
                 full.into()
             }),
@@ -240,10 +256,28 @@ fn tell_overload(handler: &Handler) {
     }
 }
 
+/// The handler's, and the host's.
+type Permits = (Permit, Permit);
+
+/// Who answers, once it is known what.
+enum Answer {
+    Guest(http::response::Parts, GuestBody, Answered),
+    Own(OwnAnswer),
+}
+
+/// The target as the guest sees it, if its route takes a prefix away.
+fn stripped(route: &Route, uri: &Uri) -> Option<Uri> {
+    let target = uri.path_and_query().filter(|_| route.strip_prefix)?;
+    let mut parts = uri.clone().into_parts();
+    // A part of a target that begins with `/` is one.
+    parts.path_and_query = route.stripped(target.as_str()).parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
 /// What a response of a guest still needs.
 struct Answered {
     handler: Arc<Handler>,
-    permit: Arc<Permit>,
+    permit: Arc<Permits>,
     is_head: bool,
     read: ReadFailure,
 }
@@ -270,7 +304,7 @@ fn respond(
     } = answered;
     drop_hop_by_hop(&mut head.headers);
     exchange.status = Some(head.status.as_u16());
-    let patience = handler.limits.body_deadline;
+    let patience = handler.limits().body_deadline;
     let no_body = is_head
         || matches!(
             head.status,

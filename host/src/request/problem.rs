@@ -82,6 +82,10 @@ pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Respons
         // (HTTP/1.1; hyper drops it on HTTP/2).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    // RFC 9110, section 15.5.6.
+    if let Failure::Method(allow) = failure {
+        headers.insert(header::ALLOW, allow.clone());
+    }
     if let Some(seconds) = failure.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -49,6 +49,7 @@ impl Dev {
         let settings = self.door.settings();
         let door = app::open(&settings)?;
         let deployer = Arc::new(self.of_guest.deployer());
+        let gate = self.of_guest.gate();
         let pages = Arc::new(DevPages::default());
 
         // The door is open from the start, so that a browser need not be told to try again.
@@ -66,7 +67,7 @@ impl Dev {
                 subject.invitation()
             ));
         }));
-        let ended = app::serve(door, settings, deployer, Some(pages)).await;
+        let ended = app::serve(door, settings, deployer.catalog(), gate, Some(pages)).await;
         // A compiler that runs is stopped when this task is dropped.
         working.abort();
         let _ = working.await;

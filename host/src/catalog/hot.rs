@@ -1,0 +1,136 @@
+//! Guests that are loaded: those that were asked for lately.
+//!
+//! A guest takes a quarter of a megabyte while it is loaded, and a millisecond or two to load. A host may have ten
+//! thousand handlers, most of which nobody asks for in an hour.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use super::HandlerSpec;
+use super::loader::Loader;
+use crate::engine::Guest;
+use crate::limits;
+
+/// All guests of a host that are loaded.
+pub(super) struct Hot {
+    loader: Arc<Loader>,
+    began: Instant,
+    loaded: Mutex<Vec<Weak<Place>>>,
+}
+
+/// Where a handler has its guest while it is loaded.
+pub(super) struct Place {
+    hot: Arc<Hot>,
+    guest: ArcSwapOption<Guest>,
+    /// Milliseconds from the beginning of the host to the last request.
+    used: AtomicU64,
+    /// Held by the one who loads.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Hot {
+    pub(super) fn new(loader: Arc<Loader>) -> Self {
+        Self {
+            loader,
+            began: Instant::now(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// A place with this guest in it, or with none.
+    pub(super) fn place(self: &Arc<Self>, guest: Option<Guest>) -> Arc<Place> {
+        let place = Arc::new(Place {
+            hot: Arc::clone(self),
+            guest: ArcSwapOption::empty(),
+            used: AtomicU64::new(self.now()),
+            turn: tokio::sync::Mutex::default(),
+        });
+        if let Some(guest) = guest {
+            place.put(guest);
+        }
+        place
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Counts one more, and lets the one go that nobody has asked for longest if they are too many.
+    fn admit(&self, new: &Arc<Place>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.push(Arc::downgrade(new));
+        if loaded.len() <= limits::HOT_HANDLERS {
+            return;
+        }
+        loaded.retain(|place| place.upgrade().is_some_and(|place| place.is_loaded()));
+        while loaded.len() > limits::HOT_HANDLERS {
+            let used = |place: &Weak<Place>| place.upgrade().map_or(0, |place| place.used.load(Ordering::Relaxed));
+            let Some(coldest) = (0..loaded.len()).min_by_key(|at| used(&loaded[*at])) else {
+                return;
+            };
+            if let Some(place) = loaded.swap_remove(coldest).upgrade() {
+                place.let_go();
+            }
+        }
+    }
+}
+
+impl Place {
+    /// The guest, loaded if need be.
+    ///
+    /// # Errors
+    /// When it cannot be loaded any more: its file has changed, or is gone with what was made of it.
+    pub(super) async fn guest(self: &Arc<Self>, spec: &HandlerSpec, digest: &str) -> anyhow::Result<Arc<Guest>> {
+        self.used.store(self.hot.now(), Ordering::Relaxed);
+        if let Some(guest) = self.guest.load_full() {
+            return Ok(guest);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(guest) = self.guest.load_full() {
+            return Ok(guest);
+        }
+        let guest = self.hot.loader.again(spec, digest).await?;
+        Ok(self.put(guest))
+    }
+
+    fn put(self: &Arc<Self>, guest: Guest) -> Arc<Guest> {
+        let guest = Arc::new(guest);
+        self.guest.store(Some(Arc::clone(&guest)));
+        self.hot.admit(self);
+        tokio::spawn(look_after(Arc::downgrade(self)));
+        guest
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.guest.load().is_some()
+    }
+
+    /// Requests in flight keep the guest until they are done.
+    fn let_go(&self) {
+        self.guest.store(None);
+    }
+
+    fn is_cold(&self) -> bool {
+        let last = Duration::from_millis(self.used.load(Ordering::Relaxed));
+        self.hot.began.elapsed().saturating_sub(last) > limits::HANDLER_COOLS
+    }
+}
+
+/// Drops instances that nobody uses, and in the end the guest. Ends when it is not loaded.
+async fn look_after(place: Weak<Place>) {
+    while let Some(place) = place.upgrade() {
+        let Some(guest) = place.guest.load_full() else {
+            return;
+        };
+        let pause = guest.expire_idle();
+        if place.is_cold() {
+            place.let_go();
+            return;
+        }
+        drop((place, guest));
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,132 @@
+//! From a component's file, or what was made of it, to a guest.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::{HandlerSpec, Source};
+use crate::components::{Artifact, Components, Stamp};
+use crate::engine::{Engine, FaultKind, Generation, Guest, Room};
+use crate::limits::{self, HandlerLimits};
+use crate::meter::Meter;
+
+/// Loads guests into the engines of this host.
+pub(super) struct Loader {
+    components: Components,
+    room: Room,
+    engines: [OnceLock<Arc<Engine>>; 2],
+}
+
+impl Loader {
+    pub(super) fn new(components: Components, room: Room) -> Self {
+        Self {
+            components,
+            room,
+            engines: [OnceLock::new(), OnceLock::new()],
+        }
+    }
+
+    /// Loads and compiles, resolves the imports, and makes one instance to see that it can be made. Gives the
+    /// component's digest too.
+    pub(super) async fn make(self: &Arc<Self>, spec: &HandlerSpec) -> anyhow::Result<(Guest, String)> {
+        // From before the file is read: one that changes meanwhile is then not remembered.
+        let stamp = Stamp::of(spec.source.path());
+        let artifact = self.artifact(&spec.source).await?;
+        let digest = artifact.digest.clone();
+        let guest = self.link(artifact, spec).await?;
+        let file = spec.source.path();
+        try_start(&guest, &spec.limits)
+            .await
+            .map_err(|why| anyhow!("`{}`: {why}", file.display()))?;
+        if let Source::Wasm(path) = &spec.source {
+            self.components.remember(path, stamp, &digest, &spec.settings());
+        }
+        Ok((guest, digest))
+    }
+
+    /// The digest of a handler's component, if it was made with these settings before and need not be looked at.
+    pub(super) fn known(&self, spec: &HandlerSpec) -> Option<String> {
+        match &spec.source {
+            Source::Wasm(path) => self.components.known(path, &spec.settings()),
+            Source::Precompiled(_) => None,
+        }
+    }
+
+    pub(super) fn save_known(&self) {
+        self.components.save_known();
+    }
+
+    /// A guest that was made before, made again of what was kept, or of its file if that is still the same.
+    pub(super) async fn again(self: &Arc<Self>, spec: &HandlerSpec, digest: &str) -> anyhow::Result<Guest> {
+        let artifact = match self.components.kept(digest).await {
+            Some(kept) => kept,
+            None => self.artifact(&spec.source).await?,
+        };
+        if artifact.digest != digest {
+            bail!("`{}` has changed since it was deployed", spec.source.path().display());
+        }
+        self.link(artifact, spec).await
+    }
+
+    /// The compiled component alone.
+    pub(super) async fn artifact(&self, source: &Source) -> anyhow::Result<Artifact> {
+        Ok(match source {
+            Source::Wasm(path) => self.components.load(path).await?,
+            Source::Precompiled(path) => self.components.load_precompiled(path).await?,
+        })
+    }
+
+    /// Mapping takes a moment, and disks take longer: not on a thread that serves.
+    async fn link(self: &Arc<Self>, artifact: Artifact, spec: &HandlerSpec) -> anyhow::Result<Guest> {
+        let (loader, settings) = (Arc::clone(self), spec.guest.clone());
+        let file = spec.source.path().display().to_string();
+        let link = move || {
+            let engine = loader.engine(artifact.generation())?;
+            let component = engine
+                .map(&artifact.file)
+                .with_context(|| format!("`{file}` cannot be mapped"))?;
+            Guest::link(engine, &component, settings).with_context(|| format!("`{file}` cannot be linked"))
+        };
+        tokio::task::spawn_blocking(link).await?
+    }
+
+    /// An engine is made when the first guest of its generation comes: most hosts need one.
+    fn engine(&self, generation: Generation) -> anyhow::Result<Arc<Engine>> {
+        let place = &self.engines[generation as usize];
+        if let Some(engine) = place.get() {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = Engine::new(generation, self.room)?;
+        Ok(Arc::clone(place.get_or_init(|| engine)))
+    }
+}
+
+async fn try_start(guest: &Guest, limits: &HandlerLimits) -> Result<(), String> {
+    let meter = Arc::new(Meter::new(limits.cpu));
+    let started = tokio::time::timeout(limits.deadline, guest.try_instantiate(meter));
+    let fault = match started.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(fault)) => fault,
+        Err(_) => {
+            return Err(format!(
+                "it does not start within {:?}: raise `--timeout`",
+                limits.deadline
+            ));
+        }
+    };
+    Err(match fault.kind {
+        FaultKind::CpuLimit => format!(
+            "its start function uses more than {:?} of CPU time: if that is not a loop, raise `--cpu`",
+            limits.cpu
+        ),
+        FaultKind::MemoryLimit => format!(
+            "it needs more than {} MiB of memory to start: raise `--memory`",
+            limits.memory / limits::MIB
+        ),
+        _ if fault.backtrace.is_empty() => format!("it cannot be started: {fault}"),
+        _ => format!(
+            "its start function fails: {fault}, in {}",
+            fault.backtrace.join(" < ")
+        ),
+    })
+}

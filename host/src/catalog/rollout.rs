@@ -1,0 +1,196 @@
+//! From what is wanted to what is deployed: what has changed is made, one handler beside the other, and put in place
+//! as it is ready. What cannot be made leaves what was there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::deployer::Change;
+use super::{Deployer, Handler, HandlerName, HandlerSpec, Wanted};
+use crate::components::Stamp;
+
+/// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
+/// and leaves what is deployed.
+pub struct Rollout {
+    deployer: Arc<Deployer>,
+    making: JoinSet<(HandlerName, anyhow::Result<Arc<Handler>>)>,
+    /// What was last tried, by name.
+    tried: HashMap<HandlerName, Try>,
+}
+
+struct Try {
+    spec: HandlerSpec,
+    stamp: Option<Stamp>,
+    /// None when it is over.
+    making: Option<AbortHandle>,
+}
+
+/// What became of a handler.
+#[derive(Debug)]
+pub enum Event {
+    /// It is in place.
+    Deployed(Arc<Handler>),
+    /// It is not, and what was there before goes on.
+    Refused {
+        /// Its name.
+        name: Arc<str>,
+        /// What is in the way.
+        why: anyhow::Error,
+        /// Whether one of this name goes on serving.
+        has_former: bool,
+    },
+    /// It is gone.
+    Removed(Arc<str>),
+}
+
+impl Rollout {
+    /// A rollout that has deployed nothing yet.
+    #[must_use]
+    pub fn new(deployer: Arc<Deployer>) -> Self {
+        Self {
+            deployer,
+            making: JoinSet::new(),
+            tried: HashMap::new(),
+        }
+    }
+
+    /// Takes up what has changed. Handlers that are gone and routes that have moved are so at once; what must be made
+    /// comes out of [`Self::next`].
+    pub fn want(&mut self, wanted: Wanted) -> Vec<Event> {
+        let names: HashSet<&HandlerName> = wanted.handlers.iter().map(|spec| &spec.name).collect();
+        let gone: Vec<HandlerName> = self
+            .tried
+            .keys()
+            .filter(|name| !names.contains(name))
+            .cloned()
+            .collect();
+        let catalog = self.deployer.catalog().load_full();
+        let mut change = Change {
+            own: Some(wanted.own),
+            ..Change::default()
+        };
+        let mut events = Vec::new();
+        for name in gone {
+            self.forget(&name);
+            if catalog.handler(&name).is_some() {
+                events.push(Event::Removed(name.shared()));
+                change.remove.push(name);
+            }
+        }
+        for spec in wanted.handlers {
+            let stamp = Stamp::of(spec.source.path());
+            if let Some(tried) = self.tried.get_mut(&spec.name)
+                && tried.stamp == stamp
+                && tried.spec.makes_the_same(&spec)
+            {
+                if tried.making.is_none()
+                    && tried.spec.routes != spec.routes
+                    && let Some(handler) = catalog.handler(&spec.name)
+                {
+                    change.put.push((spec.routes.clone(), Arc::clone(handler)));
+                }
+                tried.spec.routes = spec.routes;
+                continue;
+            }
+            // Nothing of this name serves yet: one that was good before is so at once, and is loaded when it is asked for.
+            if catalog.handler(&spec.name).is_none()
+                && let Some(handler) = self.deployer.recall(&spec)
+            {
+                change.put.push((spec.routes.clone(), handler));
+                self.tried.insert(
+                    spec.name.clone(),
+                    Try {
+                        spec,
+                        stamp,
+                        making: None,
+                    },
+                );
+                continue;
+            }
+            self.make(spec, stamp);
+        }
+        let refused = self.deployer.commit(change);
+        events.extend(refused.into_iter().map(|refused| self.refused(Arc::clone(&refused.name), refused.into())));
+        events
+    }
+
+    /// What became of the next handlers that were made: all that are ready. None when none is being made.
+    pub async fn next(&mut self) -> Option<Vec<Event>> {
+        let mut made = vec![self.making.join_next_with_id().await?];
+        while let Some(more) = self.making.try_join_next_with_id() {
+            made.push(more);
+        }
+        let catalog = self.deployer.catalog().load_full();
+        let mut events = Vec::new();
+        let mut change = Change::default();
+        // An error is a task that was aborted.
+        for (task, (name, result)) in made.into_iter().flatten() {
+            let of_task = |making: &mut AbortHandle| making.id() == task;
+            let Some(tried) = self.tried.get_mut(&name) else {
+                continue;
+            };
+            // Another may be made by now, of a newer file.
+            if tried.making.take_if(of_task).is_none() {
+                continue;
+            }
+            match result {
+                Err(why) => events.push(self.refused(name.shared(), why)),
+                // The file was written anew with the same bytes: its instances stay warm.
+                Ok(handler) if catalog.handler(&name).is_some_and(|now| now.is_same(&handler)) => {}
+                Ok(handler) => change.put.push((tried.spec.routes.clone(), handler)),
+            }
+        }
+        let put: Vec<Arc<Handler>> = change.put.iter().map(|(_, handler)| Arc::clone(handler)).collect();
+        let refused = self.deployer.commit(change);
+        let is_in_place = |handler: &Arc<Handler>| refused.iter().all(|refused| refused.name != handler.name);
+        events.extend(put.into_iter().filter(is_in_place).map(Event::Deployed));
+        events.extend(refused.into_iter().map(|refused| self.refused(Arc::clone(&refused.name), refused.into())));
+        Some(events)
+    }
+
+    /// Waits until everything that is wanted is in place or refused.
+    pub async fn settle(&mut self) -> Vec<Event> {
+        let mut all = Vec::new();
+        while let Some(events) = self.next().await {
+            all.extend(events);
+        }
+        self.deployer.save_known();
+        all
+    }
+
+    fn make(&mut self, spec: HandlerSpec, stamp: Option<Stamp>) {
+        self.forget(&spec.name);
+        let (deployer, name, of_task) = (Arc::clone(&self.deployer), spec.name.clone(), spec.clone());
+        let making = self.making.spawn(async move {
+            let name = of_task.name.clone();
+            (name, deployer.build(of_task).await)
+        });
+        let tried = Try {
+            spec,
+            stamp,
+            making: Some(making),
+        };
+        self.tried.insert(name, tried);
+    }
+
+    fn forget(&mut self, name: &HandlerName) {
+        if let Some(Try {
+            making: Some(making),
+            ..
+        }) = self.tried.remove(name)
+        {
+            making.abort();
+        }
+    }
+
+    fn refused(&self, name: Arc<str>, why: anyhow::Error) -> Event {
+        let catalog = self.deployer.catalog().load_full();
+        let has_former = catalog.handlers().any(|handler| handler.name == name);
+        Event::Refused {
+            name,
+            why,
+            has_former,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What an operator wants deployed, checked.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{OwnAnswer, Route};
+use crate::engine::GuestSettings;
+use crate::limits::{self, HandlerLimits};
+
+/// Everything that should be deployed.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The handlers.
+    pub handlers: Vec<HandlerSpec>,
+    /// What is answered without a guest.
+    pub own: Vec<(Route, OwnAnswer)>,
+}
+
+/// A handler to be: where its component is, and what it gets.
+#[derive(Debug, Clone)]
+pub struct HandlerSpec {
+    /// What it is called.
+    pub name: HandlerName,
+    /// The requests that it gets.
+    pub routes: Vec<Route>,
+    /// The component's file.
+    pub source: Source,
+    /// What it may use.
+    pub limits: HandlerLimits,
+    /// What its instances get.
+    pub guest: GuestSettings,
+    /// What its guest prints is kept for the pages of `host dev`.
+    pub keep_output: bool,
+}
+
+impl HandlerSpec {
+    /// Whether a guest made for `other` serves this one too: it may have other routes.
+    pub(super) fn makes_the_same(&self, other: &Self) -> bool {
+        self.source == other.source
+            && self.limits == other.limits
+            && self.guest == other.guest
+            && self.keep_output == other.keep_output
+    }
+
+    /// Names what decides, besides the component, whether a guest starts.
+    pub(super) fn settings(&self) -> String {
+        let said = format!("{:?} {:?}", self.limits, self.guest);
+        format!("{:x}", Sha256::digest(said))
+    }
+}
+
+/// Where a component comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A component, compiled here or found in the cache.
+    Wasm(PathBuf),
+    /// What `host compile` wrote. It runs as it is: only from someone trusted like the host itself.
+    Precompiled(PathBuf),
+}
+
+impl Source {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Wasm(path) | Self::Precompiled(path) => path,
+        }
+    }
+}
+
+/// What a handler is called: in logs, in URLs and in file names, so it has only characters that mean nothing in any of
+/// them, and none that look like others.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandlerName(Arc<str>);
+
+impl HandlerName {
+    /// A name that is like `text`, which may be anything.
+    #[must_use]
+    pub fn like(text: &str) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let name: String = text
+            .chars()
+            .map(plain)
+            .skip_while(|c| !c.is_ascii_alphanumeric())
+            .take(limits::NAME)
+            .collect();
+        Self(Arc::from(if name.is_empty() { "guest" } else { &name }))
+    }
+
+    /// The text, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HandlerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HandlerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A name that no handler can have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadName(String);
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` cannot be a handler's name: use a letter or digit, then letters, digits, `-`, `_` and `.`, {} at most",
+            self.0,
+            limits::NAME
+        )
+    }
+}
+
+impl std::error::Error for BadName {}
+
+impl std::str::FromStr for HandlerName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
+        let is_name = text.len() <= limits::NAME
+            && text.bytes().next().is_some_and(is_plain)
+            && text.bytes().all(|byte| is_plain(byte) || b"-_.".contains(&byte));
+        if is_name {
+            Ok(Self(Arc::from(text)))
+        } else {
+            let shown: String = text.chars().take(60).collect();
+            Err(BadName(shown.escape_debug().to_string()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_a_path_a_log_and_a_file_can_all_hold() {
+        for good in ["shop", "Shop-2", "a", "v1.2_x", &"a".repeat(limits::NAME)] {
+            assert!(good.parse::<HandlerName>().is_ok(), "{good}");
+        }
+        let megabyte = "a".repeat(1 << 20);
+        for bad in ["", ".", "..", "../shop", "-x", "a b", "sh\u{43e}p", "a\n", "a/b", "a%2e", &megabyte] {
+            let refused = bad.parse::<HandlerName>().expect_err("no name").to_string();
+            assert!(refused.len() < 300 && !refused.contains('\n'), "{refused}");
+        }
+    }
+}

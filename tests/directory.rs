@@ -1,0 +1,247 @@
+//! `host serve DIRECTORY`: each component in it is a handler, and what happens to its file happens to it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::support::guests::{ECHO, METHODS};
+use crate::support::*;
+
+/// `hello` as somebody else would have written it.
+fn version(number: usize) -> Vec<u8> {
+    const GREETING: &[u8] = b"Hello from WebAssembly!";
+    let mut wasm = fs::read(HELLO.path()).expect("a component");
+    let at = wasm.windows(GREETING.len()).position(|window| window == GREETING);
+    let at = at.expect("the greeting");
+    wasm[at..at + GREETING.len()].copy_from_slice(greeting(number).as_bytes());
+    wasm
+}
+
+/// As long as the greeting that it replaces.
+fn greeting(number: usize) -> String {
+    format!("This is version {number:<7}")
+}
+
+/// A directory of handlers.
+struct Handlers(TempDir);
+
+impl Handlers {
+    fn of(handlers: &[(&str, Guest)]) -> Self {
+        let here = Self(directory());
+        for (name, guest) in handlers {
+            here.put(name, &fs::read(guest.path()).expect("a component"));
+        }
+        here
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Puts a file in place as careful programs do: whole.
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let new = self.path().join(".new");
+        fs::write(&new, bytes).expect("written");
+        fs::rename(new, self.path().join(name)).expect("renamed");
+    }
+
+    fn serve(&self, flags: &str) -> TestHost {
+        TestHost::serve_file(self.path(), flags)
+    }
+}
+
+fn comes_to_say(host: &TestHost, target: &str, said: &str) {
+    eventually(said, || (host.get(target).text().trim_end() == said.trim_end()).then_some(()));
+}
+
+#[test]
+fn each_component_is_served_under_its_name_and_index_at_the_root() {
+    let handlers = Handlers::of(&[("shop.wasm", METHODS), ("greet.wasm", HELLO), ("index.wasm", ECHO)]);
+    handlers.put("notes.txt", b"no component");
+    handlers.put(".hidden.wasm", &version(1));
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").text(), "Hello from WebAssembly!\n");
+    // The guest sees its own paths.
+    assert_eq!(host.get("/shop/hello").status(), 200);
+    assert_eq!(host.get("/shop/nothing-here").status(), 404);
+    let reply = host.connect().post("/what/ever", "said to the index");
+    assert_eq!(reply.text(), "said to the index");
+    assert_eq!(host.access_to("/shop/hello").text("host.handler"), "shop");
+    assert_eq!(host.access_to("/what/ever").text("host.handler"), "index");
+}
+
+#[test]
+fn a_name_without_its_slash_leads_to_the_one_with_it() {
+    let host = Handlers::of(&[("greet.wasm", HELLO)]).serve("");
+    let reply = host.get("/greet?name=x");
+    assert_eq!(reply.status(), 308);
+    assert_eq!(reply.header("location"), Some("/greet/?name=x"));
+}
+
+#[test]
+fn what_no_handler_has_is_not_found() {
+    let host = Handlers::of(&[("greet.wasm", HELLO)]).serve("");
+    for target in ["/", "/greeting/", "/greet.wasm", "/%67reet/"] {
+        assert_eq!(host.get(target).status(), 404, "{target}");
+    }
+    assert_eq!(host.access_to("/").label(), "no-route");
+}
+
+#[test]
+fn an_empty_directory_is_served_and_waits_for_handlers() {
+    let handlers = Handlers::of(&[]);
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").status(), 404);
+    handlers.put("greet.wasm", &version(1));
+    comes_to_say(&host, "/greet/", &greeting(1));
+}
+
+#[test]
+fn a_file_that_is_replaced_or_deleted_is_so_live() {
+    let handlers = Handlers::of(&[("other.wasm", HELLO)]);
+    handlers.put("greet.wasm", &version(1));
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    handlers.put("greet.wasm", &version(2));
+    comes_to_say(&host, "/greet/", &greeting(2));
+    // Written in place, in two pieces.
+    let (new, file) = (version(3), handlers.path().join("greet.wasm"));
+    fs::write(&file, &new[..new.len() / 2]).expect("written");
+    fs::write(&file, &new).expect("written");
+    comes_to_say(&host, "/greet/", &greeting(3));
+    fs::remove_file(file).expect("removed");
+    eventually("its end", || (host.get("/greet/").status() == 404).then_some(()));
+    assert_eq!(host.get("/other/").status(), 200);
+    host.says("`greet` is undeployed");
+}
+
+#[test]
+fn a_bad_file_never_replaces_a_good_handler() {
+    let handlers = Handlers::of(&[]);
+    handlers.put("greet.wasm", &version(1));
+    let host = handlers.serve("");
+    let truncated = &version(2)[..2000];
+    for (bytes, why) in [
+        (&b"no component"[..], "not WebAssembly"),
+        (b"", "empty"),
+        (truncated, "cut short"),
+    ] {
+        handlers.put("greet.wasm", bytes);
+        let said = host.says(why);
+        assert!(said.contains("`greet` is not replaced") && said.contains("goes on serving"), "{said}");
+        assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    }
+    handlers.put("greet.wasm", &version(4));
+    comes_to_say(&host, "/greet/", &greeting(4));
+}
+
+#[test]
+fn a_bad_file_at_the_start_is_told_and_the_others_are_served() {
+    let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
+    handlers.put("bad.wasm", b"no component");
+    handlers.put("not a name.wasm", &version(1));
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").status(), 200);
+    assert_eq!(host.get("/bad/").status(), 404);
+    host.says("`bad` is not deployed");
+    host.says("`not a name` cannot be a handler's name");
+}
+
+#[test]
+fn a_directory_of_links_that_are_swapped_is_followed() {
+    let handlers = Handlers::of(&[]);
+    let versions: Vec<_> = (1..=2)
+        .map(|number| {
+            let real = handlers.path().join(format!("..{number}"));
+            fs::create_dir(&real).expect("made");
+            fs::write(real.join("greet.wasm"), version(number)).expect("written");
+            real
+        })
+        .collect();
+    // As Kubernetes mounts a ConfigMap.
+    let data = handlers.path().join("..data");
+    symlink(&versions[0], &data).expect("linked");
+    symlink("..data/greet.wasm", handlers.path().join("greet.wasm")).expect("linked");
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    let new = handlers.path().join("..data_tmp");
+    symlink(&versions[1], &new).expect("linked");
+    fs::rename(new, data).expect("swapped");
+    comes_to_say(&host, "/greet/", &greeting(2));
+}
+
+#[test]
+fn a_directory_that_vanishes_is_told_and_serving_goes_on() {
+    let handlers = Handlers::of(&[]);
+    let (here, away) = (handlers.path().join("here"), handlers.path().join("away"));
+    fs::create_dir(&here).expect("made");
+    fs::write(here.join("greet.wasm"), version(1)).expect("written");
+    let host = TestHost::serve_file(&here, "");
+    fs::rename(&here, &away).expect("moved");
+    let said = host.says("cannot be read");
+    assert!(said.contains("what is deployed goes on serving"), "{said}");
+    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    fs::write(away.join("greet.wasm"), version(2)).expect("written");
+    fs::rename(&away, &here).expect("moved");
+    comes_to_say(&host, "/greet/", &greeting(2));
+}
+
+#[test]
+fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS_P3), ("greet.wasm", HELLO)]);
+    let host = handlers.serve("--idle-instance-timeout 1m");
+    let mut connection = host.connect();
+    let mut count = |expected: &str| assert_eq!(connection.get("/faults/count").text().trim(), expected);
+    count("1");
+    handlers.put("faults.wasm", &fs::read(FAULTS_P3.path()).expect("a component"));
+    // A later change that is live shows that the earlier one was looked at.
+    handlers.put("greet.wasm", &version(2));
+    comes_to_say(&host, "/greet/", &greeting(2));
+    count("2");
+}
+
+#[test]
+fn no_request_fails_through_replacements() {
+    const REPLACEMENTS: usize = 20;
+    let handlers = Handlers::of(&[("other.wasm", HELLO)]);
+    handlers.put("greet.wasm", &version(0));
+    let host = handlers.serve("");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut kept, mut seen, mut asked) = (host.connect(), String::new(), 0);
+                    while !is_over.load(Ordering::Relaxed) {
+                        for reply in [kept.get("/greet/"), host.get("/greet/"), kept.get("/other/")] {
+                            assert_eq!(reply.status(), 200, "{}", reply.text());
+                            asked += 1;
+                        }
+                        let now = kept.get("/greet/").text();
+                        assert!(number_in(&now) >= number_in(&seen), "`{now}` after `{seen}`");
+                        seen = now;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for number in 1..=REPLACEMENTS {
+            handlers.put("greet.wasm", &version(number));
+            comes_to_say(&host, "/greet/", &greeting(number));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            let asked = client.join().expect("no request failed");
+            assert!(asked > REPLACEMENTS, "{asked} requests are no traffic");
+        }
+    });
+}
+
+fn number_in(greeting: &str) -> usize {
+    let digits: String = greeting.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
