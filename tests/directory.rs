@@ -15,7 +15,9 @@ use crate::support::*;
 fn version(number: usize) -> Vec<u8> {
     const GREETING: &[u8] = b"Hello from WebAssembly!";
     let mut wasm = fs::read(HELLO.path()).expect("a component");
-    let at = wasm.windows(GREETING.len()).position(|window| window == GREETING);
+    let at = wasm
+        .windows(GREETING.len())
+        .position(|window| window == GREETING);
     let at = at.expect("the greeting");
     wasm[at..at + GREETING.len()].copy_from_slice(greeting(number).as_bytes());
     wasm
@@ -55,12 +57,18 @@ impl Handlers {
 }
 
 fn comes_to_say(host: &TestHost, target: &str, said: &str) {
-    eventually(said, || (host.get(target).text().trim_end() == said.trim_end()).then_some(()));
+    eventually(said, || {
+        (host.get(target).text().trim_end() == said.trim_end()).then_some(())
+    });
 }
 
 #[test]
 fn each_component_is_served_under_its_name_and_index_at_the_root() {
-    let handlers = Handlers::of(&[("shop.wasm", METHODS), ("greet.wasm", HELLO), ("index.wasm", ECHO)]);
+    let handlers = Handlers::of(&[
+        ("shop.wasm", METHODS),
+        ("greet.wasm", HELLO),
+        ("index.wasm", ECHO),
+    ]);
     handlers.put("notes.txt", b"no component");
     handlers.put(".hidden.wasm", &version(1));
     let host = handlers.serve("");
@@ -105,7 +113,10 @@ fn a_file_that_is_replaced_or_deleted_is_so_live() {
     let handlers = Handlers::of(&[("other.wasm", HELLO)]);
     handlers.put("greet.wasm", &version(1));
     let host = handlers.serve("");
-    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(
+        host.get("/greet/").text().trim_end(),
+        greeting(1).trim_end()
+    );
     handlers.put("greet.wasm", &version(2));
     comes_to_say(&host, "/greet/", &greeting(2));
     // Written in place, in two pieces.
@@ -114,7 +125,9 @@ fn a_file_that_is_replaced_or_deleted_is_so_live() {
     fs::write(&file, &new).expect("written");
     comes_to_say(&host, "/greet/", &greeting(3));
     fs::remove_file(file).expect("removed");
-    eventually("its end", || (host.get("/greet/").status() == 404).then_some(()));
+    eventually("its end", || {
+        (host.get("/greet/").status() == 404).then_some(())
+    });
     assert_eq!(host.get("/other/").status(), 200);
     host.says("`greet` is undeployed");
 }
@@ -132,8 +145,14 @@ fn a_bad_file_never_replaces_a_good_handler() {
     ] {
         handlers.put("greet.wasm", bytes);
         let said = host.says(why);
-        assert!(said.contains("`greet` is not replaced") && said.contains("goes on serving"), "{said}");
-        assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+        assert!(
+            said.contains("`greet` is not replaced") && said.contains("goes on serving"),
+            "{said}"
+        );
+        assert_eq!(
+            host.get("/greet/").text().trim_end(),
+            greeting(1).trim_end()
+        );
     }
     handlers.put("greet.wasm", &version(4));
     comes_to_say(&host, "/greet/", &greeting(4));
@@ -167,7 +186,10 @@ fn a_directory_of_links_that_are_swapped_is_followed() {
     symlink(&versions[0], &data).expect("linked");
     symlink("..data/greet.wasm", handlers.path().join("greet.wasm")).expect("linked");
     let host = handlers.serve("");
-    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(
+        host.get("/greet/").text().trim_end(),
+        greeting(1).trim_end()
+    );
     let new = handlers.path().join("..data_tmp");
     symlink(&versions[1], &new).expect("linked");
     fs::rename(new, data).expect("swapped");
@@ -184,7 +206,10 @@ fn a_directory_that_vanishes_is_told_and_serving_goes_on() {
     fs::rename(&here, &away).expect("moved");
     let said = host.says("cannot be read");
     assert!(said.contains("what is deployed goes on serving"), "{said}");
-    assert_eq!(host.get("/greet/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(
+        host.get("/greet/").text().trim_end(),
+        greeting(1).trim_end()
+    );
     fs::write(away.join("greet.wasm"), version(2)).expect("written");
     fs::rename(&away, &here).expect("moved");
     comes_to_say(&host, "/greet/", &greeting(2));
@@ -195,9 +220,13 @@ fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
     let handlers = Handlers::of(&[("faults.wasm", FAULTS_P3), ("greet.wasm", HELLO)]);
     let host = handlers.serve("--idle-instance-timeout 1m");
     let mut connection = host.connect();
-    let mut count = |expected: &str| assert_eq!(connection.get("/faults/count").text().trim(), expected);
+    let mut count =
+        |expected: &str| assert_eq!(connection.get("/faults/count").text().trim(), expected);
     count("1");
-    handlers.put("faults.wasm", &fs::read(FAULTS_P3.path()).expect("a component"));
+    handlers.put(
+        "faults.wasm",
+        &fs::read(FAULTS_P3.path()).expect("a component"),
+    );
     // A later change that is live shows that the earlier one was looked at.
     handlers.put("greet.wasm", &version(2));
     comes_to_say(&host, "/greet/", &greeting(2));
@@ -217,12 +246,19 @@ fn no_request_fails_through_replacements() {
                 scope.spawn(|| {
                     let (mut kept, mut seen, mut asked) = (host.connect(), String::new(), 0);
                     while !is_over.load(Ordering::Relaxed) {
-                        for reply in [kept.get("/greet/"), host.get("/greet/"), kept.get("/other/")] {
+                        for reply in [
+                            kept.get("/greet/"),
+                            host.get("/greet/"),
+                            kept.get("/other/"),
+                        ] {
                             assert_eq!(reply.status(), 200, "{}", reply.text());
                             asked += 1;
                         }
                         let now = kept.get("/greet/").text();
-                        assert!(number_in(&now) >= number_in(&seen), "`{now}` after `{seen}`");
+                        assert!(
+                            number_in(&now) >= number_in(&seen),
+                            "`{now}` after `{seen}`"
+                        );
                         seen = now;
                     }
                     asked
@@ -244,4 +280,62 @@ fn no_request_fails_through_replacements() {
 fn number_in(greeting: &str) -> usize {
     let digits: String = greeting.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(0)
+}
+
+#[test]
+fn a_handler_that_fails_again_and_again_is_quarantined_and_others_are_not() {
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS), ("greet.wasm", HELLO)]);
+    let host = handlers.serve("");
+    for _ in 0..10 {
+        assert_eq!(host.get("/faults/trap").status(), 500);
+    }
+    let reply = host.get("/faults/trap");
+    assert_eq!(reply.status(), 503);
+    assert!(reply.header("retry-after").is_some());
+    assert_eq!(
+        host.access_of(reply.header("x-request-id").expect("an id"))
+            .label(),
+        "quarantined"
+    );
+    host.says("quarantined");
+    assert_eq!(host.get("/greet/").status(), 200);
+    // After a while one request may try, and this one is answered.
+    eventually("another try", || {
+        (host.get("/faults/count").status() == 200).then_some(())
+    });
+    assert_eq!(host.get("/faults/trap").status(), 500);
+}
+
+#[test]
+fn a_new_version_that_only_fails_gives_way_to_the_one_before() {
+    let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/trap").text(), "Hello from WebAssembly!\n");
+    handlers.put("greet.wasm", &fs::read(FAULTS.path()).expect("a component"));
+    eventually("the new version", || {
+        (host.get("/greet/trap").status() == 500).then_some(())
+    });
+    eventually("the one before", || {
+        (host.get("/greet/trap").status() == 200).then_some(())
+    });
+    assert_eq!(host.get("/greet/trap").text(), "Hello from WebAssembly!\n");
+    host.says("the one before serves again");
+}
+
+#[test]
+fn handlers_that_were_served_before_are_loaded_when_they_are_asked_for() {
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS), ("greet.wasm", HELLO)]);
+    drop(handlers.serve("").stop());
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").status(), 200);
+    drop(host.stop());
+    // A file that has changed meanwhile is read again.
+    handlers.put("greet.wasm", &version(7));
+    handlers.put("faults.wasm", b"no component");
+    let host = handlers.serve("");
+    assert_eq!(
+        host.get("/greet/").text().trim_end(),
+        greeting(7).trim_end()
+    );
+    assert_eq!(host.get("/faults/").status(), 404);
 }

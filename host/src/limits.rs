@@ -187,6 +187,15 @@ pub const FILES_SETTLE: Duration = Duration::from_millis(100);
 /// How often a served directory is looked at although nothing was heard of a change: network file systems tell
 /// nothing, and a kernel's queue of events can overflow.
 pub const FILES_LOOK: Duration = Duration::from_secs(10);
+/// Failures of a new handler that has never answered, before it is quarantined.
+pub const FIRST_FAILURES: u32 = 10;
+/// Failures in a row of one that has. Who finds a request that makes it trap must send as many, and nobody else one
+/// that is answered.
+pub const FAILURES_IN_A_ROW: u32 = 100;
+/// How long a quarantine lasts before one request tries again; twice as long each time that it fails.
+pub const QUARANTINE: Duration = Duration::from_secs(1);
+/// See [`QUARANTINE`].
+pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
 /// Guests that are loaded at once, each with a quarter of a megabyte; loading one takes some milliseconds.
 pub const HOT_HANDLERS: usize = 1_024;
 /// How long a guest stays loaded that nobody asks for.
@@ -235,9 +244,11 @@ pub const COMPILE_CPU: Duration = Duration::from_secs(120);
 pub const COMPILE_TIME: Duration = Duration::from_secs(300);
 /// Memory the compiler may take for one component, in bytes.
 pub const COMPILE_MEMORY: u64 = 4 * 1024 * MIB as u64;
-/// Bytes of all compiled components kept on disk: a few dozen interpreters, or thousands of
-/// handlers in Rust.
-pub const CACHE_BYTES: u64 = 1024 * MIB as u64;
+/// Bytes of one compiled component. An interpreter takes 50 MB.
+pub const ARTIFACT_BYTES: u64 = 1024 * MIB as u64;
+/// Bytes of all compiled components kept on disk: ten thousand handlers in Rust, or a few hundred
+/// interpreters.
+pub const CACHE_BYTES: u64 = 4 * 1024 * MIB as u64;
 
 /// Streams open at once on one HTTP/2 connection, as most servers have it.
 pub const H2_STREAMS: u32 = 100;

@@ -41,10 +41,16 @@ impl Directory {
     /// When the directory cannot be read.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.watch.follow(&self.path);
-        let listing = Listing::of(&self.path)
-            .map_err(|error| anyhow::anyhow!("`{}` cannot be read: {error}", self.path.display()))?;
+        let listing = Listing::of(&self.path).map_err(|error| {
+            anyhow::anyhow!("`{}` cannot be read: {error}", self.path.display())
+        })?;
         self.take_up(listing);
         self.rollout.settle().await.iter().for_each(tell);
+        let deployed = self.rollout.deployed();
+        tracing::info!(
+            "{deployed} handlers of `{}` are deployed",
+            self.path.display()
+        );
         Ok(())
     }
 
@@ -55,6 +61,7 @@ impl Directory {
             let changed = tokio::select! {
                 Some(events) = self.rollout.next() => {
                     events.iter().for_each(tell);
+                    self.rollout.save();
                     continue;
                 }
                 changed = timeout_at(look, self.watch.changed()) => changed.is_ok(),
@@ -92,7 +99,10 @@ impl Directory {
             Ok(listing) => Some(listing),
             Err(error) => {
                 if self.listing.take().is_some() {
-                    tracing::error!("`{}` cannot be read: {error}; what is deployed goes on serving", self.path.display());
+                    tracing::error!(
+                        "`{}` cannot be read: {error}; what is deployed goes on serving",
+                        self.path.display()
+                    );
                 }
                 None
             }
@@ -118,7 +128,9 @@ const ROUNDS: usize = 20;
 
 fn tell(event: &Event) {
     match event {
-        Event::Deployed(handler) => tracing::info!("`{}` is deployed, {}", handler.name, &handler.digest[..12]),
+        Event::Deployed(handler) => {
+            tracing::info!("`{}` is deployed, {}", handler.name, &handler.digest[..12])
+        }
         Event::Removed(name) => tracing::info!("`{name}` is undeployed"),
         Event::Refused {
             name,
@@ -142,7 +154,12 @@ impl Watch {
         let changed = Arc::new(Notify::new());
         let told = Arc::clone(&changed);
         let watcher = notify::recommended_watcher(move |_| told.notify_one())
-            .inspect_err(|error| tracing::warn!("changes are seen within {:?} only: {error}", limits::FILES_LOOK))
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "changes are seen within {:?} only: {error}",
+                    limits::FILES_LOOK
+                )
+            })
             .ok();
         Self {
             watcher,
@@ -158,13 +175,21 @@ impl Watch {
     /// Watches the directory that is at `path` now.
     fn follow(&mut self, path: &Path) {
         let inode = path.metadata().ok().map(|metadata| metadata.ino());
-        let Some(watcher) = self.watcher.as_mut().filter(|_| inode.is_some() && inode != self.inode) else {
+        let Some(watcher) = self
+            .watcher
+            .as_mut()
+            .filter(|_| inode.is_some() && inode != self.inode)
+        else {
             return;
         };
         let _ = watcher.unwatch(path);
         match watcher.watch(path, RecursiveMode::NonRecursive) {
             Ok(()) => self.inode = inode,
-            Err(error) => tracing::warn!("watching `{}`: {error}: changes are seen within {:?}", path.display(), limits::FILES_LOOK),
+            Err(error) => tracing::warn!(
+                "watching `{}`: {error}: changes are seen within {:?}",
+                path.display(),
+                limits::FILES_LOOK
+            ),
         }
     }
 }

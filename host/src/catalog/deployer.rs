@@ -10,7 +10,9 @@ use tokio::sync::Semaphore;
 use super::hot::Hot;
 use super::loader::Loader;
 use super::router::Router;
-use super::{Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target};
+use super::{
+    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target,
+};
 use crate::components::{Artifact, Components};
 use crate::engine::Room;
 use crate::limits;
@@ -117,6 +119,30 @@ impl Deployer {
         Some(Handler::new(spec.clone(), digest, None, &self.hot))
     }
 
+    /// Puts the handler back that served before, where the new one fails and has never answered. Runs until it is
+    /// dropped.
+    pub async fn fall_back(&self) {
+        loop {
+            self.hot.sick().await;
+            let catalog = self.catalog.load_full();
+            for entry in catalog.entries.values() {
+                let Some(former) = entry.handler.fall_back() else {
+                    continue;
+                };
+                tracing::error!(
+                    handler = &*former.name,
+                    "the new version fails and has never answered: the one before serves again, {:.12}",
+                    former.digest
+                );
+                let put = vec![(entry.routes.clone(), former)];
+                self.commit(Change {
+                    put,
+                    ..Change::default()
+                });
+            }
+        }
+    }
+
     /// Notes on disk what was made, for [`Self::recall`].
     pub(super) fn save_known(&self) {
         self.loader.save_known();
@@ -136,7 +162,10 @@ impl Deployer {
         let mut refused = Vec::new();
         let (entries, own, router) = loop {
             let mut entries = base.clone();
-            entries.extend(put.iter().map(|(name, entry)| (name.clone(), entry.clone())));
+            entries.extend(
+                put.iter()
+                    .map(|(name, entry)| (name.clone(), entry.clone())),
+            );
             let answers = own.as_ref().unwrap_or(&now.own);
             let conflicts = match table(&entries, answers) {
                 Ok(router) => break (entries, answers.clone(), router),
@@ -144,7 +173,8 @@ impl Deployer {
             };
             // Who is there already stays; of two that come together, the first by name.
             let newcomer = conflicts.iter().find_map(|conflict| {
-                let of = |owner: &Arc<str>| put.keys().find(|name| name.shared() == *owner).cloned();
+                let of =
+                    |owner: &Arc<str>| put.keys().find(|name| name.shared() == *owner).cloned();
                 of(&conflict.second).or_else(|| of(&conflict.first))
             });
             let (name, mine) = match newcomer {
@@ -156,12 +186,19 @@ impl Deployer {
                 None if own.take().is_some() => (Arc::from(OWN), conflicts),
                 None => return refused,
             };
-            let conflicts = mine.into_iter().filter(|conflict| conflict.first == name || conflict.second == name);
+            let conflicts = mine
+                .into_iter()
+                .filter(|conflict| conflict.first == name || conflict.second == name);
             refused.push(Refused {
                 conflicts: conflicts.collect(),
                 name,
             });
         };
+        for (name, entry) in &put {
+            if let Some(former) = now.handler(name) {
+                entry.handler.follows(former);
+            }
+        }
         self.catalog.store(Arc::new(Catalog {
             entries,
             own,

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::HandlerSpec;
+use arc_swap::ArcSwapOption;
+
 use super::hot::{Hot, Place};
+use super::{HandlerSpec, Health};
 use crate::engine::{Fault, FaultKind, Guest};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
@@ -22,6 +25,10 @@ pub struct Handler {
     pub gate: Gate,
     /// Those who may not.
     pub overload: Seldom,
+    /// How it does.
+    pub health: Health,
+    /// What served under its name before, until it has answered.
+    former: ArcSwapOption<Handler>,
     /// What runs.
     place: Arc<Place>,
 }
@@ -37,7 +44,12 @@ impl fmt::Debug for Handler {
 impl Handler {
     /// A handler whose guest is loaded, or will be when it is asked for. Call it inside a runtime: a task looks after
     /// the guest while it is loaded.
-    pub(super) fn new(spec: HandlerSpec, digest: String, guest: Option<Guest>, hot: &Arc<Hot>) -> Arc<Self> {
+    pub(super) fn new(
+        spec: HandlerSpec,
+        digest: String,
+        guest: Option<Guest>,
+        hot: &Arc<Hot>,
+    ) -> Arc<Self> {
         let place = hot.place(guest);
         let limits = &spec.limits;
         let gate = Gate::new(
@@ -50,9 +62,49 @@ impl Handler {
             digest,
             gate,
             overload: Seldom::new(limits::OVERLOAD_PAUSE),
+            health: Health::default(),
+            former: ArcSwapOption::empty(),
             place,
             spec,
         })
+    }
+
+    /// Notes that it has answered.
+    pub fn answered(&self) {
+        self.health.answered();
+        // Whoever is kept for a fall back is not needed any more.
+        if self.former.load().is_some() {
+            self.former.store(None);
+        }
+    }
+
+    /// Notes that it has failed, and says so if it is quarantined for that.
+    pub fn failed(&self, why: impl FnOnce() -> String) {
+        if self.spec.quarantine && self.health.failed(Instant::now()) {
+            let why = why();
+            tracing::error!(
+                handler = &*self.name,
+                "quarantined: it fails again and again, the last time with: {why}; now and then a request tries it again"
+            );
+            self.place.tell_sick();
+        }
+    }
+
+    /// Keeps the one whose place it takes, to fall back to.
+    pub(super) fn follows(self: &Arc<Self>, former: &Arc<Self>) {
+        // Of several that nobody has asked yet, the one before them all is the one that was good.
+        let of_former = former.former.swap(None);
+        let good = of_former.filter(|_| !former.health.has_answered());
+        let good = good.unwrap_or_else(|| Arc::clone(former));
+        if !Arc::ptr_eq(&good, self) {
+            self.former.store(Some(good));
+        }
+    }
+
+    /// The one to fall back to: it fails, and has never answered.
+    pub(super) fn fall_back(&self) -> Option<Arc<Self>> {
+        let is_hopeless = self.health.is_quarantined() && !self.health.has_answered();
+        self.former.load_full().filter(|_| is_hopeless)
     }
 
     /// What runs. One that has cooled is loaded, off the threads that serve, in some milliseconds.

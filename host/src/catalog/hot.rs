@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
 
 use super::HandlerSpec;
 use super::loader::Loader;
@@ -19,6 +20,8 @@ pub(super) struct Hot {
     loader: Arc<Loader>,
     began: Instant,
     loaded: Mutex<Vec<Weak<Place>>>,
+    /// A handler has been quarantined.
+    sick: Notify,
 }
 
 /// Where a handler has its guest while it is loaded.
@@ -37,6 +40,7 @@ impl Hot {
             loader,
             began: Instant::now(),
             loaded: Mutex::default(),
+            sick: Notify::new(),
         }
     }
 
@@ -54,6 +58,11 @@ impl Hot {
         place
     }
 
+    /// Waits until a handler is quarantined.
+    pub(super) async fn sick(&self) {
+        self.sick.notified().await;
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -67,7 +76,11 @@ impl Hot {
         }
         loaded.retain(|place| place.upgrade().is_some_and(|place| place.is_loaded()));
         while loaded.len() > limits::HOT_HANDLERS {
-            let used = |place: &Weak<Place>| place.upgrade().map_or(0, |place| place.used.load(Ordering::Relaxed));
+            let used = |place: &Weak<Place>| {
+                place
+                    .upgrade()
+                    .map_or(0, |place| place.used.load(Ordering::Relaxed))
+            };
             let Some(coldest) = (0..loaded.len()).min_by_key(|at| used(&loaded[*at])) else {
                 return;
             };
@@ -83,7 +96,11 @@ impl Place {
     ///
     /// # Errors
     /// When it cannot be loaded any more: its file has changed, or is gone with what was made of it.
-    pub(super) async fn guest(self: &Arc<Self>, spec: &HandlerSpec, digest: &str) -> anyhow::Result<Arc<Guest>> {
+    pub(super) async fn guest(
+        self: &Arc<Self>,
+        spec: &HandlerSpec,
+        digest: &str,
+    ) -> anyhow::Result<Arc<Guest>> {
         self.used.store(self.hot.now(), Ordering::Relaxed);
         if let Some(guest) = self.guest.load_full() {
             return Ok(guest);
@@ -102,6 +119,11 @@ impl Place {
         self.hot.admit(self);
         tokio::spawn(look_after(Arc::downgrade(self)));
         guest
+    }
+
+    /// Says that the handler is quarantined.
+    pub(super) fn tell_sick(&self) {
+        self.hot.sick.notify_one();
     }
 
     fn is_loaded(&self) -> bool {

@@ -28,7 +28,10 @@ impl Loader {
 
     /// Loads and compiles, resolves the imports, and makes one instance to see that it can be made. Gives the
     /// component's digest too.
-    pub(super) async fn make(self: &Arc<Self>, spec: &HandlerSpec) -> anyhow::Result<(Guest, String)> {
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        spec: &HandlerSpec,
+    ) -> anyhow::Result<(Guest, String)> {
         // From before the file is read: one that changes meanwhile is then not remembered.
         let stamp = Stamp::of(spec.source.path());
         let artifact = self.artifact(&spec.source).await?;
@@ -39,7 +42,8 @@ impl Loader {
             .await
             .map_err(|why| anyhow!("`{}`: {why}", file.display()))?;
         if let Source::Wasm(path) = &spec.source {
-            self.components.remember(path, stamp, &digest, &spec.settings());
+            self.components
+                .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
     }
@@ -57,13 +61,20 @@ impl Loader {
     }
 
     /// A guest that was made before, made again of what was kept, or of its file if that is still the same.
-    pub(super) async fn again(self: &Arc<Self>, spec: &HandlerSpec, digest: &str) -> anyhow::Result<Guest> {
+    pub(super) async fn again(
+        self: &Arc<Self>,
+        spec: &HandlerSpec,
+        digest: &str,
+    ) -> anyhow::Result<Guest> {
         let artifact = match self.components.kept(digest).await {
             Some(kept) => kept,
             None => self.artifact(&spec.source).await?,
         };
         if artifact.digest != digest {
-            bail!("`{}` has changed since it was deployed", spec.source.path().display());
+            bail!(
+                "`{}` has changed since it was deployed",
+                spec.source.path().display()
+            );
         }
         self.link(artifact, spec).await
     }
@@ -77,7 +88,11 @@ impl Loader {
     }
 
     /// Mapping takes a moment, and disks take longer: not on a thread that serves.
-    async fn link(self: &Arc<Self>, artifact: Artifact, spec: &HandlerSpec) -> anyhow::Result<Guest> {
+    async fn link(
+        self: &Arc<Self>,
+        artifact: Artifact,
+        spec: &HandlerSpec,
+    ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let file = spec.source.path().display().to_string();
         let link = move || {
@@ -85,7 +100,8 @@ impl Loader {
             let component = engine
                 .map(&artifact.file)
                 .with_context(|| format!("`{file}` cannot be mapped"))?;
-            Guest::link(engine, &component, settings).with_context(|| format!("`{file}` cannot be linked"))
+            Guest::link(engine, &component, settings)
+                .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?
     }

@@ -2,6 +2,7 @@
 
 mod deployer;
 mod handler;
+mod health;
 mod hot;
 mod loader;
 mod own;
@@ -18,6 +19,7 @@ use http::request::Parts;
 
 pub use deployer::{Deployer, Refused};
 pub use handler::Handler;
+pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;
 pub use rollout::{Event, Rollout};
 pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
@@ -63,7 +65,10 @@ impl Catalog {
     /// Where a request goes.
     #[must_use]
     pub fn route(&self, request: &Parts) -> Routed<'_> {
-        let host = request.uri.authority().map_or("", |authority| authority.as_str());
+        let host = request
+            .uri
+            .authority()
+            .map_or("", |authority| authority.as_str());
         // Before this the target was checked to have a path, or to be `*`, which routes to the root.
         let path = match request.uri.path() {
             "" | "*" => "/",

@@ -111,7 +111,11 @@ impl Rollout {
             self.make(spec, stamp);
         }
         let refused = self.deployer.commit(change);
-        events.extend(refused.into_iter().map(|refused| self.refused(Arc::clone(&refused.name), refused.into())));
+        events.extend(
+            refused
+                .into_iter()
+                .map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
+        );
         events
     }
 
@@ -137,15 +141,27 @@ impl Rollout {
             match result {
                 Err(why) => events.push(self.refused(name.shared(), why)),
                 // The file was written anew with the same bytes: its instances stay warm.
-                Ok(handler) if catalog.handler(&name).is_some_and(|now| now.is_same(&handler)) => {}
+                Ok(handler)
+                    if catalog
+                        .handler(&name)
+                        .is_some_and(|now| now.is_same(&handler)) => {}
                 Ok(handler) => change.put.push((tried.spec.routes.clone(), handler)),
             }
         }
-        let put: Vec<Arc<Handler>> = change.put.iter().map(|(_, handler)| Arc::clone(handler)).collect();
+        let put: Vec<Arc<Handler>> = change
+            .put
+            .iter()
+            .map(|(_, handler)| Arc::clone(handler))
+            .collect();
         let refused = self.deployer.commit(change);
-        let is_in_place = |handler: &Arc<Handler>| refused.iter().all(|refused| refused.name != handler.name);
+        let is_in_place =
+            |handler: &Arc<Handler>| refused.iter().all(|refused| refused.name != handler.name);
         events.extend(put.into_iter().filter(is_in_place).map(Event::Deployed));
-        events.extend(refused.into_iter().map(|refused| self.refused(Arc::clone(&refused.name), refused.into())));
+        events.extend(
+            refused
+                .into_iter()
+                .map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
+        );
         Some(events)
     }
 
@@ -155,13 +171,29 @@ impl Rollout {
         while let Some(events) = self.next().await {
             all.extend(events);
         }
-        self.deployer.save_known();
+        self.save();
         all
+    }
+
+    /// Notes on disk what was made, so that the next start is quick.
+    pub fn save(&self) {
+        self.deployer.save_known();
+    }
+
+    /// Handlers of this rollout that are in place.
+    #[must_use]
+    pub fn deployed(&self) -> usize {
+        let catalog = self.deployer.catalog().load_full();
+        self.tried
+            .keys()
+            .filter(|name| catalog.handler(name).is_some())
+            .count()
     }
 
     fn make(&mut self, spec: HandlerSpec, stamp: Option<Stamp>) {
         self.forget(&spec.name);
-        let (deployer, name, of_task) = (Arc::clone(&self.deployer), spec.name.clone(), spec.clone());
+        let (deployer, name, of_task) =
+            (Arc::clone(&self.deployer), spec.name.clone(), spec.clone());
         let making = self.making.spawn(async move {
             let name = of_task.name.clone();
             (name, deployer.build(of_task).await)

@@ -32,6 +32,9 @@ pub struct HandlerSpec {
     pub limits: HandlerLimits,
     /// What its instances get.
     pub guest: GuestSettings,
+    /// Requests are answered from the door while it fails again and again. Not where it is the only handler: nobody
+    /// gains by that.
+    pub quarantine: bool,
     /// What its guest prints is kept for the pages of `host dev`.
     pub keep_output: bool,
 }
@@ -42,6 +45,7 @@ impl HandlerSpec {
         self.source == other.source
             && self.limits == other.limits
             && self.guest == other.guest
+            && self.quarantine == other.quarantine
             && self.keep_output == other.keep_output
     }
 
@@ -80,7 +84,13 @@ impl HandlerName {
     /// A name that is like `text`, which may be anything.
     #[must_use]
     pub fn like(text: &str) -> Self {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        };
         let name: String = text
             .chars()
             .map(plain)
@@ -139,7 +149,9 @@ impl std::str::FromStr for HandlerName {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
         let is_name = text.len() <= limits::NAME
             && text.bytes().next().is_some_and(is_plain)
-            && text.bytes().all(|byte| is_plain(byte) || b"-_.".contains(&byte));
+            && text
+                .bytes()
+                .all(|byte| is_plain(byte) || b"-_.".contains(&byte));
         if is_name {
             Ok(Self(Arc::from(text)))
         } else {
@@ -159,7 +171,19 @@ mod tests {
             assert!(good.parse::<HandlerName>().is_ok(), "{good}");
         }
         let megabyte = "a".repeat(1 << 20);
-        for bad in ["", ".", "..", "../shop", "-x", "a b", "sh\u{43e}p", "a\n", "a/b", "a%2e", &megabyte] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../shop",
+            "-x",
+            "a b",
+            "sh\u{43e}p",
+            "a\n",
+            "a/b",
+            "a%2e",
+            &megabyte,
+        ] {
             let refused = bad.parse::<HandlerName>().expect_err("no name").to_string();
             assert!(refused.len() < 300 && !refused.contains('\n'), "{refused}");
         }

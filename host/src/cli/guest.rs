@@ -120,6 +120,7 @@ impl GuestArgs {
                     idle: self.idle_instance_timeout,
                 },
             },
+            quarantine: false,
             keep_output: false,
         }
     }
@@ -130,12 +131,17 @@ impl GuestArgs {
         let mut spec = self.spec(Path::new("template"));
         let places = &mut spec.limits.concurrent_requests;
         *places = places.div_ceil(limits::SHARE);
+        spec.quarantine = true;
         spec
     }
 
     /// A deployer for guests with these limits.
     pub(super) fn deployer(&self) -> Deployer {
-        Deployer::new(self.compiling.components(self.memory), self.max_concurrent_requests, self.memory)
+        Deployer::new(
+            self.compiling.components(self.memory),
+            self.max_concurrent_requests,
+            self.memory,
+        )
     }
 
     /// The gate of the whole host.

@@ -120,7 +120,7 @@ impl Serve {
         let deployer = Arc::new(self.of_guest.deployer());
         let gate = self.of_guest.gate();
         let catalog = deployer.catalog();
-        let following = if self.guest.is_dir() {
+        let directory = if self.guest.is_dir() {
             let template = self.of_guest.template();
             let mut directory =
                 app::Directory::new(self.guest, template, Rollout::new(Arc::clone(&deployer)));
@@ -132,12 +132,13 @@ impl Serve {
         };
         let door = app::open(&settings)?;
         say(&format!("Serving HTTP on http://{}/", door.address));
-        let following = following.map(|directory| tokio::spawn(directory.follow()));
-        let ended = app::serve(door, settings, catalog, gate, None).await;
-        if let Some(following) = following {
-            following.abort();
+        let mut following = tokio::task::JoinSet::new();
+        if let Some(directory) = directory {
+            following.spawn(directory.follow());
+            following.spawn(async move { deployer.fall_back().await });
         }
-        ended
+        // What follows the files ends with it.
+        app::serve(door, settings, catalog, gate, None).await
     }
 }
 

@@ -57,7 +57,7 @@ impl Default for Ceilings {
             memory: limits::COMPILE_MEMORY,
             cpu: limits::COMPILE_CPU,
             wall: limits::COMPILE_TIME,
-            output: limits::CACHE_BYTES,
+            output: limits::ARTIFACT_BYTES,
             // More threads than these cost memory and gain little.
             threads: cores.min(8),
         }

@@ -34,8 +34,8 @@ pub use limits::Limits;
 pub use lookalike::Lookalike;
 pub use precompiled::write_precompiled;
 pub use provided::Reach;
-pub use stamp::Stamp;
 pub use refusal::{OverLimit, Refusal, UnknownImport};
+pub use stamp::Stamp;
 
 use crate::engine::{self, Generation};
 use cache::{Cache, Key};
@@ -209,7 +209,9 @@ impl Components {
     /// Writes down what was noted.
     pub fn save_known(&self) {
         if let Some(Err(error)) = self.shared.known.as_ref().map(Known::save) {
-            tracing::warn!("the list of known components is not kept, and the next start is slower: {error}");
+            tracing::warn!(
+                "the list of known components is not kept, and the next start is slower: {error}"
+            );
         }
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderValue, StatusCode};
 
-use crate::catalog::{BadName, HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted};
+use crate::catalog::{
+    BadName, HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted,
+};
 use crate::components::Stamp;
 use crate::limits;
 
@@ -37,8 +39,12 @@ impl Listing {
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
-            let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+            let is_hidden = path
+                .file_name()
+                .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            let is_component = path
+                .extension()
+                .is_some_and(|extension| extension == "wasm");
             if is_hidden || !is_component {
                 continue;
             }

@@ -200,8 +200,8 @@ impl Guest {
     pub fn expire_idle(&self) -> Duration {
         let (now, patience) = (Instant::now(), self.settings.reuse.idle);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh =
-            idle.partition_point(|(instance, _)| now.duration_since(instance.idle_since) >= patience);
+        let fresh = idle
+            .partition_point(|(instance, _)| now.duration_since(instance.idle_since) >= patience);
         let expired: Vec<_> = idle.drain(..fresh).collect();
         let waited = idle.first().map_or(Duration::ZERO, |(oldest, _)| {
             now.duration_since(oldest.idle_since)

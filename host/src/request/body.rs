@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::{Failure, Permits};
 use super::after::After;
+use super::{Failure, Permits};
 use crate::engine::{GuestBody, HttpError};
 use crate::observe::Exchange;
 

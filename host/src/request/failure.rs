@@ -20,6 +20,8 @@ pub enum Failure {
     Stuck(Duration),
     /// No place at the gate.
     Overload,
+    /// The handler fails again and again, and is not asked for so long.
+    Quarantined(Duration),
     /// The request was waiting for a place when the host was asked to stop.
     Draining,
     /// No handler is deployed for this.
@@ -61,7 +63,9 @@ impl Failure {
         match self {
             Self::Fault(fault) => fault_status(fault.kind),
             Self::Deadline(_) | Self::Stuck(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Overload | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overload | Self::Quarantined(_) | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
@@ -90,6 +94,7 @@ impl Failure {
             },
             Self::Deadline(_) | Self::Stuck(_) => "deadline",
             Self::Overload => "overload",
+            Self::Quarantined(_) => "quarantined",
             Self::Draining => "draining",
             Self::NoRoute => "no-route",
             Self::Method(_) | Self::NoTunnel => "method",
@@ -110,6 +115,7 @@ impl Failure {
             Self::Fault(_) => "the handler failed",
             Self::Deadline(_) | Self::Stuck(_) => "the handler did not answer in time",
             Self::Overload => "there is no room for this request now, try again later",
+            Self::Quarantined(_) => "the handler fails, try again later",
             Self::Draining => "the server is stopping, try again later",
             Self::NoRoute => "there is no handler for this",
             Self::Method(_) => "this is there for other methods only",
@@ -143,6 +149,17 @@ impl Failure {
         }
     }
 
+    /// Whether it is the guest's doing, and no answer that it chose.
+    pub(super) fn is_of_guest(&self) -> bool {
+        match self {
+            Self::Fault(fault) => {
+                !matches!(fault.kind, FaultKind::ErrorCode(_) | FaultKind::NoRoom)
+            }
+            Self::Deadline(_) => true,
+            _ => false,
+        }
+    }
+
     /// Tells the log, by way of the exchange that failed.
     pub(super) fn tell(&self, exchange: &mut Exchange) {
         exchange.label = Some(self.label().into_owned());
@@ -152,7 +169,12 @@ impl Failure {
     /// Seconds after which trying again may help.
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
-        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+        match self {
+            Self::Quarantined(pause) => {
+                Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1))
+            }
+            _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub use body::ResponseBody;
 pub use failure::Failure;
 pub use pages::{Page, Pages};
 
-use crate::catalog::{Catalog, Handler, OwnAnswer, Route, Routed, Target};
+use crate::catalog::{Catalog, Handler, OwnAnswer, Quarantined, Route, Routed, Target};
 use crate::engine::GuestBody;
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
@@ -155,18 +155,31 @@ impl Pipeline {
             Routed::Nothing => return Err(Failure::NoRoute),
         };
         exchange.handler = Some(Arc::clone(&handler.name));
+        let asked = handler.health.admit(exchange.started);
+        asked.map_err(|Quarantined(pause)| Failure::Quarantined(pause))?;
 
         let limits = handler.limits();
         let patience = limits.deadline;
         let deadline = exchange.started + patience;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
-        let answer = self.call(handler, parts, body, read.clone(), exchange);
-        match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(Ok((head, guest, answered))) => Ok(Answer::Guest(head, guest, answered)),
+        let answer = self.call(Arc::clone(&handler), parts, body, read.clone(), exchange);
+        let failure = match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok((head, guest, answered))) => {
+                handler.answered();
+                return Ok(Answer::Guest(head, guest, answered));
+            }
             // What the client did to its body explains what the guest made of it.
-            Ok(Err(failure)) => Err(read.failure().unwrap_or(failure)),
-            Err(_) => Err(read.at_deadline(patience)),
+            Ok(Err(failure)) => read.failure().unwrap_or(failure),
+            Err(_) => read.at_deadline(patience),
+        };
+        if failure.is_of_guest() {
+            handler.failed(|| {
+                failure
+                    .detail()
+                    .unwrap_or_else(|| failure.label().into_owned())
+            });
         }
+        Err(failure)
     }
 
     async fn call<B>(

@@ -18,7 +18,9 @@ pub(super) fn respond(
             content_type,
             body,
         } => {
-            let kind = content_type.clone().map(|kind| (header::CONTENT_TYPE, kind));
+            let kind = content_type
+                .clone()
+                .map(|kind| (header::CONTENT_TYPE, kind));
             (*status, kind, body.clone())
         }
         OwnAnswer::Redirect { status, to } => {
@@ -37,6 +39,8 @@ pub(super) fn respond(
 fn with_query(to: &HeaderValue, query: Option<&str>) -> HeaderValue {
     let joined = query
         .filter(|_| !to.as_bytes().contains(&b'?'))
-        .and_then(|query| HeaderValue::from_bytes(&[to.as_bytes(), b"?", query.as_bytes()].concat()).ok());
+        .and_then(|query| {
+            HeaderValue::from_bytes(&[to.as_bytes(), b"?", query.as_bytes()].concat()).ok()
+        });
     joined.unwrap_or_else(|| to.clone())
 }
