@@ -273,6 +273,10 @@ fn tell_overload(handler: &Handler) {
 type Permits = (Permit, Permit);
 
 /// Who answers, once it is known what.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and none is kept"
+)]
 enum Answer {
     Guest(http::response::Parts, GuestBody, Answered),
     Own(OwnAnswer),
