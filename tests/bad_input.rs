@@ -49,7 +49,9 @@ fn a_file_that_is_not_there() {
 #[test]
 fn a_directory_in_place_of_a_file() {
     let directory = directory();
-    assert_says(&refusal(directory.path(), ""), &["is a directory", ".wasm"]);
+    let checked = host(&format!("check {}", directory.path().display()));
+    assert_eq!(checked.code, Some(1));
+    assert_says(&checked.stderr_text(), &["is a directory", ".wasm"]);
 }
 
 #[test]
