@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use crate::answer::Answer;
 
@@ -16,7 +16,10 @@ pub(crate) const HELLO: &str = "Hello from WebAssembly!\n";
 
 pub(crate) const CONNECTIONS: usize = 32;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// A GET of this target.
+pub(crate) fn request(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+}
 
 /// What came of it.
 pub(crate) struct Load {
@@ -37,17 +40,31 @@ impl Load {
     }
 }
 
-/// Asks over all connections at once for so long.
+/// Asks for `/` over all connections at once for so long.
+pub(crate) fn run(address: SocketAddr, period: Duration) -> anyhow::Result<Load> {
+    run_with(address, period, &[request("/")])
+}
+
+/// The same with these requests in turn, each connection from another one on.
 ///
 /// A thread a core with a part of the connections each, as wrk does it: tasks that moved between
 /// threads would cost the client, which shares the cores with the server, more than the server costs.
-pub(crate) fn run(address: SocketAddr, period: Duration) -> anyhow::Result<Load> {
+pub(crate) fn run_with(
+    address: SocketAddr,
+    period: Duration,
+    requests: &[Vec<u8>],
+) -> anyhow::Result<Load> {
     let threads = thread::available_parallelism()?.get().min(CONNECTIONS);
     let start = Instant::now();
     let parts: Vec<_> = thread::scope(|scope| {
         let spawn = |index| {
             let connections = (CONNECTIONS + index) / threads;
-            scope.spawn(move || on_this_thread(address, connections, start + period))
+            let turns = Turns {
+                requests,
+                from: index * requests.len() / threads,
+                connections,
+            };
+            scope.spawn(move || on_this_thread(address, turns, start + period))
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
@@ -60,26 +77,39 @@ pub(crate) fn run(address: SocketAddr, period: Duration) -> anyhow::Result<Load>
     Ok(Load { took, latencies })
 }
 
+/// Who asks for what.
+#[derive(Clone, Copy)]
+struct Turns<'a> {
+    requests: &'a [Vec<u8>],
+    from: usize,
+    connections: usize,
+}
+
 fn on_this_thread(
     address: SocketAddr,
-    connections: usize,
+    turns: Turns<'_>,
     end: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let tasks: JoinSet<_> = (0..connections).map(|_| ask_until(address, end)).collect();
-        let all = tokio::time::timeout_at((end + PATIENCE).into(), tasks.join_all());
-        let all = all.await.context("a request was not answered")?;
-        Ok(all
-            .into_iter()
-            .collect::<anyhow::Result<Vec<_>>>()?
-            .concat())
+        let asking = (0..turns.connections).map(|index| {
+            let from = turns.from + index * turns.requests.len() / CONNECTIONS;
+            let (before, after) = turns.requests.split_at(from % turns.requests.len());
+            ask_until(address, end, after.iter().chain(before).cycle())
+        });
+        let all = tokio::time::timeout_at((end + PATIENCE).into(), try_join_all(asking));
+        let all = all.await.context("a request was not answered")??;
+        Ok(all.concat())
     })
 }
 
-async fn ask_until(address: SocketAddr, end: Instant) -> anyhow::Result<Vec<Duration>> {
+async fn ask_until<'a>(
+    address: SocketAddr,
+    end: Instant,
+    mut requests: impl Iterator<Item = &'a Vec<u8>>,
+) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     let mut buffer = [0; 4096];
     let mut connection = None;
@@ -92,7 +122,8 @@ async fn ask_until(address: SocketAddr, end: Instant) -> anyhow::Result<Vec<Dura
             Some(stream) => stream,
             none => none.insert(connect(address).await?),
         };
-        stream.write_all(REQUEST).await?;
+        let request = requests.next().context("nothing to ask")?;
+        stream.write_all(request).await?;
         let mut answer = Answer::new();
         while {
             let read = stream.read(&mut buffer).await?;

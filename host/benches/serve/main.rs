@@ -17,6 +17,7 @@ mod hello;
 mod hyper_alone;
 mod load;
 mod machine;
+mod many;
 mod report;
 mod server;
 mod spread;
@@ -44,6 +45,9 @@ struct Options {
     /// How long each is measured in a round, after a second of warming up.
     #[arg(long, default_value = "4", value_parser = seconds)]
     seconds: Duration,
+    /// Handlers in the host that has many. Ten thousand take a quarter of an hour to compile, once for each run.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    handlers: u32,
     /// Measure this alone.
     #[arg(long, value_enum)]
     only: Option<Part>,
@@ -67,6 +71,8 @@ enum Part {
     Stream,
     /// From the start of the process to the first connection.
     Start,
+    /// Many handlers in one host.
+    Many,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -115,6 +121,16 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
     }
     if wanted(Part::Start) {
         sections.push(start::measure(guests, installed)?);
+    }
+    if wanted(Part::Many) {
+        let handlers = options.handlers.try_into()?;
+        sections.push(many::measure(
+            handlers,
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        )?);
     }
     Ok(sections
         .iter()

@@ -31,6 +31,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(contender: &Contender) -> anyhow::Result<Self> {
+        Self::start_within(contender, START_DEADLINE)
+    }
+
+    pub(crate) fn start_within(contender: &Contender, patience: Duration) -> anyhow::Result<Self> {
         let stdout = fs::File::create(&contender.stdout)?;
         let mut command = contender.command();
         command
@@ -59,7 +63,7 @@ impl Server {
         let said = announced(BufReader::new(stderr));
         server.address = match contender.address {
             Some(address) => wait_for(address)?,
-            None => match said.recv_timeout(START_DEADLINE) {
+            None => match said.recv_timeout(patience) {
                 Ok(said) => said.map_err(|said| anyhow::anyhow!("it did not start: {said}"))?,
                 Err(_) => bail!("it does not say where it listens"),
             },
@@ -71,6 +75,11 @@ impl Server {
     /// CPU time of the server and its helpers so far.
     pub(crate) fn cpu(&self) -> Duration {
         members(self.group).map(|member| member.cpu).sum()
+    }
+
+    /// Memory that is resident now, in bytes, summed over the server and its helpers.
+    pub(crate) fn resident_memory(&self) -> u64 {
+        members(self.group).map(|member| member.memory).sum()
     }
 
     /// The most memory that was resident, in bytes, summed over the server and its helpers.

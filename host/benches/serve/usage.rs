@@ -16,7 +16,9 @@ pub(crate) fn members(group: Pid) -> impl Iterator<Item = Member> {
 pub(crate) struct Member {
     /// CPU time so far.
     pub(crate) cpu: Duration,
-    /// The most memory that was resident, in bytes.
+    /// Memory that is resident, in bytes.
+    pub(crate) memory: u64,
+    /// The most that was.
     pub(crate) peak_memory: u64,
 }
 
@@ -31,11 +33,15 @@ impl Member {
         }
         let ticks = field(14)? + field(15)?; // in user mode and in the kernel
         let status = fs::read_to_string(process.join("status")).ok()?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<u64>().ok());
+        let bytes = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+            Some(kib * 1024)
+        };
         Some(Self {
             cpu: Duration::from_secs(1) * u32::try_from(ticks).ok()? / TICKS_PER_SECOND,
-            peak_memory: peak.unwrap_or(0) * 1024,
+            memory: bytes("VmRSS:").unwrap_or(0),
+            peak_memory: bytes("VmHWM:").unwrap_or(0),
         })
     }
 }
