@@ -79,6 +79,7 @@ fn each_component_is_served_under_its_name_and_index_at_the_root() {
     let reply = host.connect().post("/what/ever", "said to the index");
     assert_eq!(reply.text(), "said to the index");
     assert_eq!(host.access_to("/shop/hello").text("host.handler"), "shop");
+    assert_eq!(host.access_to("/shop/hello").text("http.route"), "/shop/*");
     assert_eq!(host.access_to("/what/ever").text("host.handler"), "index");
 }
 

@@ -198,6 +198,12 @@ impl PathPattern {
         &self.text
     }
 
+    /// The same, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     fn prefix(&self) -> &str {
         &self.text[..self.prefix]
     }

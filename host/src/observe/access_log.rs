@@ -175,6 +175,8 @@ struct Line<'a> {
     duration: f64,
     #[serde(rename = "host.guest.cpu_time")]
     guest_cpu: f64,
+    #[serde(rename = "http.route", skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
     #[serde(rename = "host.handler", skip_serializing_if = "Option::is_none")]
     handler: Option<&'a str>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
@@ -200,6 +202,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         referer: asked.and_then(|asked| asked.referer.as_ref()).map(text),
         duration: micros(exchange.started.elapsed()),
         guest_cpu: micros(exchange.guest_cpu()),
+        route: exchange.route.as_deref(),
         handler: exchange.handler.as_deref(),
         label: label(exchange),
         request_id: exchange.id.to_string(),

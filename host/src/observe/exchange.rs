@@ -62,6 +62,8 @@ pub struct Exchange {
     stall: Stall,
     /// None if no request came of what the client sent.
     pub(super) asked: Option<Asked>,
+    /// The path of the route that it took, as it was written.
+    pub route: Option<Arc<str>>,
     /// The handler that it was routed to.
     pub handler: Option<Arc<str>>,
     /// The status sent; none if the client left before.
@@ -139,6 +141,7 @@ impl Exchange {
             client,
             stall,
             asked,
+            route: None,
             handler: None,
             status: None,
             sent: 0,

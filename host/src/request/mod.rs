@@ -145,12 +145,16 @@ impl Pipeline {
         check::head(parts, local, &self.limits)?;
         let handler = match self.catalog.load().route(parts) {
             Routed::To(Target::Handler(handler), route) => {
+                exchange.route = Some(route.path.shared());
                 if let Some(stripped) = stripped(route, &parts.uri) {
                     parts.uri = stripped;
                 }
                 Arc::clone(handler)
             }
-            Routed::To(Target::Own(answer), _) => return Ok(Answer::Own(answer.clone())),
+            Routed::To(Target::Own(answer), route) => {
+                exchange.route = Some(route.path.shared());
+                return Ok(Answer::Own(answer.clone()));
+            }
             Routed::Method(allow) => return Err(Failure::Method(allow.clone())),
             Routed::Nothing => return Err(Failure::NoRoute),
         };
