@@ -24,8 +24,10 @@ pub mod capabilities;
 pub mod gate;
 pub mod limits;
 pub mod meter;
+pub mod names;
 pub mod observe;
 pub mod shutdown;
+pub mod values;
 
 #[cfg(test)]
 mod tests {

@@ -1,87 +1,9 @@
-//! Values of flags: durations, sizes, pairs. Each refusal says what is accepted.
+//! Values that only flags have, beside those that files have too.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::engine::Directory;
-
-/// `30s`, `1m 30s`, `250ms`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = match text.parse::<u32>() {
-        Ok(seconds) => Duration::from_secs(u64::from(seconds)),
-        Err(_) => humantime::parse_duration(text).map_err(|_| {
-            "not a duration: write `30s`, `500ms`, `2m` or a number of seconds".to_owned()
-        })?,
-    };
-    if duration.is_zero() {
-        return Err("a limit of zero lets nothing pass: write at least `1ms`".to_owned());
-    }
-    // A deadline further away than this overflows clocks, and is no deadline.
-    Ok(duration.min(Duration::from_secs(365 * 24 * 3600)))
-}
-
-/// `128MiB`, `64K`, `1GiB`; a bare number is bytes. Units are powers of 1024.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim() {
-        "" | "B" => 0,
-        "K" | "k" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        _ => {
-            return Err(
-                "not a size: write `128MiB`, `64KiB`, `1GiB` or a number of bytes".to_owned(),
-            );
-        }
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| {
-            "not a size: write `128MiB`, `64KiB`, `1GiB` or a number of bytes".to_owned()
-        })
-}
-
-/// A [`size`] of memory: at least a page, at most what 32 bits address.
-pub(super) fn memory(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    if !(64 << 10..=4 << 30).contains(&bytes) {
-        return Err("a memory of less than 64KiB or more than 4GiB is not possible".to_owned());
-    }
-    usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
-}
-
-/// A [`size`] of a head: below a KiB nothing passes, and above some MiB it is a body.
-pub(super) fn head(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    if !(1 << 10..=16 << 20).contains(&bytes) {
-        return Err("a head of less than 1KiB or more than 16MiB makes no sense".to_owned());
-    }
-    usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
-}
-
-/// A number of things that may be at once.
-pub(super) fn count(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) => Err("a limit of zero lets nothing pass: write at least 1".to_owned()),
-        Ok(count) if count <= 1_000_000 => Ok(count),
-        _ => Err("not a count: write a number from 1 to 1000000".to_owned()),
-    }
-}
-
-/// A [`count`] of header fields. A map of headers holds some 24,000.
-pub(super) fn fields(text: &str) -> Result<usize, String> {
-    match count(text)? {
-        fields if fields <= 10_000 => Ok(fields),
-        _ => Err("more header fields than can be handled: write a number up to 10000".to_owned()),
-    }
-}
+pub(super) use crate::values::*;
 
 /// `NAME=VALUE`.
 pub(super) fn environment(text: &str) -> Result<(String, String), String> {
@@ -112,82 +34,17 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
         ));
     }
     let host = PathBuf::from(host);
-    match host.metadata() {
-        Ok(found) if found.is_dir() => Ok(Directory {
-            host,
-            guest: guest.to_owned(),
-            writable,
-        }),
-        Ok(_) => Err(format!(
-            "`{}` is a file: name the directory that it is in",
-            host.display()
-        )),
-        Err(error) => Err(format!(
-            "there is no directory `{}` ({error}): make it first",
-            host.display()
-        )),
-    }
-}
-
-/// A port, as the variable `PORT` gives it.
-pub(super) fn port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| "not a port: set the variable PORT to a number up to 65535".to_owned())
-}
-
-/// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `:8080` (every address).
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    let hint = || {
-        "not an address: write `127.0.0.1:8080`, `[::1]:8080`, or `127.0.0.1:0` for any free port"
-            .to_owned()
-    };
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse::<u16>().map_err(|_| hint())?;
-        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
-    }
-    text.to_socket_addrs()
-        .ok()
-        .and_then(|mut found| found.next())
-        .ok_or_else(hint)
+    is_directory(&host)?;
+    Ok(Directory {
+        host,
+        guest: guest.to_owned(),
+        writable,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_powers_of_1024() {
-        for (text, bytes) in [
-            ("1", 1),
-            ("64K", 65_536),
-            ("128MiB", 128 << 20),
-            ("2 GiB", 2 << 30),
-            ("0", 0),
-        ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for bad in [
-            "",
-            "MiB",
-            "1MB",
-            "-1",
-            "1.5G",
-            "99999999999999999999",
-            "99999999999G",
-        ] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_bare_number_is_seconds() {
-        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for bad in ["", "0", "0s", "-1", "soon", "30 parsecs"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_directory_is_read_only_unless_it_says_so() {

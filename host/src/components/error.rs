@@ -1,7 +1,8 @@
 //! Why a path did not become a handler's component.
 
 use super::compile_error::CompileError;
-use super::refusal::{Refusal, most_alike};
+use super::refusal::Refusal;
+use crate::names::most_alike;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -162,7 +162,7 @@ const ALIKE: f64 = 0.6;
 
 /// The interface that the author most likely meant.
 pub(super) fn nearest(generation: Generation, import: &str) -> Option<String> {
-    super::refusal::most_alike(
+    crate::names::most_alike(
         import,
         linked(generation).map(|(name, _)| (*name).to_owned()),
         ALIKE,

@@ -3,6 +3,7 @@
 //! Everything that is known before a compiler is started, each with what its author can do about it.
 
 use super::lookalike::Lookalike;
+use crate::names::short;
 use std::fmt;
 
 /// Why a component was not taken.
@@ -223,16 +224,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A component may have thousands of names, and each may be as long as the file: a message has room for a few.
+/// A component may have thousands of names: a message has room for a few.
 const NAMES_SHOWN: usize = 8;
-const NAME_SHOWN: usize = 100;
-
-fn short(name: &str) -> String {
-    match name.char_indices().nth(NAME_SHOWN) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
-}
 
 fn list(names: impl ExactSizeIterator<Item = String>) -> String {
     let count = names.len();
@@ -242,25 +235,6 @@ fn list(names: impl ExactSizeIterator<Item = String>) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
-}
-
-/// The candidate most like `name`, if it is alike enough to be what was meant.
-pub(super) fn most_alike(
-    name: &str,
-    candidates: impl Iterator<Item = String>,
-    enough: f64,
-) -> Option<String> {
-    let name = short(name);
-    candidates
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(&name, &candidate),
-                candidate,
-            )
-        })
-        .filter(|(likeness, _)| *likeness >= enough)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]
