@@ -26,6 +26,7 @@ pub mod limits;
 pub mod meter;
 pub mod names;
 pub mod observe;
+pub mod secret;
 pub mod shutdown;
 pub mod values;
 

@@ -12,13 +12,14 @@ use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits, Reuse};
+use crate::secret::Secret;
 
 /// Grants and limits.
 #[derive(Debug, Args)]
 pub(super) struct GuestArgs {
     /// Give the guest an environment variable; it gets none of the host's.
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::environment, help_heading = "Grants")]
-    env: Vec<(String, String)>,
+    env: Vec<(String, Secret)>,
     /// Give the guest a directory, read-only unless `:rw` is added; without GUEST it keeps its name.
     #[arg(long, value_name = "HOST[::GUEST][:rw]", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use crate::engine::Directory;
+use crate::secret::Secret;
 pub(super) use crate::values::*;
 
 /// `NAME=VALUE`.
-pub(super) fn environment(text: &str) -> Result<(String, String), String> {
+pub(super) fn environment(text: &str) -> Result<(String, Secret), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned().into())),
         _ => Err("not a variable: write `NAME=VALUE`".to_owned()),
     }
 }

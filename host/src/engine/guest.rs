@@ -21,12 +21,13 @@ use super::{Engine, Fault, Generation};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId};
+use crate::secret::Secret;
 
 /// What the instances of a guest get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestSettings {
     /// Environment variables; none of the host's.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, Secret)>,
     /// Directories, by the names that the guest sees.
     pub directories: Vec<Directory>,
     /// Bytes of memory, see [`limits::HandlerLimits::memory`].
@@ -270,7 +271,7 @@ impl Guest {
                 stream: GuestStream::Stderr,
             });
         for (name, value) in &self.settings.environment {
-            wasi.env(name, value);
+            wasi.env(name, value.reveal());
         }
         for directory in &self.settings.directories {
             let permissions = if directory.writable {
