@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli` | where to listen, bad values, help, exit codes, completions, manual |
 //! | `bad_input` | files that cannot be served: one message, nothing half started |
+//! | `config` | the file of a whole host: every mistake at once, the schema |
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
@@ -36,6 +37,7 @@ mod attack;
 mod bad_input;
 mod cli;
 mod compiling;
+mod config;
 mod dev;
 mod directory;
 mod failures;

@@ -272,3 +272,14 @@ pub const H2_PENDING_RESETS: usize = 20;
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long its answer may take.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes of a file for the whole host: ten thousand handlers, said at length.
+pub const CONFIG_BYTES: usize = 16 * MIB;
+/// Mistakes of one file that are shown: more than anybody mends in one go.
+pub const MISTAKES_SHOWN: usize = 100;
+/// Bytes of a secret in a file of its own. Certificates with their chain stay under it.
+pub const SECRET_BYTES: usize = 64 * KIB;
+/// Bytes of a body that a route without a guest answers with: it is kept in memory. Larger things are a guest's to serve.
+pub const FIXED_BODY: usize = MIB;
+/// Versions of a handler that are kept for going back.
+pub const KEPT_VERSIONS: usize = 10;

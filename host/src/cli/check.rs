@@ -1,37 +1,78 @@
 //! `host check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::guest::GuestArgs;
-use super::print;
+use super::{print, say};
+use crate::config;
+use crate::observe::log;
 
-/// Compile a component and start it under the limits, without serving it.
+/// The file that says what to do is wrong (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Compile a component and start it under the limits, without serving it; or find every mistake in the file of a whole
+/// host.
 ///
-/// Exits with 0 if `host serve` with the same flags would serve it, with 1 and the reason if not.
+/// For a component: exits with 0 if `host serve` with the same flags would serve it, with 1 and the reason if not.
+///
+/// For a file that ends in `.toml`: reads it and looks at the components that it names, and compiles and deploys
+/// nothing. Exits with 78 and all mistakes, each under its line, if there are any. The limits of its handlers are those
+/// in the file; the flags are for a component.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The component's file.
-    #[arg(value_name = "GUEST.WASM")]
-    guest: PathBuf,
+    /// The component's file, or that of a whole host.
+    #[arg(value_name = "GUEST.WASM|HOST.TOML")]
+    file: PathBuf,
     #[command(flatten)]
     of_guest: GuestArgs,
 }
 
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        if self.file.extension().is_some_and(|it| it == "toml") {
+            return Ok(check_config(&self.file));
+        }
         let handler = self
             .of_guest
             .deployer()
-            .build(self.of_guest.spec(&self.guest))
+            .build(self.of_guest.spec(&self.file))
             .await?;
         print(&format!(
             "`{}` can be served as `{}`",
-            self.guest.display(),
+            self.file.display(),
             handler.name
         ));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn check_config(file: &Path) -> ExitCode {
+    match config::check(file) {
+        Ok(config) => {
+            let handlers = config.handlers.len();
+            let of_handlers = config.handlers.iter().map(|handler| handler.routes.len());
+            let routes = of_handlers.sum::<usize>() + config.fixed.len();
+            print(&format!(
+                "{}: no mistakes, {}, {}",
+                file.display(),
+                number(handlers, "handler"),
+                number(routes, "route")
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            say(&mistakes.render(log::has_colours()));
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
+}
+
+fn number(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }

@@ -9,6 +9,7 @@ mod dev;
 mod guest;
 mod inspect;
 mod new;
+mod schema;
 mod serve;
 mod values;
 
@@ -49,6 +50,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Check(check::Check),
     Compile(compile::Compile),
+    Schema(schema::Schema),
     Completions(complete::Completions),
     Manual(complete::Manual),
 }
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => in_runtime(check.run()),
         Command::Compile(compile) => in_runtime(compile.run()),
+        Command::Schema(schema) => schema.run(),
         Command::Completions(completions) => completions.run(),
         Command::Manual(manual) => manual.run(),
     };

@@ -263,6 +263,22 @@ impl Shared {
     }
 }
 
+/// Says what the component in this file is, if it can be served within these limits. Nothing is compiled.
+///
+/// # Errors
+/// When there is no such file, or it cannot be served.
+pub fn inspect_file(path: &Path, limits: &Limits) -> Result<Inspection, LoadError> {
+    let inspected = || {
+        let inspection = inspect(&read(path, limits.size)?)?;
+        limits.admit(&inspection)?;
+        Ok(inspection)
+    };
+    inspected().map_err(|why| LoadError {
+        path: path.to_owned(),
+        why,
+    })
+}
+
 /// The bytes of a component's file, of any size.
 ///
 /// # Errors

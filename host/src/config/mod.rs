@@ -1,5 +1,247 @@
-//! What the operator wrote, as typed values.
+//! What the operator wrote, as typed values: one file for the whole host, and manifests beside components.
+//!
+//! Separate from the command line because a file has places. Nothing is refused at the first mistake: each is noted
+//! with its place, and all of them come out in one run. What is read is one typed value a room; no room sees the file.
 
 mod directory;
+mod fixed;
+mod handler;
+mod host;
+mod keys;
+mod limits;
+mod mistake;
+mod name;
+mod reader;
+mod route;
+mod schema;
+mod secret;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use directory::{Listing, Unnamed};
+pub use fixed::{Answer, Fixed};
+pub use handler::{Defaults, HandlerConfig};
+pub use host::{Admin, Door, State, Tenant};
+pub use mistake::Mistakes;
+pub use schema::{manifest_schema, schema};
+
+use crate::catalog::{Route, Router};
+use crate::components;
+use crate::limits::CONFIG_BYTES;
+use keys::{ADMIN, HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
+use limits::Limits;
+use name::{checked, name};
+use reader::{Reader, Table};
+use secret::Outside;
+
+/// A whole host.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The public door.
+    pub door: Door,
+    /// The operator's door, if it is open.
+    pub admin: Option<Admin>,
+    /// What is remembered.
+    pub state: State,
+    /// Who owns handlers, by name.
+    pub tenants: Vec<Tenant>,
+    /// What is deployed, by name.
+    pub handlers: Vec<HandlerConfig>,
+    /// Routes that need no guest, in the order of the file.
+    pub fixed: Vec<Fixed>,
+    /// What holds for handlers that are written elsewhere.
+    pub defaults: Defaults,
+}
+
+/// Reads the file of a host.
+///
+/// # Errors
+/// With everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let text = text_of(path)?;
+    let reader = Reader::new(path, &text, &Outside::REAL);
+    let config = config(&reader);
+    reader.end(Some(config))
+}
+
+/// The same, with a look at each component: that it is there, and can be served. Nothing is compiled.
+///
+/// # Errors
+/// With everything that is wrong with the file and the components that it names.
+pub fn check(path: &Path) -> Result<Config, Mistakes> {
+    let text = text_of(path)?;
+    let reader = Reader::new(path, &text, &Outside::REAL);
+    let config = config(&reader);
+    look_at_components(&reader, &config.handlers);
+    reader.end(Some(config))
+}
+
+/// Reads a manifest: the keys of one handler, whose name is the file's and whose component lies beside it.
+///
+/// # Errors
+/// With everything that is wrong with it.
+pub fn manifest(path: &Path, text: &str, defaults: &Defaults) -> Result<HandlerConfig, Mistakes> {
+    read_manifest(path, text, defaults, &Outside::REAL)
+}
+
+fn read_manifest(
+    path: &Path,
+    text: &str,
+    defaults: &Defaults,
+    outside: &Outside<'_>,
+) -> Result<HandlerConfig, Mistakes> {
+    let reader = Reader::new(path, text, outside);
+    let tree = reader.tree();
+    let table = Table::open(&reader, &MANIFEST, tree.get_ref(), 0..0);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = checked(&stem)
+        .map_err(|message| table.mistake(format!("the name of this file: {message}")))
+        .ok();
+    let beside = path.with_extension("wasm");
+    let name = name.unwrap_or_default();
+    let handler = HandlerConfig::read(name, &table, Some(beside), defaults);
+    reader.end(handler)
+}
+
+fn text_of(path: &Path) -> Result<String, Mistakes> {
+    let shown = path.display();
+    let unreadable = |message| Mistakes::unreadable(path, message);
+    let bytes = secret::read(path, CONFIG_BYTES)
+        .map_err(|error| unreadable(format!("`{shown}` cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        unreadable(format!(
+            "`{shown}` is not UTF-8 at byte {at}: save it as UTF-8"
+        ))
+    })
+}
+
+fn config(reader: &Reader<'_>) -> Config {
+    let tree = reader.tree();
+    let file = Table::open(reader, &HOST, tree.get_ref(), 0..0);
+    let door = file.table("listen", &LISTEN);
+    let admin = file.table("admin", &ADMIN);
+    let state = file.table("state", &STATE);
+    let limits = file.table("defaults", &LIMITS);
+    let (tenants, names) = tenants(&file);
+    let defaults = Defaults {
+        limits: limits.map(|table| Limits::read(&table)).unwrap_or_default(),
+        tenants: names,
+    };
+    let handlers = handlers(&file, &defaults);
+    no_tenant_has_too_many(&file, &tenants, &handlers);
+    let fixed: Vec<_> = file
+        .list("routes")
+        .iter()
+        .filter_map(fixed::fixed)
+        .collect();
+    no_route_twice(reader, &handlers, &fixed);
+    Config {
+        door: door.map(|table| Door::read(&table)).unwrap_or_default(),
+        admin: admin.and_then(|table| Admin::read(&table)),
+        state: state.map(|table| State::read(&table)).unwrap_or_default(),
+        tenants,
+        handlers,
+        fixed,
+        defaults,
+    }
+}
+
+fn tenants(file: &Table<'_>) -> (Vec<Tenant>, BTreeSet<Arc<str>>) {
+    let (mut tenants, mut names) = (Vec::new(), BTreeSet::new());
+    for named in file.named("tenants") {
+        // A tenant with a mistake is a tenant: no second mistake is made of who names it.
+        names.insert(Arc::from(named.name));
+        if let Some(table) = named.value.table(&TENANT) {
+            tenants.extend(Tenant::read(&named, &table));
+        }
+    }
+    (tenants, names)
+}
+
+fn handlers(file: &Table<'_>, defaults: &Defaults) -> Vec<HandlerConfig> {
+    let named = file.named("handlers").into_iter();
+    named
+        .filter_map(|named| {
+            let name = name(&named);
+            let table = named.value.table(&HANDLER)?;
+            HandlerConfig::read(name.unwrap_or_default(), &table, None, defaults)
+        })
+        .collect()
+}
+
+/// No tenant has more handlers than it may.
+fn no_tenant_has_too_many(file: &Table<'_>, tenants: &[Tenant], handlers: &[HandlerConfig]) {
+    let mut has: HashMap<&str, usize> = HashMap::new();
+    for tenant in handlers.iter().filter_map(|it| it.tenant.as_deref()) {
+        *has.entry(tenant).or_default() += 1;
+    }
+    let may = tenants.iter();
+    let may: HashMap<&str, usize> = may
+        .filter_map(|tenant| Some((&*tenant.name, tenant.max_handlers?)))
+        .collect();
+    for named in file.named("tenants") {
+        if let (Some(has), Some(may)) = (has.get(named.name), may.get(named.name))
+            && has > may
+        {
+            named.value.mistake(format_args!(
+                "it has {has} handlers and may have {may}: raise its `max_handlers`"
+            ));
+        }
+    }
+}
+
+/// No two routes are for the same requests.
+fn no_route_twice(reader: &Reader<'_>, handlers: &[HandlerConfig], fixed: &[Fixed]) {
+    let of_host: Arc<str> = Arc::from("[[routes]]");
+    let of_handlers = handlers.iter().flat_map(|handler| {
+        let places = handler.route_places.iter();
+        let routes = handler.routes.iter().zip(places);
+        routes.map(|(route, place)| (route, &handler.name, place))
+    });
+    let without_guest = fixed
+        .iter()
+        .map(|fixed| (&fixed.route, &of_host, &fixed.place));
+    let all: Vec<_> = of_handlers.chain(without_guest).collect();
+    let routes = all
+        .iter()
+        .map(|&(route, owner, _)| (route.clone(), Arc::clone(owner), ()));
+    let Err(conflicts) = Router::build(routes) else {
+        return;
+    };
+    // Of routes that are written alike the last is the second.
+    let written = |route: &Route, owner: &Arc<str>| (route.to_string(), Arc::clone(owner));
+    let places: HashMap<_, _> = all
+        .iter()
+        .map(|(route, owner, place)| (written(route, owner), *place))
+        .collect();
+    for conflict in conflicts {
+        if let Some(place) = places.get(&written(&conflict.route, &conflict.second)) {
+            reader.mistake((*place).clone(), conflict.to_string());
+        }
+    }
+}
+
+/// Each component is read once, however many handlers are made of it.
+fn look_at_components(reader: &Reader<'_>, handlers: &[HandlerConfig]) {
+    let mut seen: HashMap<(&PathBuf, usize), Option<String>> = HashMap::new();
+    for handler in handlers {
+        let memory = handler.limits.memory;
+        let wrong = seen.entry((&handler.source, memory)).or_insert_with(|| {
+            let limits = components::Limits {
+                memory: memory as u64,
+                ..components::Limits::default()
+            };
+            let inspected = components::inspect_file(&handler.source, &limits);
+            inspected.err().map(|error| error.to_string())
+        });
+        if let Some(wrong) = wrong {
+            reader.mistake(handler.source_place.clone(), format!("`source`: {wrong}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

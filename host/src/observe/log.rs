@@ -28,13 +28,18 @@ pub fn start(verbosity: Verbosity) -> Flush {
         Verbosity::Normal => "warn,host=info,guest=info",
         Verbosity::Verbose => "info,host=debug,guest=info",
     };
-    let colours = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // A second start, as in tests, keeps the first log.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(move || writer.clone())
-        .with_ansi(colours)
+        .with_ansi(has_colours())
         .try_init();
     guard
+}
+
+/// Whether what is said on stderr may have colours: on a terminal, and without `NO_COLOR`.
+#[must_use]
+pub fn has_colours() -> bool {
+    std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,0 +1,152 @@
+//! A handler as the operator wrote it, in the file of the host or in a manifest.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::keys::{DIRECTORY, LIMITS};
+use super::limits::{Limits, Settled};
+use super::reader::{Table, Value};
+use super::route::route;
+use crate::catalog::Route;
+use crate::engine::{Directory, GuestSettings};
+use crate::limits::HandlerLimits;
+use crate::names::{most_alike, short};
+use crate::secret::Secret;
+use crate::values;
+
+/// A handler: where its component is, what is for it, and what it gets.
+#[derive(Debug, Clone)]
+pub struct HandlerConfig {
+    /// Its name in logs.
+    pub name: Arc<str>,
+    /// The component's file.
+    pub source: PathBuf,
+    /// Who owns it. None: the operator.
+    pub tenant: Option<Arc<str>>,
+    /// The requests that are for it. None are said in a manifest that leaves that to its directory.
+    pub routes: Vec<Route>,
+    /// What it may use.
+    pub limits: HandlerLimits,
+    /// What its instances get.
+    pub guest: GuestSettings,
+    /// Where `source` is written, for what is found wrong with the file, and each of the routes.
+    pub(super) source_place: Range<usize>,
+    pub(super) route_places: Vec<Range<usize>>,
+}
+
+/// What a handler does not say itself: the host's defaults, and whom it may name.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    pub(super) limits: Limits,
+    pub(super) tenants: BTreeSet<Arc<str>>,
+}
+
+impl HandlerConfig {
+    /// `source` is its component if it names none itself.
+    pub(super) fn read(
+        name: Arc<str>,
+        table: &Table<'_>,
+        source: Option<PathBuf>,
+        defaults: &Defaults,
+    ) -> Option<Self> {
+        let said = table.path("source");
+        let tenant = table.value("tenant");
+        let tenant = tenant.and_then(|tenant| tenant.parsed(|name| known(name, &defaults.tenants)));
+        let routes = table.list("routes");
+        let routes = routes
+            .iter()
+            .filter_map(|it| Some((route(it)?, it.place())));
+        let (routes, route_places) = routes.unzip();
+        if let Some(value) = table.value("routes")
+            && value.is_empty_list()
+        {
+            value.mistake("a handler without a route is never reached: write one, such as `/*`");
+        }
+        let own = table.table("limits", &LIMITS);
+        let own = own.map(|table| Limits::read(&table)).unwrap_or_default();
+        let Settled {
+            limits,
+            fields,
+            reuse,
+        } = own.or(&defaults.limits).settle();
+        let guest = GuestSettings {
+            environment: environment(table),
+            directories: directories(table),
+            memory: limits.memory,
+            fields,
+            reuse,
+        };
+        let source_place = table.value("source").map_or(table.place(), |it| it.place());
+        Some(Self {
+            name,
+            source: said.or(source)?,
+            tenant,
+            routes,
+            limits,
+            guest,
+            source_place,
+            route_places,
+        })
+    }
+}
+
+/// The tenant with this name.
+fn known(name: &str, tenants: &BTreeSet<Arc<str>>) -> Result<Arc<str>, String> {
+    if let Some(tenant) = tenants.get(name) {
+        return Ok(Arc::clone(tenant));
+    }
+    let shown = short(name).escape_debug().to_string();
+    let names = tenants
+        .iter()
+        .take(COMPARED)
+        .map(|tenant| tenant.to_string());
+    Err(match most_alike(name, names, ALIKE) {
+        Some(nearest) => format!("no tenant `{shown}`: did you mean `{nearest}`?"),
+        None => format!("no tenant `{shown}`: write a table `[tenants.NAME]` for it"),
+    })
+}
+
+/// A suggestion is not worth a look at every tenant of thousands, for each of thousands of handlers.
+const COMPARED: usize = 100;
+
+/// Under this likeness another tenant is not who was meant.
+const ALIKE: f64 = 0.6;
+
+fn environment(table: &Table<'_>) -> Vec<(String, Secret)> {
+    let variables = table.named("env").into_iter();
+    variables
+        .filter_map(|variable| {
+            if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
+                let message = "not the name of a variable: write one without `=`";
+                let reader = variable.value.reader;
+                reader.mistake(variable.place.clone(), message.to_owned());
+            }
+            Some((variable.name.to_owned(), variable.value.variable()?))
+        })
+        .collect()
+}
+
+fn directories(table: &Table<'_>) -> Vec<Directory> {
+    let list = table.list("dirs");
+    list.iter().filter_map(directory).collect()
+}
+
+fn directory(value: &Value<'_>) -> Option<Directory> {
+    let table = value.table(&DIRECTORY)?;
+    let host = table.path("host").filter(|path| {
+        values::is_directory(path)
+            .map_err(|message| table.value("host").map(|host| host.mistake(message)))
+            .is_ok()
+    });
+    let guest = table.parsed("guest", |guest| match guest {
+        "" => Err("an empty name: write one, such as `/public`"),
+        guest => Ok(guest.to_owned()),
+    });
+    Some(Directory {
+        writable: table.flag("writable"),
+        host: host?,
+        guest: guest?,
+    })
+}

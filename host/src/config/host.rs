@@ -1,0 +1,200 @@
+//! The host itself: its doors, its memory, its tenants.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keys::ACCESS_LOG;
+use super::name::name;
+use super::reader::{Named, Table};
+use crate::limits::{self, DoorLimits};
+use crate::observe::access_log::Format;
+use crate::secret::Secret;
+use crate::values;
+
+/// The public door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// What it lets in.
+    pub limits: DoorLimits,
+    /// The access log's format, on stdout.
+    pub access_log: Format,
+    /// From the request to stop until what is in flight is cut.
+    pub drain: Duration,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], limits::PORT)),
+            limits: DoorLimits::default(),
+            access_log: Format::default(),
+            drain: limits::DRAIN,
+        }
+    }
+}
+
+impl Door {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let unsaid = Self::default();
+        Self {
+            address: table
+                .parsed("address", values::address)
+                .unwrap_or(unsaid.address),
+            limits: door_limits(table, &unsaid.limits),
+            access_log: table
+                .parsed("access_log", access_log)
+                .unwrap_or(unsaid.access_log),
+            drain: table
+                .parsed("drain_timeout", values::duration)
+                .unwrap_or(unsaid.drain),
+        }
+    }
+}
+
+fn door_limits(table: &Table<'_>, unsaid: &DoorLimits) -> DoorLimits {
+    let duration = |key, unsaid| table.parsed(key, values::duration).unwrap_or(unsaid);
+    DoorLimits {
+        connections: table
+            .parsed("max_connections", values::count)
+            .unwrap_or(unsaid.connections),
+        request_head: table
+            .parsed("max_request_head", values::head)
+            .unwrap_or(unsaid.request_head),
+        request_headers: table
+            .parsed("max_request_headers", values::fields)
+            .unwrap_or(unsaid.request_headers),
+        first_byte: duration("first_byte_timeout", unsaid.first_byte),
+        header_read: duration("header_timeout", unsaid.header_read),
+        idle: duration("idle_timeout", unsaid.idle),
+        write_stall: duration("write_timeout", unsaid.write_stall),
+    }
+}
+
+fn access_log(word: &str) -> Result<Format, String> {
+    match word {
+        "combined" => Ok(Format::Combined),
+        "json" => Ok(Format::Json),
+        "off" => Ok(Format::Off),
+        _ => Err(format!(
+            "no form of the access log: write one of `{}`",
+            ACCESS_LOG.join("`, `")
+        )),
+    }
+}
+
+/// The operator's door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// A Unix socket: who may open the file may enter.
+    Socket(PathBuf),
+    /// An address: who shows the token may enter.
+    Address {
+        /// Where to listen.
+        address: SocketAddr,
+        /// What must be shown.
+        token: Secret,
+    },
+}
+
+impl Admin {
+    pub(super) fn read(table: &Table<'_>) -> Option<Self> {
+        match (table.has("socket"), table.has("address")) {
+            (true, false) => {
+                if let Some(token) = table.value("token") {
+                    token.mistake("nobody is asked for it at a `socket`, where the rights of the file say who may enter: leave it out");
+                }
+                table.path("socket").map(Self::Socket)
+            }
+            (false, true) => {
+                let token = table.secret("token");
+                let address = table.parsed("address", values::address);
+                if !table.has("token") {
+                    let message = "an `address` that anyone can reach needs a `token`: write `token = { from_file = \"…\" }`, or a `socket` in its place";
+                    table.mistake(message);
+                }
+                Some(Self::Address {
+                    address: address?,
+                    token: token?,
+                })
+            }
+            _ => {
+                table.mistake(
+                    "the operator's door is a `socket` or an `address`: write one of them",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// What the host remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Where. None: nowhere.
+    pub directory: Option<PathBuf>,
+    /// Versions of a handler that are kept.
+    pub keep_versions: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            keep_versions: limits::KEPT_VERSIONS,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        Self {
+            directory: table.path("directory"),
+            keep_versions: table
+                .parsed("keep_versions", values::count)
+                .unwrap_or(limits::KEPT_VERSIONS),
+        }
+    }
+}
+
+/// Someone who owns handlers. What is None has no ceiling but those of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bytes of all instances of its handlers together.
+    pub max_memory: Option<u64>,
+    /// Requests that its handlers serve at once.
+    pub max_concurrent_requests: Option<usize>,
+    /// Requests a second to its handlers.
+    pub requests_per_second: Option<usize>,
+    /// Handlers that it may have.
+    pub max_handlers: Option<usize>,
+    /// What it shows to change its own handlers.
+    pub token: Option<Secret>,
+}
+
+impl Tenant {
+    pub(super) fn read(named: &Named<'_>, table: &Table<'_>) -> Option<Self> {
+        let tenant = Self {
+            name: name(named)?,
+            max_memory: table.parsed("max_memory", tenant_memory),
+            max_concurrent_requests: table.parsed("max_concurrent_requests", values::count),
+            requests_per_second: table.parsed("requests_per_second", values::count),
+            max_handlers: table.parsed("max_handlers", values::count),
+            token: table.secret("token"),
+        };
+        Some(tenant)
+    }
+}
+
+/// Any size with room for one small instance.
+fn tenant_memory(text: &str) -> Result<u64, String> {
+    match values::size(text)? {
+        bytes if bytes < 64 << 10 => Err("a memory of less than 64KiB is not possible".to_owned()),
+        bytes => Ok(bytes),
+    }
+}

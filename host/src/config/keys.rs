@@ -1,0 +1,611 @@
+//! Every key of the file: what it takes, what holds when it is not said, a line about it.
+//!
+//! The reader refuses what is not here and the schema prints what is, so the two cannot disagree.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::limits::{self, DoorLimits, HandlerLimits, KIB, MIB, Reuse};
+
+/// A table of the file.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// Its name in the schema.
+    pub(super) name: &'static str,
+    /// How its head is written, for whoever put a key elsewhere.
+    pub(super) place: &'static str,
+    pub(super) about: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) takes: Takes,
+    pub(super) unsaid: Unsaid,
+    pub(super) about: &'static str,
+}
+
+/// What may stand to the right of a key.
+#[derive(Debug)]
+pub(super) enum Takes {
+    /// A text, such as this one.
+    Text(&'static str),
+    /// `true` or `false`.
+    Flag,
+    /// A number from 1.
+    Count,
+    /// A status of HTTP, from one to another.
+    Status(u16, u16),
+    Duration,
+    Size,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    Table(&'static Shape),
+    /// A table whose keys are names that the operator chooses.
+    Named(&'static Takes),
+    List(&'static Takes),
+    Either(&'static Takes, &'static Takes),
+}
+
+/// What holds when a key is not there.
+#[derive(Debug)]
+pub(super) enum Unsaid {
+    /// It means nothing, or the line about it says what.
+    Nothing,
+    /// A mistake, with an example to follow.
+    Missing(&'static str),
+    Default(fn() -> Value),
+}
+
+const fn key(name: &'static str, takes: Takes, unsaid: Unsaid, about: &'static str) -> Key {
+    Key {
+        name,
+        takes,
+        unsaid,
+        about,
+    }
+}
+
+use Takes::{Choice, Count, Either, Flag, List, Named, Size, Status, Table, Text};
+use Unsaid::{Default as Is, Missing, Nothing};
+
+fn duration(duration: Duration) -> Value {
+    json!(humantime::format_duration(duration).to_string())
+}
+
+fn size(bytes: usize) -> Value {
+    json!(match bytes {
+        bytes if bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
+        bytes if bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        bytes => bytes.to_string(),
+    })
+}
+
+fn door() -> DoorLimits {
+    DoorLimits::default()
+}
+
+fn handler() -> HandlerLimits {
+    HandlerLimits::default()
+}
+
+pub(super) static HOST: Shape = Shape {
+    name: "host",
+    place: "at the top of the file, before the first `[table]`",
+    about: "A whole host: its listener, its defaults, its tenants and its handlers.",
+    keys: &[
+        key("listen", Table(&LISTEN), Nothing, LISTEN.about),
+        key("admin", Table(&ADMIN), Nothing, ADMIN.about),
+        key("state", Table(&STATE), Nothing, STATE.about),
+        key(
+            "defaults",
+            Table(&LIMITS),
+            Nothing,
+            "Limits of every handler that does not say its own.",
+        ),
+        key(
+            "tenants",
+            Named(&Table(&TENANT)),
+            Nothing,
+            "Who owns handlers, by name.",
+        ),
+        key(
+            "handlers",
+            Named(&Table(&HANDLER)),
+            Nothing,
+            "What is deployed, by name.",
+        ),
+        key(
+            "routes",
+            List(&Table(&FIXED)),
+            Nothing,
+            "Routes that are answered without a guest.",
+        ),
+    ],
+};
+
+pub(super) static LISTEN: Shape = Shape {
+    name: "listen",
+    place: "in `[listen]`",
+    about: "The public listener. A change needs a restart.",
+    keys: &[
+        key(
+            "address",
+            Text("127.0.0.1:8080"),
+            Is(|| json!(format!("127.0.0.1:{}", limits::PORT))),
+            "Where to listen; port 0 takes any free one, `:8080` is every address.",
+        ),
+        key(
+            "access_log",
+            Choice(ACCESS_LOG),
+            Is(|| json!("combined")),
+            "The form of the access log, on stdout.",
+        ),
+        key(
+            "drain_timeout",
+            Takes::Duration,
+            Is(|| duration(limits::DRAIN)),
+            "How long requests in flight have to finish after a signal.",
+        ),
+        key(
+            "max_connections",
+            Count,
+            Is(|| json!(door().connections)),
+            "Connections open at once; more wait to be accepted.",
+        ),
+        key(
+            "max_request_head",
+            Size,
+            Is(|| size(door().request_head)),
+            "Bytes of a request's head, its first line included.",
+        ),
+        key(
+            "max_request_headers",
+            Count,
+            Is(|| json!(door().request_headers)),
+            "Header fields of a request.",
+        ),
+        key(
+            "first_byte_timeout",
+            Takes::Duration,
+            Is(|| duration(door().first_byte)),
+            "How long a new connection may send nothing.",
+        ),
+        key(
+            "header_timeout",
+            Takes::Duration,
+            Is(|| duration(door().header_read)),
+            "How long a request's head may take, from its first byte to its last.",
+        ),
+        key(
+            "idle_timeout",
+            Takes::Duration,
+            Is(|| duration(door().idle)),
+            "How long a connection may rest between requests.",
+        ),
+        key(
+            "write_timeout",
+            Takes::Duration,
+            Is(|| duration(door().write_stall)),
+            "How long a client may take none of the bytes that wait for it.",
+        ),
+    ],
+};
+
+/// The words for the forms of the access log.
+pub(super) const ACCESS_LOG: &[&str] = &["combined", "json", "off"];
+
+pub(super) static ADMIN: Shape = Shape {
+    name: "admin",
+    place: "in `[admin]`",
+    about: "The operator's door; closed when this table is absent. A change needs a restart.",
+    keys: &[
+        key(
+            "socket",
+            Text("/run/host/admin.sock"),
+            Nothing,
+            "A Unix socket; who may open the file may enter.",
+        ),
+        key(
+            "address",
+            Text("127.0.0.1:9090"),
+            Nothing,
+            "In place of `socket`: an address, which needs a `token`.",
+        ),
+        key(
+            "token",
+            TOKEN,
+            Nothing,
+            "What a client of `address` must show.",
+        ),
+    ],
+};
+
+pub(super) static STATE: Shape = Shape {
+    name: "state",
+    place: "in `[state]`",
+    about: "What the host remembers: the versions of handlers and which of them are live.",
+    keys: &[
+        key(
+            "directory",
+            Text("/var/lib/host"),
+            Nothing,
+            "Where; a path from this file. Nothing is remembered without it.",
+        ),
+        key(
+            "keep_versions",
+            Count,
+            Is(|| json!(limits::KEPT_VERSIONS)),
+            "Versions of a handler that are kept for going back.",
+        ),
+    ],
+};
+
+pub(super) static LIMITS: Shape = Shape {
+    name: "limits",
+    place: "in `limits` of a handler, or in `[defaults]`",
+    about: "What one handler may use. What is not said here holds as `[defaults]` says it.",
+    keys: &[
+        key(
+            "timeout",
+            Takes::Duration,
+            Is(|| duration(handler().deadline)),
+            "Time to the response's headers, wait for a place and start included.",
+        ),
+        key(
+            "body_timeout",
+            Takes::Duration,
+            Nothing,
+            "How long a body, either way, may go without a byte moving; unsaid, that of `timeout`.",
+        ),
+        key(
+            "cpu",
+            Takes::Duration,
+            Is(|| duration(handler().cpu)),
+            "CPU time of one request.",
+        ),
+        key(
+            "memory",
+            Size,
+            Is(|| size(handler().memory)),
+            "Memory of one instance: all its memories and tables, and what the host holds for it.",
+        ),
+        key(
+            "max_body",
+            Size,
+            Is(|| size(handler().request_body as usize)),
+            "Bytes of a request's body, which is streamed and not kept.",
+        ),
+        key(
+            "max_response_head",
+            Size,
+            Is(|| size(limits::FIELDS_BYTES)),
+            "Bytes of a response's headers, or of any other set of them that the guest makes.",
+        ),
+        key(
+            "max_concurrent_requests",
+            Count,
+            Is(|| json!(handler().concurrent_requests)),
+            "Requests served at once; others wait for a place.",
+        ),
+        key(
+            "max_waiting_requests",
+            Count,
+            Nothing,
+            "Requests that wait for a place, others get a 503 at once; unsaid, that of `max_concurrent_requests`.",
+        ),
+        key(
+            "queue_timeout",
+            Takes::Duration,
+            Is(|| duration(handler().permit_wait)),
+            "How long a request waits for a place before it gets a 503.",
+        ),
+        key(
+            "max_instance_reuse_count",
+            Count,
+            Nothing,
+            "Requests that one instance serves before it is dropped; unsaid, 1 for wasi:http 0.2, 128 for 0.3.",
+        ),
+        key(
+            "max_instance_concurrent_reuse_count",
+            Count,
+            Is(|| json!(Reuse::default().concurrent)),
+            "Requests that one instance serves at the same time, wasi:http 0.3 only.",
+        ),
+        key(
+            "idle_instance_timeout",
+            Takes::Duration,
+            Is(|| duration(Reuse::default().idle)),
+            "How long an unused instance is kept.",
+        ),
+    ],
+};
+
+pub(super) static TENANT: Shape = Shape {
+    name: "tenant",
+    place: "in `[tenants.NAME]`",
+    about: "Someone who owns handlers. What is not said has no ceiling but those of the host.",
+    keys: &[
+        key(
+            "max_memory",
+            Size,
+            Nothing,
+            "Memory of all instances of all its handlers together.",
+        ),
+        key(
+            "max_concurrent_requests",
+            Count,
+            Nothing,
+            "Requests that all its handlers serve at once.",
+        ),
+        key(
+            "requests_per_second",
+            Count,
+            Nothing,
+            "Requests a second to all its handlers together.",
+        ),
+        key("max_handlers", Count, Nothing, "Handlers that it may have."),
+        key(
+            "token",
+            TOKEN,
+            Nothing,
+            "What it shows at the operator's door to change its own handlers.",
+        ),
+    ],
+};
+
+const SOURCE: &str = "The component's file; a path from this file.";
+const TENANT_OF: Key = key(
+    "tenant",
+    Text("acme"),
+    Nothing,
+    "Who owns it: a name of `[tenants]`.",
+);
+const ROUTES: &str = "The requests that are for it.";
+const ROUTE_LIST: Takes = List(&Either(&Text("example.com/shop/*"), &Table(&ROUTE)));
+static VARIABLE: Takes = Either(&Text("value"), &Table(&REFERENCE));
+static DIRECTORY_TABLE: Takes = Table(&DIRECTORY);
+const ENV: Key = key(
+    "env",
+    Named(&VARIABLE),
+    Nothing,
+    "Its environment variables; it gets none of the host's.",
+);
+const DIRS: Key = key(
+    "dirs",
+    List(&DIRECTORY_TABLE),
+    Nothing,
+    "Directories that it may use.",
+);
+const LIMITS_OF: Key = key("limits", Table(&LIMITS), Nothing, LIMITS.about);
+
+pub(super) static HANDLER: Shape = Shape {
+    name: "handler",
+    place: "in `[handlers.NAME]`",
+    about: "A component, the requests that are for it, and what it may use and reach.",
+    keys: &[
+        key(
+            "source",
+            Text("shop.wasm"),
+            Missing(r#"source = "shop.wasm""#),
+            SOURCE,
+        ),
+        TENANT_OF,
+        key(
+            "routes",
+            ROUTE_LIST,
+            Missing(r#"routes = ["example.com/shop/*"]"#),
+            ROUTES,
+        ),
+        ENV,
+        DIRS,
+        LIMITS_OF,
+    ],
+};
+
+/// The text beside a component in a directory that is served.
+pub(super) static MANIFEST: Shape = Shape {
+    name: "manifest",
+    place: "at the top of the manifest",
+    about: "A component in a directory that is served: the requests that are for it, and what it may use and reach.",
+    keys: &[
+        key(
+            "source",
+            Text("shop.wasm"),
+            Nothing,
+            "The component's file; unsaid, the one of the same name.",
+        ),
+        TENANT_OF,
+        key(
+            "routes",
+            ROUTE_LIST,
+            Nothing,
+            "The requests that are for it; unsaid, what the directory says.",
+        ),
+        ENV,
+        DIRS,
+        LIMITS_OF,
+    ],
+};
+
+const HOST_OF: Key = key(
+    "host",
+    Text("*.example.com"),
+    Nothing,
+    "The host's name, or `*.` and a name; unsaid, any.",
+);
+const PATH: Key = key(
+    "path",
+    Text("/a/{id}"),
+    Missing(r#"path = "/shop/*""#),
+    "A path; `{name}` is one segment, `/*` at the end is all that follows.",
+);
+const METHODS: Key = key(
+    "methods",
+    List(&Text("GET")),
+    Nothing,
+    "Methods; unsaid, every method.",
+);
+
+pub(super) static ROUTE: Shape = Shape {
+    name: "route",
+    place: "in a table of `routes` of `[handlers.NAME]`",
+    about: "Requests that are for a handler.",
+    keys: &[
+        HOST_OF,
+        PATH,
+        METHODS,
+        key(
+            "strip_prefix",
+            Flag,
+            Is(|| json!(false)),
+            "The guest sees the path without what stands before `/*`.",
+        ),
+    ],
+};
+
+pub(super) static FIXED: Shape = Shape {
+    name: "fixed",
+    place: "in `[[routes]]`",
+    about: "A route that needs no guest: it has `respond` or `redirect`.",
+    keys: &[
+        HOST_OF,
+        PATH,
+        METHODS,
+        key("respond", Table(&RESPOND), Nothing, RESPOND.about),
+        key("redirect", Table(&REDIRECT), Nothing, REDIRECT.about),
+    ],
+};
+
+pub(super) static RESPOND: Shape = Shape {
+    name: "respond",
+    place: "in `respond` of `[[routes]]`",
+    about: "The response itself.",
+    keys: &[
+        key("status", Status(200, 599), Is(|| json!(200)), "Its status."),
+        key(
+            "content_type",
+            Text("text/html"),
+            Is(|| json!("text/plain; charset=utf-8")),
+            "Its content type.",
+        ),
+        key("body", Text("<h1>hi</h1>"), Nothing, "Its body."),
+        key(
+            "body_file",
+            Text("index.html"),
+            Nothing,
+            "In place of `body`: a file with it, read once; a path from this file.",
+        ),
+    ],
+};
+
+pub(super) static REDIRECT: Shape = Shape {
+    name: "redirect",
+    place: "in `redirect` of `[[routes]]`",
+    about: "Another place to look.",
+    keys: &[
+        key(
+            "to",
+            Text("https://example.com/new/"),
+            Missing(r#"to = "https://example.com/""#),
+            "The `location`: a URL, or a path of this host.",
+        ),
+        key(
+            "status",
+            Status(300, 399),
+            Is(|| json!(308)),
+            "301, 302, 303, 307 or 308, which keeps the method and is for good.",
+        ),
+    ],
+};
+
+pub(super) static DIRECTORY: Shape = Shape {
+    name: "directory",
+    place: "in a table of `dirs` of `[handlers.NAME]`",
+    about: "A directory that a guest may use.",
+    keys: &[
+        key(
+            "host",
+            Text("public"),
+            Missing(r#"host = "public""#),
+            "Where it is; a path from this file.",
+        ),
+        key(
+            "guest",
+            Text("/public"),
+            Missing(r#"guest = "/public""#),
+            "What the guest calls it.",
+        ),
+        key(
+            "writable",
+            Flag,
+            Is(|| json!(false)),
+            "Whether the guest may write there too.",
+        ),
+    ],
+};
+
+const TOKEN: Takes = Either(&Table(&REFERENCE), &Text("${TOKEN}"));
+
+/// A text that is kept elsewhere.
+pub(super) static REFERENCE: Shape = Shape {
+    name: "reference",
+    place: "in place of a secret",
+    about: "A text that is kept elsewhere and never shown: one of the three.",
+    keys: &[
+        key(
+            "from_env",
+            Text("TOKEN"),
+            Nothing,
+            "The variable of the host's environment with this name.",
+        ),
+        key(
+            "from_file",
+            Text("token"),
+            Nothing,
+            "What is in this file, without a newline at its end; a path from this file.",
+        ),
+        key(
+            "from_credential",
+            Text("token"),
+            Nothing,
+            "The same of a file in `$CREDENTIALS_DIRECTORY`, where systemd puts them.",
+        ),
+    ],
+};
+
+impl Shape {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// This table and those that can stand in it, each once.
+    pub(super) fn family(&'static self) -> Vec<&'static Shape> {
+        let mut found = vec![self];
+        let mut next = 0;
+        while let Some(shape) = found.get(next) {
+            for key in shape.keys {
+                for inner in key.takes.tables() {
+                    if !found.iter().any(|known| std::ptr::eq(*known, inner)) {
+                        found.push(inner);
+                    }
+                }
+            }
+            next += 1;
+        }
+        found
+    }
+}
+
+impl Takes {
+    fn tables(&self) -> Vec<&'static Shape> {
+        match self {
+            Table(shape) => vec![shape],
+            Named(inner) | List(inner) => inner.tables(),
+            Either(one, other) => [one.tables(), other.tables()].concat(),
+            _ => Vec::new(),
+        }
+    }
+}

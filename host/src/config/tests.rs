@@ -1,0 +1,613 @@
+//! Claims about whole files.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use super::*;
+use crate::engine::Directory;
+use crate::limits::HandlerLimits;
+use crate::observe::access_log::Format;
+
+const EXAMPLE: &str = include_str!("example.toml");
+
+/// Reads `text` as a host's file in a directory that has a directory `public`.
+fn read<T>(
+    text: &str,
+    look: impl FnOnce(&Reader<'_>, &Config) -> T,
+) -> (T, Result<Config, Mistakes>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("public")).expect("public");
+    let variable = |name: &str| {
+        let value = match name {
+            "USER" => "ada",
+            "TOKEN" => "hunter2",
+            "EMPTY" => "",
+            "COUNT" => "12",
+            "CREDENTIALS_DIRECTORY" => "/run/credentials",
+            _ => return None,
+        };
+        Some(value.into())
+    };
+    let files = |path: &Path, _: usize| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        match name {
+            Some("admin.token") => Ok(b"open sesame\n".to_vec()),
+            Some("acme") if path.starts_with("/run/credentials") => Ok(b"acme's\r\n".to_vec()),
+            Some("robots.txt") => Ok(b"User-agent: *\n".to_vec()),
+            Some("binary") => Ok(vec![0xff]),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    };
+    let outside = Outside {
+        variable: &variable,
+        read: &files,
+    };
+    let file = directory.path().join("host.toml");
+    let reader = Reader::new(&file, text, &outside);
+    let config = config(&reader);
+    let seen = look(&reader, &config);
+    (seen, reader.end(Some(config)))
+}
+
+fn fine(text: &str) -> Config {
+    match read(text, |_, _| ()).1 {
+        Ok(config) => config,
+        Err(mistakes) => panic!("{mistakes}"),
+    }
+}
+
+fn mistakes(text: &str) -> Mistakes {
+    read(text, |_, _| ()).1.expect_err(text)
+}
+
+/// What is said, with the text that is underlined.
+fn said(text: &str) -> Vec<(String, String)> {
+    let rendered = mistakes(text).to_string();
+    let lines: Vec<_> = rendered.lines().collect();
+    let mut said = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        if let Some(message) = line.strip_prefix("error: ") {
+            let (shown, under) = (lines[at + 3], lines[at + 4]);
+            let under = under.find('^').map_or(0..0, |at| at..under.len());
+            let underlined = shown.get(under).unwrap_or_default();
+            said.push((message.to_owned(), underlined.to_owned()));
+        }
+    }
+    said
+}
+
+/// Every `table.key` that the reader has asked for and found.
+pub(super) fn keys_used_by_the_example() -> Vec<String> {
+    let other_door = "[admin]\nsocket = \"admin.sock\"";
+    let used = |text| read(text, |reader, _| reader.used.borrow().clone()).0;
+    let used: BTreeSet<String> = &used(EXAMPLE) | &used(other_door);
+    used.into_iter().collect()
+}
+
+#[test]
+fn an_empty_file_is_a_host_with_what_limits_says() {
+    let config = fine("");
+    assert_eq!(config.door, Door::default());
+    assert_eq!(config.admin, None);
+    assert_eq!(config.state, State::default());
+    assert!(config.handlers.is_empty() && config.tenants.is_empty() && config.fixed.is_empty());
+}
+
+#[test]
+fn the_host_is_as_the_example_says() {
+    let config = fine(EXAMPLE);
+    assert_eq!(config.door.address.to_string(), "127.0.0.1:9000");
+    assert_eq!(config.door.access_log, Format::Json);
+    assert_eq!(config.door.drain, Duration::from_secs(20));
+    let door = &config.door.limits;
+    assert_eq!((door.connections, door.request_headers), (5_000, 50));
+    assert_eq!(door.request_head, 32 << 10);
+    assert_eq!(
+        [
+            door.first_byte,
+            door.header_read,
+            door.idle,
+            door.write_stall
+        ],
+        [1, 2, 3, 4].map(Duration::from_secs)
+    );
+    let Some(Admin::Address { address, token }) = &config.admin else {
+        panic!("{:?}", config.admin);
+    };
+    assert_eq!((address.port(), token.reveal()), (9090, "open sesame"));
+    let directory = config.state.directory.as_ref().expect("said");
+    assert!(directory.is_absolute() && directory.ends_with("state"));
+    assert_eq!(config.state.keep_versions, 3);
+    let [acme] = &*config.tenants else {
+        panic!("{:?}", config.tenants);
+    };
+    assert_eq!((&*acme.name, acme.max_memory), ("acme", Some(1 << 30)));
+    assert_eq!(acme.max_concurrent_requests, Some(100));
+    assert_eq!(acme.requests_per_second, Some(50));
+    assert_eq!(acme.max_handlers, Some(20));
+    assert_eq!(
+        acme.token.as_ref().map(|token| token.reveal()),
+        Some("acme's")
+    );
+}
+
+#[test]
+fn a_handler_is_as_the_example_says() {
+    let config = fine(EXAMPLE);
+    let [shop] = &*config.handlers else {
+        panic!("{:?}", config.handlers);
+    };
+    assert_eq!(
+        (&*shop.name, shop.tenant.as_deref()),
+        ("shop", Some("acme"))
+    );
+    let base = shop.source.parent().expect("a directory");
+    assert!(shop.source.ends_with("shop.wasm") && base.is_absolute());
+    assert_eq!(shop.routes[0].to_string(), "example.com/shop/*");
+    assert_eq!(shop.routes[1].to_string(), "*.example.com/a/{id}");
+    assert_eq!(shop.routes[1].methods, ["GET", "POST"]);
+    assert!(shop.routes[1].strip_prefix && !shop.routes[0].strip_prefix);
+    let limits = HandlerLimits {
+        deadline: Duration::from_secs(10),
+        body_deadline: Duration::from_secs(11),
+        cpu: Duration::from_millis(500),
+        memory: 64 << 20,
+        request_body: 1 << 20,
+        concurrent_requests: 10,
+        waiting_requests: 20,
+        permit_wait: Duration::from_secs(1),
+    };
+    assert_eq!(shop.limits, limits);
+    assert_eq!((shop.guest.memory, shop.guest.fields), (64 << 20, 16 << 10));
+    let reuse = &shop.guest.reuse;
+    assert_eq!((reuse.requests, reuse.concurrent), (Some(7), 2));
+    assert_eq!(reuse.idle, Duration::from_secs(5));
+    let variables = shop.guest.environment.iter();
+    let variables: Vec<_> = variables
+        .map(|(name, value)| (&**name, value.reveal()))
+        .collect();
+    assert_eq!(variables, [("KEY", "value of ada"), ("TOKEN", "hunter2")]);
+    let public = Directory {
+        host: base.join("public"),
+        guest: "/public".to_owned(),
+        writable: true,
+    };
+    assert_eq!(shop.guest.directories, [public]);
+}
+
+#[test]
+fn routes_without_a_guest_are_as_the_example_says() {
+    let config = fine(EXAMPLE);
+    let [page, robots, old] = &*config.fixed else {
+        panic!("{:?}", config.fixed);
+    };
+    assert_eq!(page.route.to_string(), "example.com/");
+    assert_eq!(page.route.methods, ["GET"]);
+    let respond = |status: u16, content_type, body: &str| Answer::Respond {
+        status: http::StatusCode::from_u16(status).expect("a status"),
+        content_type: http::HeaderValue::from_static(content_type),
+        body: body.into(),
+    };
+    assert_eq!(page.answer, respond(404, "text/html", "<h1>hi</h1>"));
+    let plain = "text/plain; charset=utf-8";
+    assert_eq!(robots.answer, respond(200, plain, "User-agent: *\n"));
+    let to = http::HeaderValue::from_static("https://example.com/new/");
+    let status = http::StatusCode::FOUND;
+    assert_eq!(old.answer, Answer::Redirect { to, status });
+}
+
+#[test]
+fn every_key_of_the_table_is_in_the_example() {
+    let all: BTreeSet<String> = HOST
+        .family()
+        .iter()
+        .flat_map(|shape| {
+            shape
+                .keys
+                .iter()
+                .map(|key| format!("{}.{}", shape.name, key.name))
+        })
+        .collect();
+    assert_eq!(
+        all.into_iter().collect::<Vec<_>>(),
+        keys_used_by_the_example()
+    );
+}
+
+/// A handler, and what is said of it.
+const SHOP: &str = "[tenants.acme]\n[handlers.shop]\nsource = \"shop.wasm\"\n";
+const ROUTED: &str = "[handlers.shop]\nsource = \"shop.wasm\"\nroutes = [\"/*\"]\n";
+
+#[test]
+fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
+    for (before, text, under, hint) in [
+        ("", "lisen = 1", "lisen", "did you mean `listen`?"),
+        ("", "[lisen]", "lisen", "did you mean `listen`?"),
+        ("", "qqqqqq = 1", "qqqqqq", "there are `listen`, `admin`"),
+        (
+            "",
+            "address = \":80\"",
+            "address",
+            "it stands in `[listen]`",
+        ),
+        ("", "listen = 3", "3", "a number, not a table"),
+        ("", "[[listen]]", "[[listen]]", "a list, not a table"),
+        (
+            "",
+            "[listen]\naddress = \"nonsense\"",
+            "\"nonsense\"",
+            "127.0.0.1:8080",
+        ),
+        (
+            "",
+            "[listen]\naccess_log = \"xml\"",
+            "\"xml\"",
+            "`combined`, `json`, `off`",
+        ),
+        (
+            "",
+            "[listen]\nidle_timeout = \"5 parsecs\"",
+            "\"5 parsecs\"",
+            "write `30s`",
+        ),
+        ("", "[listen]\nidle_timeout = 0", "0", "at least `1ms`"),
+        ("", "[listen]\nidle_timeout = -1", "-1", "write `30s`"),
+        ("", "[listen]\nidle_timeout = 1.5", "1.5", "write `30s`"),
+        ("", "[listen]\nidle_timeout = [1]", "[1]", "write `30s`"),
+        (
+            "",
+            "[listen]\nidle_timeout = 1979-05-27",
+            "1979-05-27",
+            "write `30s`",
+        ),
+        (
+            "",
+            "[listen]\nmax_request_head = \"64KB\"",
+            "\"64KB\"",
+            "write `128MiB`",
+        ),
+        (
+            "",
+            "[listen]\nmax_request_head = \"1B\"",
+            "\"1B\"",
+            "less than 1KiB",
+        ),
+        (
+            "",
+            "[listen]\nmax_connections = \"many\"",
+            "\"many\"",
+            "from 1 to",
+        ),
+        ("", "[listen]\nmax_connections = 0x0", "0x0", "at least 1"),
+        (
+            "",
+            "[listen]\nmax_connections = 99999999999999999999",
+            "99999999999999999999",
+            "from 1 to",
+        ),
+        ("", "[defaults]\nmemory = \"1K\"", "\"1K\"", "64KiB"),
+        ("", "[defaults]\ntimeout = true", "true", "write `30s`"),
+        ("", "[admin]", "[admin]", "`socket` or an `address`"),
+        (
+            "",
+            "[admin]\naddress = \"127.0.0.1:1\"",
+            "[admin]",
+            "needs a `token`",
+        ),
+        ("", "[admin]\nsocket = \"\"", "\"\"", "not a path"),
+        (
+            "[admin]\nsocket = \"s\"",
+            "token = \"${TOKEN}\"",
+            "\"${TOKEN}\"",
+            "leave it out",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = \"${EMPTY}\"",
+            "\"${EMPTY}\"",
+            "it is empty",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = \"${NOT}\"",
+            "${NOT}",
+            "`NOT` is not set",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = \"hunter2\"",
+            "\"*******\"",
+            "from_file",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = {}",
+            "{}",
+            "one of `from_env`",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = { from_env = \"TOKEN\", from_file = \"f\" }",
+            "{ from_env = \"TOKEN\", from_file = \"f\" }",
+            "comes from one place",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = { from_file = \"none\" }",
+            "\"none\"",
+            "cannot be read",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = { from_file = \"binary\" }",
+            "\"binary\"",
+            "not UTF-8",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = { from_credential = \"../x\" }",
+            "\"../x\"",
+            "without `/` and `..`",
+        ),
+        (
+            "[admin]\naddress = \":1\"",
+            "token = { from_env = \"A B\" }",
+            "\"A B\"",
+            "no name of a variable",
+        ),
+        ("", "[tenants.Acme]", "Acme", "at most 63"),
+        ("", "[tenants.a]\nmax_memory = 1", "1", "64KiB"),
+        (
+            "",
+            "[handlers.\"a/b\"]\nsource = \"a\"\nroutes = [\"/*\"]",
+            "\"a/b\"",
+            "at most 63",
+        ),
+        (
+            "[handlers.shop]",
+            "routes = [\"/*\"]",
+            "",
+            "write `source = \"shop.wasm\"`",
+        ),
+        (SHOP, "", "", "write `routes = "),
+        (SHOP, "routes = []", "[]", "never reached"),
+        (SHOP, "routes = \"/*\"", "\"/*\"", "a text, not a list"),
+        (
+            SHOP,
+            "routes = [\"shop\"]",
+            "\"shop\"",
+            "write `[HOST]/PATH`",
+        ),
+        (
+            SHOP,
+            "routes = [{ path = \"shop\" }]",
+            "\"shop\"",
+            "put one before it",
+        ),
+        (
+            SHOP,
+            "routes = [{ host = \"a\" }]",
+            "{ host = \"a\" }",
+            "write `path = ",
+        ),
+        (
+            SHOP,
+            "routes = [{ path = \"/\", host = \"a:1\" }]",
+            "\"a:1\"",
+            "leave a port out",
+        ),
+        (
+            SHOP,
+            "routes = [{ path = \"/\", methods = [\"get\"] }]",
+            "\"get\"",
+            "`GET`",
+        ),
+        (
+            SHOP,
+            "routes = [{ path = \"/\", strip_prefix = \"yes\" }]",
+            "\"yes\"",
+            "without quotes",
+        ),
+        (
+            SHOP,
+            "routes = [\"/*\"]\ntenant = \"acmee\"",
+            "\"acmee\"",
+            "did you mean `acme`?",
+        ),
+        (
+            SHOP,
+            "routes = [\"/*\"]\ntenant = \"zzz\"",
+            "\"zzz\"",
+            "`[tenants.NAME]`",
+        ),
+        (
+            ROUTED,
+            "timeout = \"1s\"",
+            "timeout",
+            "`limits` of a handler",
+        ),
+        (ROUTED, "rotes = []", "rotes", "did you mean `routes`?"),
+        (ROUTED, "env = { A = 1 }", "*", "put it in quotes"),
+        (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
+        (
+            ROUTED,
+            "dirs = [{ host = \"public\" }]",
+            "{ host = \"public\" }",
+            "write `guest = ",
+        ),
+        (
+            ROUTED,
+            "dirs = [{ host = \"none\", guest = \"/\" }]",
+            "\"none\"",
+            "make it first",
+        ),
+        (
+            "",
+            "[[routes]]\npath = \"/\"",
+            "[[routes]]",
+            "`respond` or `redirect`",
+        ),
+        (
+            "[[routes]]\npath = \"/\"",
+            "respond = { status = 99 }",
+            "99",
+            "from 200 to 599",
+        ),
+        (
+            "[[routes]]\npath = \"/\"",
+            "respond = { content_type = \"a\\nb\" }",
+            "\"a\\nb\"",
+            "visible",
+        ),
+        (
+            "[[routes]]\npath = \"/\"",
+            "respond = { body_file = \"none\" }",
+            "\"none\"",
+            "cannot be read",
+        ),
+        (
+            "[[routes]]\npath = \"/\"",
+            "redirect = { to = \"/\", status = 304 }",
+            "304",
+            "307 or 308",
+        ),
+        (
+            "[[routes]]\npath = \"/\"",
+            "redirect = { to = \"\" }",
+            "\"\"",
+            "a URL or a path",
+        ),
+        (
+            ROUTED,
+            "[[routes]]\npath = \"/*\"\nredirect = { to = \"/\" }",
+            "[[routes]]",
+            "both have the route",
+        ),
+        (
+            "",
+            "[listen]\naddress = \":1\"\naddress = \":2\"",
+            "address",
+            "keep one of them",
+        ),
+        ("", "[listen", "", "not TOML"),
+        ("", "a = \"", "", "not TOML"),
+        ("", "= 1", "", "not TOML"),
+    ] {
+        let text = format!("{before}\n{text}\n");
+        let said = said(&text);
+        let [(message, underlined)] = &*said else {
+            panic!("not one mistake in\n{text}\n{}", mistakes(&text));
+        };
+        assert!(message.contains(hint), "{message}");
+        assert!(
+            under.is_empty() || underlined == under,
+            "`{underlined}` in\n{}",
+            mistakes(&text)
+        );
+        assert!(
+            !message.contains("hunter2") && !message.ends_with('.'),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_tables_come_out_at_once() {
+    let text = "
+[listen]
+idle_timeout = \"soon\"
+[handlers.shop]
+sorce = \"shop.wasm\"
+routes = [\"shop\", \"/*\", \"a b/\"]
+env = { A = \"${X} ${Y}\" }
+";
+    let said = said(text);
+    let under: Vec<_> = said.iter().map(|(_, under)| &**under).collect();
+    let all = [
+        "\"soon\"",
+        "[handlers.shop]",
+        "sorce",
+        "\"shop\"",
+        "\"a b/\"",
+        "${X}",
+        "${Y}",
+    ];
+    assert_eq!(under, all);
+}
+
+#[test]
+fn a_variable_can_be_any_value() {
+    let config = fine("[listen]\nmax_connections = \"${COUNT}\"\nidle_timeout = \"${COUNT}s\"");
+    assert_eq!(config.door.limits.connections, 12);
+    assert_eq!(config.door.limits.idle, Duration::from_secs(12));
+}
+
+#[test]
+fn no_secret_is_shown_by_a_mistake_beside_it_or_by_a_dump() {
+    for text in [
+        "[handlers.a]\nenv = { T = \"hunter2\", U = 5 }",
+        "[handlers.a]\nenv = { T = \"hunter2\", T = \"\" }",
+        "[handlers.a]\nenv = { T = \"hunter2\" } x",
+        "[admin]\ntoken = \"hunter2\"",
+        "[tenants.a]\ntoken = \"hunter2\"\n[defaults]\ntimeout = \"${NOT}\"",
+    ] {
+        let rendered = mistakes(text).to_string();
+        assert!(!rendered.contains("hunter2"), "{rendered}");
+    }
+    let dump = format!("{:?}", fine(EXAMPLE));
+    for secret in ["hunter2", "sesame", "acme's", "value of"] {
+        assert!(!dump.contains(secret), "{dump}");
+    }
+}
+
+#[test]
+fn a_tenant_has_no_more_handlers_than_it_may() {
+    let handler = |name: &str| {
+        format!("[handlers.{name}]\nsource = \"a\"\ntenant = \"a\"\nroutes = [\"/{name}\"]\n")
+    };
+    let text = format!(
+        "[tenants.a]\nmax_handlers = 1\n{}{}",
+        handler("x"),
+        handler("y")
+    );
+    let said = said(&text);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].0.contains("2 handlers and may have 1"), "{said:?}");
+}
+
+#[test]
+fn a_manifest_is_a_handler_beside_its_component() {
+    let defaults = fine("[defaults]\ncpu = \"1s\"\n[tenants.acme]").defaults;
+    let path = Path::new("/srv/shop.toml");
+    let text = "tenant = \"acme\"\nenv = { A = \"b\" }\n[limits]\ntimeout = \"2s\"";
+    let shop = manifest(path, text, &defaults).expect("a handler");
+    assert_eq!(
+        (&*shop.name, shop.tenant.as_deref()),
+        ("shop", Some("acme"))
+    );
+    assert_eq!(shop.source, Path::new("/srv/shop.wasm"));
+    assert!(shop.routes.is_empty());
+    assert_eq!(shop.limits.cpu, Duration::from_secs(1));
+    assert_eq!(shop.limits.deadline, Duration::from_secs(2));
+
+    let other = manifest(path, "source = \"v2/shop.wasm\"", &defaults).expect("a handler");
+    assert_eq!(other.source, Path::new("/srv/v2/shop.wasm"));
+    for (path, text, hint) in [
+        (
+            "/srv/shop.toml",
+            "tenant = \"nobody\"",
+            "no tenant `nobody`",
+        ),
+        (
+            "/srv/shop.toml",
+            "timeout = \"2s\"",
+            "`limits` of a handler",
+        ),
+        ("/srv/My Shop.toml", "", "at most 63"),
+    ] {
+        let mistakes = manifest(Path::new(path), text, &defaults).expect_err(text);
+        assert_eq!(mistakes.count(), 1, "{mistakes}");
+        assert!(mistakes.to_string().contains(hint), "{mistakes}");
+    }
+}

@@ -1,0 +1,171 @@
+//! The file of a whole host: `check` and `schema`.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// A directory with a host's file, and the file.
+fn written(text: &str) -> (TempDir, PathBuf) {
+    let directory = directory();
+    let path = directory.path().join("host.toml");
+    std::fs::write(&path, text).expect("written");
+    (directory, path)
+}
+
+fn check(text: &str) -> Ended {
+    let (_directory, path) = written(text);
+    host(&format!("check {}", path.display()))
+}
+
+#[test]
+fn a_file_without_mistakes_is_one_line() {
+    let (directory, path) = written(
+        r#"
+[handlers.hello]
+source = "hello.wasm"
+routes = ["example.com/*", "/hello"]
+
+[[routes]]
+path = "/"
+respond = { body = "hi" }
+"#,
+    );
+    std::fs::copy(HELLO.path(), directory.path().join("hello.wasm")).expect("copied");
+    let checked = host(&format!("check {}", path.display()));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let line = format!("{}: no mistakes, 1 handler, 3 routes", path.display());
+    assert_eq!(checked.stdout, [line]);
+    assert_eq!(checked.stderr_text(), "");
+}
+
+#[test]
+fn every_mistake_comes_out_in_one_run_under_its_line() {
+    let (directory, path) = written(
+        r#"[listen]
+adress = "127.0.0.1:8080"
+idle_timeout = "60 parsecs"
+
+[handlers.shop]
+source = "shop.wasm"
+tenant = "acme"
+routes = ["/shop/*"]
+env = { TOKEN = "${NO_SUCH_VARIABLE}" }
+"#,
+    );
+    std::fs::write(directory.path().join("shop.wasm"), "").expect("written");
+    let checked = host(&format!("check {}", path.display()));
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    assert_eq!(checked.stdout_text(), "");
+    let here = format!("{}/", directory.path().display());
+    let said = checked.stderr_text().replace(&here, "");
+    let expected = r#"
+error: no key `adress` here: did you mean `address`?
+ --> host.toml:2:1
+  |
+2 | adress = "127.0.0.1:8080"
+  | ^^^^^^
+
+error: `idle_timeout`: not a duration: write `30s`, `500ms`, `2m` or a number of seconds
+ --> host.toml:3:16
+  |
+3 | idle_timeout = "60 parsecs"
+  |                ^^^^^^^^^^^^
+
+error: `source`: `shop.wasm`: the file is empty: build the component again
+ --> host.toml:6:10
+  |
+6 | source = "shop.wasm"
+  |          ^^^^^^^^^^^
+
+error: `tenant`: no tenant `acme`: write a table `[tenants.NAME]` for it
+ --> host.toml:7:10
+  |
+7 | tenant = "acme"
+  |          ^^^^^^
+
+error: the variable `NO_SUCH_VARIABLE` is not set: set it for the host
+ --> host.toml:9:18
+  |
+9 | env = { TOKEN = "${NO_SUCH_VARIABLE}" }
+  |                  ^^^^^^^^^^^^^^^^^^^
+
+`host.toml` has 5 mistakes"#;
+    assert_eq!(said.trim_end(), expected.trim_start());
+}
+
+#[test]
+fn a_component_that_cannot_be_served_is_a_mistake_where_it_is_named() {
+    let handler = |source: &str| {
+        format!(
+            "[handlers.a]\nsource = \"{source}\"\nroutes = [\"/\"]\nlimits = {{ memory = \"64KiB\" }}\n"
+        )
+    };
+    let hello = HELLO.path().display().to_string();
+    for (source, hint) in [
+        ("missing.wasm", "no file"),
+        (".", "is a directory"),
+        ("host.toml", "not WebAssembly"),
+        (&hello, "raise `--memory`"),
+    ] {
+        let checked = check(&handler(source));
+        assert_eq!(checked.code, Some(78), "{checked:?}");
+        let said = checked.stderr_text();
+        assert!(said.contains(hint) && said.contains(":2:10"), "{said}");
+        assert!(said.contains("has 1 mistake"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_text_is_a_bad_configuration() {
+    let directory = directory();
+    let missing = directory.path().join("none.toml");
+    let (_other, binary) = written("");
+    std::fs::write(&binary, b"a = \"\xff\"").expect("written");
+    for (path, hint) in [(missing, "cannot be read"), (binary, "not UTF-8 at byte 5")] {
+        let checked = host(&format!("check {}", path.display()));
+        assert_eq!(checked.code, Some(78), "{checked:?}");
+        let said = checked.stderr_text();
+        assert!(
+            said.contains(hint) && said.contains(&path.display().to_string()),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_file_of_nothing_but_mistakes_is_not_shown_in_full() {
+    let checked = check(&"[[routes]]\nx = 1\n".repeat(20_000));
+    assert_eq!(checked.code, Some(78));
+    let said = checked.stderr_text();
+    assert_eq!(said.matches("error: ").count(), 100);
+    assert!(said.contains("that are not shown") && said.len() < 100_000);
+}
+
+#[test]
+fn a_secret_is_not_printed() {
+    let text = "[admin]\naddress = \":9\"\ntoken = \"hunter2\"\n[handlers.a]\nenv = { A = \"hunter2\", B = 1 }\n";
+    let checked = check(text);
+    assert_eq!(checked.code, Some(78));
+    assert!(!checked.stderr_text().contains("hunter2"), "{checked:?}");
+}
+
+#[test]
+fn the_schema_is_json_with_a_line_for_each_key() {
+    for (words, key) in [("schema", "handlers"), ("schema --manifest", "routes")] {
+        let printed = host(words);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        assert_eq!(printed.stderr_text(), "");
+        let schema: serde_json::Value = serde_json::from_str(&printed.stdout_text()).expect("JSON");
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+        let description = &schema["properties"][key]["description"];
+        assert!(
+            description.as_str().is_some_and(|text| text.len() > 10),
+            "{key}"
+        );
+    }
+}
