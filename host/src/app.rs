@@ -16,7 +16,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use reload::Directory;
+pub use reload::{Follower, Subject};
 
 use crate::catalog::Catalog;
 use crate::gate::Gate;

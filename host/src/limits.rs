@@ -200,6 +200,8 @@ pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
 pub const HOT_HANDLERS: usize = 1_024;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(300);
+/// Directories that are watched; changes in others are seen at the next look.
+pub const WATCHED: usize = 1_000;
 /// Handlers of one directory or file.
 pub const HANDLERS: usize = 20_000;
 

@@ -1,36 +1,143 @@
-//! What is served follows the files: a directory of handlers is looked at when something in it has changed.
+//! What is served follows the files: a directory of handlers, or the file of a host and the components that it names.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::catalog::{Event, HandlerSpec, Rollout};
-use crate::config::Listing;
+use crate::catalog::{Event, HandlerSpec, Rollout, Wanted};
+use crate::config::{self, Config, Listing};
 use crate::limits;
 
-/// A directory whose components are served.
-pub struct Directory {
-    path: PathBuf,
-    template: HandlerSpec,
-    rollout: Rollout,
-    watch: Watch,
-    /// What it held when it was last looked at. None if it could not be read.
-    listing: Option<Listing>,
+/// Where it is written what should be served.
+#[derive(Debug)]
+pub enum Subject {
+    /// A directory of components.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What each of its handlers gets.
+        template: Box<HandlerSpec>,
+    },
+    /// The file of a host.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What it said when it last had no mistakes.
+        config: Box<Config>,
+    },
 }
 
-impl Directory {
-    /// Handlers get what `template` says. Nothing is deployed yet.
+/// Deploys what its subject says, and follows it.
+pub struct Follower {
+    subject: Subject,
+    rollout: Rollout,
+    watch: Watch,
+    /// What there was when it was last looked at. None if that could not be done.
+    seen: Option<Listing>,
+    /// What was wrong then: it is told once.
+    wrong: HashSet<String>,
+}
+
+impl Subject {
+    fn path(&self) -> &Path {
+        let (Self::Directory { path, .. } | Self::File { path, .. }) = self;
+        path
+    }
+
+    fn look(&self) -> io::Result<Listing> {
+        match self {
+            Self::Directory { path, .. } => Listing::of_directory(path),
+            Self::File { path, config } => {
+                path.metadata()?;
+                let sources = config.handlers.iter().map(|handler| &*handler.source);
+                Ok(Listing::of_files(sources.chain([&**path])))
+            }
+        }
+    }
+
+    /// The directories in which something may change.
+    fn directories(&self) -> BTreeSet<&Path> {
+        match self {
+            Self::Directory { path, .. } => BTreeSet::from([&**path]),
+            Self::File { path, config } => {
+                let sources = config.handlers.iter().map(|handler| &*handler.source);
+                sources
+                    .chain([&**path])
+                    .map(directory_of)
+                    .take(limits::WATCHED)
+                    .collect()
+            }
+        }
+    }
+
+    /// What is wanted now, and what is wrong. None if nothing is to change.
+    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<String>) {
+        match self {
+            Self::Directory { template, .. } => {
+                let (wanted, wrong) = seen.wanted(template);
+                (Some(wanted), wrong)
+            }
+            Self::File { path, config } => match config::load(path) {
+                Ok(new) => {
+                    let mut wrong = Vec::new();
+                    if new.door != config.door
+                        || new.admin != config.admin
+                        || new.state != config.state
+                    {
+                        wrong.push(format!(
+                            "`{}`: what has changed in `[listen]`, `[admin]` or `[state]` holds after a restart",
+                            path.display()
+                        ));
+                    }
+                    let wanted = new.wanted();
+                    // What holds is what the host was started with.
+                    let (door, admin, state) = (
+                        config.door.clone(),
+                        config.admin.clone(),
+                        config.state.clone(),
+                    );
+                    **config = Config {
+                        door,
+                        admin,
+                        state,
+                        ..new
+                    };
+                    (Some(wanted), wrong)
+                }
+                Err(mistakes) => {
+                    let wrong = format!(
+                        "`{}` is not taken up, what it said before holds:\n{mistakes}",
+                        path.display()
+                    );
+                    (None, vec![wrong])
+                }
+            },
+        }
+    }
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+impl Follower {
+    /// Nothing is deployed yet.
     #[must_use]
-    pub fn new(path: PathBuf, template: HandlerSpec, rollout: Rollout) -> Self {
+    pub fn new(subject: Subject, rollout: Rollout) -> Self {
         Self {
             watch: Watch::new(),
-            listing: Some(Listing::default()),
-            path,
-            template,
+            seen: None,
+            wrong: HashSet::new(),
+            subject,
             rollout,
         }
     }
@@ -38,19 +145,16 @@ impl Directory {
     /// Deploys what is there, and waits until it is in place or refused.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// When it cannot be read.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        self.watch.follow(&self.path);
-        let listing = Listing::of(&self.path).map_err(|error| {
-            anyhow::anyhow!("`{}` cannot be read: {error}", self.path.display())
-        })?;
-        self.take_up(listing);
+        self.watch.follow(&self.subject.directories());
+        let path = self.subject.path().to_owned();
+        let seen = self.subject.look();
+        let seen = seen.map_err(|error| anyhow!("`{}` cannot be read: {error}", path.display()))?;
+        self.take_up(seen);
         self.rollout.settle().await.iter().for_each(tell);
         let deployed = self.rollout.deployed();
-        tracing::info!(
-            "{deployed} handlers of `{}` are deployed",
-            self.path.display()
-        );
+        tracing::info!("{deployed} handlers of `{}` are deployed", path.display());
         Ok(())
     }
 
@@ -67,19 +171,19 @@ impl Directory {
                 changed = timeout_at(look, self.watch.changed()) => changed.is_ok(),
             };
             look = Instant::now() + limits::FILES_LOOK;
-            self.watch.follow(&self.path);
-            if let Some(listing) = self.settled(changed).await
-                && self.listing.as_ref() != Some(&listing)
+            self.watch.follow(&self.subject.directories());
+            if let Some(seen) = self.settled(changed).await
+                && self.seen.as_ref() != Some(&seen)
             {
-                self.take_up(listing);
+                self.take_up(seen);
             }
         }
     }
 
-    /// What is in the directory once nobody writes there any more; what it is by then, if somebody goes on and on.
+    /// What there is once nobody writes any more; what there is by then, if somebody goes on and on.
     async fn settled(&mut self, changed: bool) -> Option<Listing> {
         let mut before = self.look();
-        if !changed && before == self.listing {
+        if !changed && before == self.seen {
             return before;
         }
         for _ in 0..ROUNDS {
@@ -93,15 +197,15 @@ impl Directory {
         before
     }
 
-    /// A directory that is away says nothing of its handlers: they stay.
+    /// What is away says nothing of its handlers: they stay.
     fn look(&mut self) -> Option<Listing> {
-        match Listing::of(&self.path) {
-            Ok(listing) => Some(listing),
+        match self.subject.look() {
+            Ok(seen) => Some(seen),
             Err(error) => {
-                if self.listing.take().is_some() {
+                if self.seen.take().is_some() {
+                    let path = self.subject.path().display();
                     tracing::error!(
-                        "`{}` cannot be read: {error}; what is deployed goes on serving",
-                        self.path.display()
+                        "`{path}` cannot be read: {error}; what is deployed goes on serving"
                     );
                 }
                 None
@@ -109,17 +213,17 @@ impl Directory {
         }
     }
 
-    fn take_up(&mut self, listing: Listing) {
-        match listing.wanted(&self.template) {
-            Ok((wanted, unnamed)) => {
-                for one in unnamed {
-                    tracing::error!("`{}` is not deployed: {}", one.file.display(), one.why);
-                }
-                self.rollout.want(wanted).iter().for_each(tell);
-            }
-            Err(error) => tracing::error!("`{}`: {error}", self.path.display()),
+    fn take_up(&mut self, seen: Listing) {
+        let (wanted, wrong) = self.subject.read(&seen);
+        for one in wrong.iter().filter(|one| !self.wrong.contains(*one)) {
+            tracing::error!("{one}");
         }
-        self.listing = Some(listing);
+        self.wrong = wrong.into_iter().collect();
+        if let Some(wanted) = wanted {
+            self.rollout.want(wanted).iter().for_each(tell);
+            self.watch.follow(&self.subject.directories());
+        }
+        self.seen = Some(seen);
     }
 }
 
@@ -129,7 +233,7 @@ const ROUNDS: usize = 20;
 fn tell(event: &Event) {
     match event {
         Event::Deployed(handler) => {
-            tracing::info!("`{}` is deployed, {}", handler.name, &handler.digest[..12])
+            tracing::info!("`{}` is deployed, {:.12}", handler.name, handler.digest);
         }
         Event::Removed(name) => tracing::info!("`{name}` is undeployed"),
         Event::Refused {
@@ -141,12 +245,12 @@ fn tell(event: &Event) {
     }
 }
 
-/// Says that something in a directory has changed, and not what.
+/// Says that something in some directories has changed, and not what.
 struct Watch {
     watcher: Option<RecommendedWatcher>,
     changed: Arc<Notify>,
-    /// The directory that is watched: another may come under its name.
-    inode: Option<u64>,
+    /// By path; the inode, because another directory may come under the name.
+    watched: HashMap<PathBuf, u64>,
 }
 
 impl Watch {
@@ -158,13 +262,13 @@ impl Watch {
                 tracing::warn!(
                     "changes are seen within {:?} only: {error}",
                     limits::FILES_LOOK
-                )
+                );
             })
             .ok();
         Self {
             watcher,
             changed,
-            inode: None,
+            watched: HashMap::new(),
         }
     }
 
@@ -172,24 +276,35 @@ impl Watch {
         self.changed.notified().await;
     }
 
-    /// Watches the directory that is at `path` now.
-    fn follow(&mut self, path: &Path) {
-        let inode = path.metadata().ok().map(|metadata| metadata.ino());
-        let Some(watcher) = self
-            .watcher
-            .as_mut()
-            .filter(|_| inode.is_some() && inode != self.inode)
-        else {
+    /// Watches these directories, as they are now, and no others.
+    fn follow(&mut self, directories: &BTreeSet<&Path>) {
+        let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let _ = watcher.unwatch(path);
-        match watcher.watch(path, RecursiveMode::NonRecursive) {
-            Ok(()) => self.inode = inode,
-            Err(error) => tracing::warn!(
-                "watching `{}`: {error}: changes are seen within {:?}",
-                path.display(),
-                limits::FILES_LOOK
-            ),
+        let inode = |path: &Path| path.metadata().ok().map(|metadata| metadata.ino());
+        self.watched.retain(|path, watched| {
+            let stays = directories.contains(&**path) && inode(path) == Some(*watched);
+            if !stays {
+                // Its watch has gone with the directory, if that has gone.
+                let _ = watcher.unwatch(path);
+            }
+            stays
+        });
+        for directory in directories {
+            let Some(inode) = inode(directory).filter(|_| !self.watched.contains_key(*directory))
+            else {
+                continue;
+            };
+            match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.watched.insert((*directory).to_owned(), inode);
+                }
+                Err(error) => tracing::warn!(
+                    "watching `{}`: {error}: changes are seen within {:?}",
+                    directory.display(),
+                    limits::FILES_LOOK
+                ),
+            }
         }
     }
 }

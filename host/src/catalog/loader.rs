@@ -14,7 +14,9 @@ use crate::meter::Meter;
 pub(super) struct Loader {
     components: Components,
     room: Room,
-    engines: [OnceLock<Arc<Engine>>; 2],
+    pooled: [OnceLock<Arc<Engine>>; 2],
+    /// For guests that may have more memory than a place in the pool.
+    on_demand: [OnceLock<Arc<Engine>>; 2],
 }
 
 impl Loader {
@@ -22,7 +24,8 @@ impl Loader {
         Self {
             components,
             room,
-            engines: [OnceLock::new(), OnceLock::new()],
+            pooled: [OnceLock::new(), OnceLock::new()],
+            on_demand: [OnceLock::new(), OnceLock::new()],
         }
     }
 
@@ -96,7 +99,7 @@ impl Loader {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let file = spec.source.path().display().to_string();
         let link = move || {
-            let engine = loader.engine(artifact.generation())?;
+            let engine = loader.engine(artifact.generation(), settings.memory)?;
             let component = engine
                 .map(&artifact.file)
                 .with_context(|| format!("`{file}` cannot be mapped"))?;
@@ -106,13 +109,19 @@ impl Loader {
         tokio::task::spawn_blocking(link).await?
     }
 
-    /// An engine is made when the first guest of its generation comes: most hosts need one.
-    fn engine(&self, generation: Generation) -> anyhow::Result<Arc<Engine>> {
-        let place = &self.engines[generation as usize];
+    /// An engine is made when the first guest comes that needs it: most hosts need one.
+    fn engine(&self, generation: Generation, memory: usize) -> anyhow::Result<Arc<Engine>> {
+        let fits = memory <= self.room.memory;
+        let place = if fits { &self.pooled } else { &self.on_demand };
+        let place = &place[generation as usize];
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
         }
-        let engine = Engine::new(generation, self.room)?;
+        let engine = if fits {
+            Engine::new(generation, self.room)?
+        } else {
+            Engine::on_demand(generation)?
+        };
         Ok(Arc::clone(place.get_or_init(|| engine)))
     }
 }
@@ -125,18 +134,18 @@ async fn try_start(guest: &Guest, limits: &HandlerLimits) -> Result<(), String> 
         Ok(Err(fault)) => fault,
         Err(_) => {
             return Err(format!(
-                "it does not start within {:?}: raise `--timeout`",
+                "it does not start within {:?}: raise `--timeout`, or its `timeout` in a file",
                 limits.deadline
             ));
         }
     };
     Err(match fault.kind {
         FaultKind::CpuLimit => format!(
-            "its start function uses more than {:?} of CPU time: if that is not a loop, raise `--cpu`",
+            "its start function uses more than {:?} of CPU time: if that is not a loop, raise `--cpu`, or its `cpu` in a file",
             limits.cpu
         ),
         FaultKind::MemoryLimit => format!(
-            "it needs more than {} MiB of memory to start: raise `--memory`",
+            "it needs more than {} MiB of memory to start: raise `--memory`, or its `memory` in a file",
             limits.memory / limits::MIB
         ),
         _ if fault.backtrace.is_empty() => format!("it cannot be started: {fault}"),

@@ -58,7 +58,8 @@ impl Rollout {
     /// Takes up what has changed. Handlers that are gone and routes that have moved are so at once; what must be made
     /// comes out of [`Self::next`].
     pub fn want(&mut self, wanted: Wanted) -> Vec<Event> {
-        let names: HashSet<&HandlerName> = wanted.handlers.iter().map(|spec| &spec.name).collect();
+        let specs = wanted.handlers.iter().map(|spec| &spec.name);
+        let names: HashSet<&HandlerName> = specs.chain(&wanted.kept).collect();
         let gone: Vec<HandlerName> = self
             .tried
             .keys()

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{OwnAnswer, Route};
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
+use crate::names::short;
 
 /// Everything that should be deployed.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,8 @@ pub struct Wanted {
     pub handlers: Vec<HandlerSpec>,
     /// What is answered without a guest.
     pub own: Vec<(Route, OwnAnswer)>,
+    /// What is left as it is: nobody knows what is wanted of these now.
+    pub kept: Vec<HandlerName>,
 }
 
 /// A handler to be: where its component is, and what it gets.
@@ -133,7 +136,7 @@ impl fmt::Display for BadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` cannot be a handler's name: use a letter or digit, then letters, digits, `-`, `_` and `.`, {} at most",
+            "`{}` is no name: write at most {} of `a-z`, `A-Z`, `0-9`, `-`, `_` and `.`, and a letter or digit first",
             self.0,
             limits::NAME
         )
@@ -155,8 +158,7 @@ impl std::str::FromStr for HandlerName {
         if is_name {
             Ok(Self(Arc::from(text)))
         } else {
-            let shown: String = text.chars().take(60).collect();
-            Err(BadName(shown.escape_debug().to_string()))
+            Err(BadName(short(text).escape_debug().to_string()))
         }
     }
 }

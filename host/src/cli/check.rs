@@ -11,7 +11,7 @@ use crate::config;
 use crate::observe::log;
 
 /// The file that says what to do is wrong (`EX_CONFIG` of sysexits.h).
-const BAD_CONFIGURATION: u8 = 78;
+pub(super) const BAD_CONFIGURATION: u8 = 78;
 
 /// Compile a component and start it under the limits, without serving it; or find every mistake in the file of a whole
 /// host.

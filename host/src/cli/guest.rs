@@ -65,7 +65,7 @@ pub(super) struct GuestArgs {
     idle_instance_timeout: Duration,
 
     #[command(flatten)]
-    compiling: CompilingArgs,
+    pub(super) compiling: CompilingArgs,
     /// Take a file that `host compile` wrote. It is run as it is, outside the sandbox's protection:
     /// only for files from someone trusted like the host itself.
     #[arg(long, help_heading = "Compiling")]

@@ -18,7 +18,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::components;
 use crate::observe::log::{self, Verbosity};
@@ -63,7 +64,9 @@ pub fn main() -> ExitCode {
     if words.next().as_deref() == Some(OsStr::new(components::SUBCOMMAND)) {
         return components::child_main(words);
     }
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let given = given(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -71,7 +74,7 @@ pub fn main() -> ExitCode {
     };
     let log = log::start(verbosity);
     let ended = match cli.command {
-        Command::Serve(serve) => in_runtime(serve.run()),
+        Command::Serve(serve) => in_runtime(serve.run(&given)),
         Command::New(new) => new.run(),
         Command::Dev(dev) => in_runtime(dev.run()),
         Command::Build(build) => build.run(),
@@ -88,6 +91,20 @@ pub fn main() -> ExitCode {
         say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// The flags that were typed, by the names of their fields.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    let Some((_, matches)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    let is_typed =
+        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches
+        .ids()
+        .filter(is_typed)
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -6,27 +6,36 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
+use tokio::task::JoinSet;
 
+use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
 use super::{say, values};
-use crate::app::{self, Settings};
-use crate::catalog::Rollout;
-use crate::limits::{self, DoorLimits};
+use crate::app::{self, Follower, Settings, Subject};
+use crate::catalog::{Deployer, HandlerSpec, Rollout};
+use crate::config;
+use crate::gate::Gate;
+use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
+use crate::observe::log;
 
-/// Serve a component over HTTP, or a directory of them.
+/// Serve a component over HTTP, a directory of them, or all that a file says.
 ///
 /// Of a directory, each `NAME.wasm` is served at `/NAME/`, and `index.wasm` at `/`. A file that is put there, replaced
 /// or deleted is deployed, replaced or undeployed, without a request that fails.
+///
+/// The file of a host says the rest itself: see `host schema`, and `host check HOST.TOML`. What it says of handlers is
+/// taken up when it changes.
 ///
 /// Prints `Serving HTTP on http://ADDRESS/` on stderr once it listens. The access log goes to stdout,
 /// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
 /// finish; a second signal does not.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The component's file, or a directory of them.
-    #[arg(value_name = "GUEST.WASM|DIRECTORY")]
+    /// The component's file, a directory of them, or the file of a whole host.
+    #[arg(value_name = "GUEST.WASM|DIRECTORY|HOST.TOML")]
     guest: PathBuf,
     #[command(flatten)]
     door: DoorArgs,
@@ -115,38 +124,102 @@ impl DoorArgs {
 }
 
 impl Serve {
-    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+    /// `given` are the names of the flags that were typed.
+    pub(super) async fn run(self, given: &[String]) -> anyhow::Result<ExitCode> {
+        let is_file = self.guest.extension().is_some_and(|it| it == "toml");
+        if is_file {
+            return self.serve_file(given).await;
+        }
         let settings = self.door.settings();
         let deployer = Arc::new(self.of_guest.deployer());
         let gate = self.of_guest.gate();
-        let catalog = deployer.catalog();
-        let directory = if self.guest.is_dir() {
-            let template = self.of_guest.template();
-            let mut directory =
-                app::Directory::new(self.guest, template, Rollout::new(Arc::clone(&deployer)));
-            directory.start().await?;
-            Some(directory)
-        } else {
-            deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
-            None
-        };
+        if self.guest.is_dir() {
+            let subject = Subject::Directory {
+                template: Box::new(self.of_guest.template()),
+                path: self.guest,
+            };
+            return serve_many(settings, deployer, gate, subject).await;
+        }
+        deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
         let door = app::open(&settings)?;
         say(&format!("Serving HTTP on http://{}/", door.address));
-        let mut following = tokio::task::JoinSet::new();
-        if let Some(directory) = directory {
-            following.spawn(directory.follow());
-            following.spawn(async move { deployer.fall_back().await });
+        app::serve(door, settings, deployer.catalog(), gate, None).await
+    }
+
+    async fn serve_file(self, given: &[String]) -> anyhow::Result<ExitCode> {
+        let file = self.guest.display();
+        for flag in given {
+            if !WITH_FILE.contains(&flag.as_str()) {
+                let flag = flag.replace('_', "-");
+                bail!(
+                    "`--{flag}` is for one component or a directory: say it in `{file}`, `host schema` lists its keys"
+                );
+            }
         }
-        // What follows the files ends with it.
-        app::serve(door, settings, catalog, gate, None).await
+        let config = match config::load(&self.guest) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                say(&mistakes.render(log::has_colours()));
+                return Ok(ExitCode::from(BAD_CONFIGURATION));
+            }
+        };
+        let mut settings = Settings {
+            address: config.door.address,
+            limits: config.door.limits.clone(),
+            access_log: config.door.access_log,
+            drain: config.door.drain,
+        };
+        if let Some(address) = self.door.addr {
+            settings.address = address;
+        }
+        let requests = config.door.concurrent_requests;
+        let gate = Gate::new(requests, requests, HandlerLimits::default().permit_wait);
+        // What a handler may start with is its own limit, which it is tried under.
+        let components = self.of_guest.compiling.components(usize::MAX);
+        let deployer = Deployer::new(components, requests, HandlerLimits::default().memory);
+        let subject = Subject::File {
+            path: self.guest,
+            config: Box::new(config),
+        };
+        serve_many(settings, Arc::new(deployer), Arc::new(gate), subject).await
     }
 }
 
+/// The flags that mean something beside a file.
+const WITH_FILE: [&str; 11] = [
+    "guest",
+    "addr",
+    "cache",
+    "no_cache",
+    "max_component_size",
+    "compile_cpu",
+    "compile_timeout",
+    "compile_memory",
+    "quiet",
+    "verbose",
+    "port",
+];
+
+async fn serve_many(
+    settings: Settings,
+    deployer: Arc<Deployer>,
+    gate: Arc<Gate>,
+    subject: Subject,
+) -> anyhow::Result<ExitCode> {
+    let mut follower = Follower::new(subject, Rollout::new(Arc::clone(&deployer)));
+    follower.start().await?;
+    let door = app::open(&settings)?;
+    say(&format!("Serving HTTP on http://{}/", door.address));
+    let catalog = deployer.catalog();
+    // Ended with what is served.
+    let mut following = JoinSet::new();
+    following.spawn(follower.follow());
+    following.spawn(async move { deployer.fall_back().await });
+    app::serve(door, settings, catalog, gate, None).await
+}
+
 /// Deploys, and says what takes so long if it does.
-async fn deploy(
-    deployer: &crate::catalog::Deployer,
-    spec: crate::catalog::HandlerSpec,
-) -> anyhow::Result<()> {
+async fn deploy(deployer: &Deployer, spec: HandlerSpec) -> anyhow::Result<()> {
     let file = spec.source.path().display().to_string();
     let deploy = std::pin::pin!(deployer.deploy(spec));
     let patience = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));

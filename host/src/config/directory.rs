@@ -1,4 +1,5 @@
-//! A directory of handlers: every `NAME.wasm` in it is one, at `/NAME/`; `index.wasm` is at `/`.
+//! A directory of handlers: every `NAME.wasm` in it is one, at `/NAME/`; `index.wasm` is at `/`. `NAME.toml` beside it
+//! says what it may and gets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,53 +7,40 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderValue, StatusCode};
 
-use crate::catalog::{
-    BadName, HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted,
-};
+use super::{Defaults, manifest, text_of};
+use crate::catalog::{HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted};
 use crate::components::Stamp;
 use crate::limits;
 
 /// The handler that has the paths which no other has.
 const INDEX: &str = "index";
 
-/// What lies in a directory of handlers, at one moment.
+/// What lies in a directory of handlers, or is named by the file of a host, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    files: BTreeMap<PathBuf, Option<Stamp>>,
-}
-
-/// A file that cannot become a handler, because of its name.
-#[derive(Debug)]
-pub struct Unnamed {
-    /// The file.
-    pub file: PathBuf,
-    /// What is wrong.
-    pub why: BadName,
+    files: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Listing {
-    /// Looks at the directory. Files whose names begin with a dot are nobody's.
+    /// Looks at a directory. Files whose names begin with a dot are nobody's.
     ///
     /// # Errors
     /// When the directory cannot be read, or holds more than [`limits::HANDLERS`] components.
-    pub fn of(directory: &Path) -> io::Result<Self> {
+    pub fn of_directory(directory: &Path) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
-            let is_hidden = path
-                .file_name()
-                .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            let is_component = path
-                .extension()
-                .is_some_and(|extension| extension == "wasm");
-            if is_hidden || !is_component {
+            let name = path.file_name().unwrap_or_default();
+            let is_hidden = name.as_encoded_bytes().starts_with(b".");
+            let is_ours = is_component(&path) || path.extension().is_some_and(|it| it == MANIFEST);
+            if is_hidden || !is_ours {
                 continue;
             }
             // Without a stamp it is a directory, or a link to nothing.
             if let Some(stamp) = Stamp::of(&path) {
-                files.insert(path, Some(stamp));
+                files.insert(path, stamp);
             }
-            if files.len() > limits::HANDLERS {
+            if files.len() > 2 * limits::HANDLERS {
                 return Err(io::Error::other(format!(
                     "it holds more than {} components: serve several directories by several hosts",
                     limits::HANDLERS
@@ -62,46 +50,106 @@ impl Listing {
         Ok(Self { files })
     }
 
-    /// What it asks for: handlers like `template`, but for their names, files and routes.
-    ///
-    /// # Errors
-    /// Never of its own: a file's name that is a handler's name makes valid routes.
-    pub fn wanted(&self, template: &HandlerSpec) -> Result<(Wanted, Vec<Unnamed>), RouteError> {
-        let (mut wanted, mut unnamed) = (Wanted::default(), Vec::new());
-        for file in self.files.keys() {
+    /// Looks at files. One that is not there is not in the listing.
+    pub fn of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let stamped = |path: &Path| Some((path.to_owned(), Stamp::of(path)?));
+        Self {
+            files: paths.into_iter().filter_map(stamped).collect(),
+        }
+    }
+
+    /// Whether this file is there.
+    #[must_use]
+    pub fn holds(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// What it asks for: handlers like `template`, but for their names, files and routes, and what their manifests
+    /// say. Also what is wrong with it: files with names that no handler can have, and manifests with mistakes, whose
+    /// handlers are left as they are.
+    #[must_use]
+    pub fn wanted(&self, template: &HandlerSpec) -> (Wanted, Vec<String>) {
+        let (mut wanted, mut wrong) = (Wanted::default(), Vec::new());
+        let defaults = Defaults::like(template);
+        for file in self.files.keys().filter(|file| is_component(file)) {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let name: HandlerName = match stem.parse() {
                 Ok(name) => name,
-                Err(why) => {
-                    let file = file.clone();
-                    unnamed.push(Unnamed { file, why });
+                Err(error) => {
+                    wrong.push(format!("`{}` is not deployed: {error}", file.display()));
                     continue;
                 }
             };
-            let mut route: Route = if name.as_str() == INDEX {
-                "/*".parse()?
-            } else {
-                wanted.own.push(to_mount(&name)?);
-                format!("/{name}/*").parse()?
-            };
-            route.strip_prefix = true;
-            wanted.handlers.push(HandlerSpec {
-                name,
-                routes: vec![route],
-                source: Source::Wasm(file.clone()),
+            match self.handler(file, &name, template, &defaults) {
+                Ok(mut handler) => {
+                    if handler.routes.is_empty() {
+                        mount(&mut handler, &mut wanted.own);
+                    }
+                    wanted.handlers.push(handler);
+                }
+                Err(mistakes) => {
+                    wrong.push(format!(
+                        "`{name}` is left as it is, its manifest is wrong:\n{mistakes}"
+                    ));
+                    wanted.kept.push(name);
+                }
+            }
+        }
+        (wanted, wrong)
+    }
+
+    fn handler(
+        &self,
+        file: &Path,
+        name: &HandlerName,
+        template: &HandlerSpec,
+        defaults: &Defaults,
+    ) -> Result<HandlerSpec, super::Mistakes> {
+        let beside = file.with_extension(MANIFEST);
+        if !self.holds(&beside) {
+            return Ok(HandlerSpec {
+                name: name.clone(),
+                routes: Vec::new(),
+                source: Source::Wasm(file.to_owned()),
                 ..template.clone()
             });
         }
-        Ok((wanted, unnamed))
+        let mut said = manifest(&beside, &text_of(&beside)?, defaults)?.spec();
+        // What is granted on the command line is granted to each.
+        said.guest
+            .environment
+            .splice(0..0, template.guest.environment.iter().cloned());
+        said.guest
+            .directories
+            .splice(0..0, template.guest.directories.iter().cloned());
+        Ok(said)
     }
 }
 
-/// From `/shop` to `/shop/`, so that links which are relative to it work.
-fn to_mount(name: &HandlerName) -> Result<(Route, OwnAnswer), RouteError> {
-    let redirect = OwnAnswer::Redirect {
-        status: StatusCode::PERMANENT_REDIRECT,
-        // A handler's name has only characters that a header may hold.
-        to: HeaderValue::try_from(format!("/{name}/")).unwrap_or(HeaderValue::from_static("/")),
+fn is_component(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "wasm")
+}
+
+const MANIFEST: &str = "toml";
+
+/// Gives a handler that says no routes its place: `/NAME/`, and a way there from `/NAME`, so that links which are
+/// relative to it work.
+fn mount(handler: &mut HandlerSpec, own: &mut Vec<(Route, OwnAnswer)>) {
+    let name = handler.name.as_str();
+    if name == INDEX {
+        handler.routes.push(Route::everything());
+        return;
+    }
+    let routes = || -> Result<_, RouteError> {
+        let mut below: Route = format!("/{name}/*").parse()?;
+        below.strip_prefix = true;
+        Ok((below, format!("/{name}").parse()?))
     };
-    Ok((format!("/{name}").parse()?, redirect))
+    // A name has only characters that a path and a header may hold.
+    if let (Ok((below, bare)), Ok(to)) = (routes(), HeaderValue::try_from(format!("/{name}/"))) {
+        handler.routes.push(below);
+        let status = StatusCode::PERMANENT_REDIRECT;
+        own.push((bare, OwnAnswer::Redirect { status, to }));
+    }
 }

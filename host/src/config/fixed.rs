@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::keys::{FIXED, REDIRECT, RESPOND};
 use super::reader::{Table, Value};
 use super::route::of_table;
-use crate::catalog::Route;
+use crate::catalog::{OwnAnswer, Route};
 use crate::limits;
 
 /// A route that is answered without a guest.
@@ -16,30 +16,9 @@ pub struct Fixed {
     /// The requests that are for it.
     pub route: Route,
     /// What they get.
-    pub answer: Answer,
+    pub answer: OwnAnswer,
     /// Where it is written.
     pub(super) place: Range<usize>,
-}
-
-/// What a client gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// A response.
-    Respond {
-        /// Its status.
-        status: StatusCode,
-        /// Its content type.
-        content_type: HeaderValue,
-        /// Its body.
-        body: Vec<u8>,
-    },
-    /// Another place to look.
-    Redirect {
-        /// `location`.
-        to: HeaderValue,
-        /// 301, 302, 303, 307 or 308.
-        status: StatusCode,
-    },
 }
 
 pub(super) fn fixed(value: &Value<'_>) -> Option<Fixed> {
@@ -64,7 +43,7 @@ pub(super) fn fixed(value: &Value<'_>) -> Option<Fixed> {
     })
 }
 
-fn response(table: &Table<'_>) -> Option<Answer> {
+fn response(table: &Table<'_>) -> Option<OwnAnswer> {
     let status = table.parsed("status", |text| status(text, 200..=599));
     let status = said_or(table, "status", status, StatusCode::OK);
     let content_type = table.parsed("content_type", header);
@@ -79,10 +58,10 @@ fn response(table: &Table<'_>) -> Option<Answer> {
             None
         }
     };
-    Some(Answer::Respond {
+    Some(OwnAnswer::Fixed {
         status: status?,
-        content_type: content_type?,
-        body: body?,
+        content_type: Some(content_type?),
+        body: body?.into(),
     })
 }
 
@@ -95,7 +74,7 @@ fn body_file(file: &Value<'_>) -> Option<Vec<u8>> {
         .ok()
 }
 
-fn redirection(table: &Table<'_>) -> Option<Answer> {
+fn redirection(table: &Table<'_>) -> Option<OwnAnswer> {
     let code = table.parsed("status", |text| match status(text, 300..=399) {
         Ok(status) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => Ok(status),
         _ => Err("not a redirect: write 301, 302, 303, 307 or 308"),
@@ -105,7 +84,7 @@ fn redirection(table: &Table<'_>) -> Option<Answer> {
         "" => Err("an empty place: write a URL or a path".to_owned()),
         text => header(text),
     });
-    Some(Answer::Redirect {
+    Some(OwnAnswer::Redirect {
         to: to?,
         status: code?,
     })

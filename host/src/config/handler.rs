@@ -9,7 +9,7 @@ use super::keys::{DIRECTORY, LIMITS};
 use super::limits::{Limits, Settled};
 use super::reader::{Table, Value};
 use super::route::route;
-use crate::catalog::Route;
+use crate::catalog::{HandlerName, HandlerSpec, Route, Source};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::HandlerLimits;
 use crate::names::{most_alike, short};
@@ -43,7 +43,32 @@ pub struct Defaults {
     pub(super) tenants: BTreeSet<Arc<str>>,
 }
 
+impl Defaults {
+    /// Those of a handler that is said otherwise: on the command line.
+    #[must_use]
+    pub fn like(handler: &HandlerSpec) -> Self {
+        Self {
+            limits: Limits::like(&handler.limits, &handler.guest),
+            tenants: BTreeSet::new(),
+        }
+    }
+}
+
 impl HandlerConfig {
+    /// The same, to be deployed.
+    #[must_use]
+    pub fn spec(&self) -> HandlerSpec {
+        HandlerSpec {
+            name: HandlerName::like(&self.name),
+            routes: self.routes.clone(),
+            source: Source::Wasm(self.source.clone()),
+            limits: self.limits.clone(),
+            guest: self.guest.clone(),
+            quarantine: true,
+            keep_output: false,
+        }
+    }
+
     /// `source` is its component if it names none itself.
     pub(super) fn read(
         name: Arc<str>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::keys::ACCESS_LOG;
 use super::name::name;
 use super::reader::{Named, Table};
-use crate::limits::{self, DoorLimits};
+use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
 use crate::secret::Secret;
 use crate::values;
@@ -20,6 +20,8 @@ pub struct Door {
     pub address: SocketAddr,
     /// What it lets in.
     pub limits: DoorLimits,
+    /// Requests that all handlers serve at once.
+    pub concurrent_requests: usize,
     /// The access log's format, on stdout.
     pub access_log: Format,
     /// From the request to stop until what is in flight is cut.
@@ -31,6 +33,7 @@ impl Default for Door {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], limits::PORT)),
             limits: DoorLimits::default(),
+            concurrent_requests: HandlerLimits::default().concurrent_requests,
             access_log: Format::default(),
             drain: limits::DRAIN,
         }
@@ -45,6 +48,9 @@ impl Door {
                 .parsed("address", values::address)
                 .unwrap_or(unsaid.address),
             limits: door_limits(table, &unsaid.limits),
+            concurrent_requests: table
+                .parsed("max_concurrent_requests", values::count)
+                .unwrap_or(unsaid.concurrent_requests),
             access_log: table
                 .parsed("access_log", access_log)
                 .unwrap_or(unsaid.access_log),

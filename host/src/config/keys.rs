@@ -156,6 +156,12 @@ pub(super) static LISTEN: Shape = Shape {
             "Connections open at once; more wait to be accepted.",
         ),
         key(
+            "max_concurrent_requests",
+            Count,
+            Is(|| json!(handler().concurrent_requests)),
+            "Requests that all handlers serve at once; others wait for a place.",
+        ),
+        key(
             "max_request_head",
             Size,
             Is(|| size(door().request_head)),
@@ -287,8 +293,9 @@ pub(super) static LIMITS: Shape = Shape {
         key(
             "max_concurrent_requests",
             Count,
-            Is(|| json!(handler().concurrent_requests)),
-            "Requests served at once; others wait for a place.",
+            Nothing,
+            "Requests served at once; others wait for a place. If it is not said, a quarter of those of `[listen]`, so that \
+             one handler leaves room for the others.",
         ),
         key(
             "max_waiting_requests",

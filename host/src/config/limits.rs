@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::reader::Table;
-use crate::limits::{FIELDS_BYTES, HandlerLimits, Reuse};
+use crate::engine::GuestSettings;
+use crate::limits::{FIELDS_BYTES, HandlerLimits, Reuse, SHARE};
 use crate::values;
 
 /// What was said of limits.
@@ -45,6 +46,44 @@ impl Limits {
             reuse: table.parsed("max_instance_reuse_count", values::count),
             concurrent_reuse: table.parsed("max_instance_concurrent_reuse_count", values::count),
             idle_instance_timeout: table.parsed("idle_instance_timeout", values::duration),
+        }
+    }
+
+    /// What a handler has of the requests that the host serves at once, if nobody says it.
+    pub(super) fn share_of(concurrent_requests: usize) -> Self {
+        Self {
+            max_concurrent_requests: Some(concurrent_requests.div_ceil(SHARE)),
+            ..Self::default()
+        }
+    }
+
+    /// What would have been said of a handler with these.
+    pub(super) fn like(limits: &HandlerLimits, guest: &GuestSettings) -> Self {
+        let HandlerLimits {
+            deadline,
+            body_deadline,
+            cpu,
+            memory,
+            request_body,
+            concurrent_requests,
+            waiting_requests,
+            permit_wait,
+        } = *limits;
+        Self {
+            timeout: Some(deadline),
+            // One that follows another limit goes on following it.
+            body_timeout: (body_deadline != deadline).then_some(body_deadline),
+            cpu: Some(cpu),
+            memory: Some(memory),
+            max_body: Some(request_body),
+            max_response_head: Some(guest.fields),
+            max_concurrent_requests: Some(concurrent_requests),
+            max_waiting_requests: (waiting_requests != concurrent_requests)
+                .then_some(waiting_requests),
+            queue_timeout: Some(permit_wait),
+            reuse: guest.reuse.requests.map(|count| count as usize),
+            concurrent_reuse: Some(guest.reuse.concurrent as usize),
+            idle_instance_timeout: Some(guest.reuse.idle),
         }
     }
 
@@ -110,6 +149,12 @@ mod tests {
         assert_eq!(settled.limits, HandlerLimits::default());
         assert_eq!(settled.fields, FIELDS_BYTES);
         assert_eq!(settled.reuse, Reuse::default());
+    }
+
+    #[test]
+    fn limits_that_hold_can_be_said() {
+        let (limits, guest) = (HandlerLimits::default(), GuestSettings::default());
+        assert_eq!(Limits::like(&limits, &guest).settle().limits, limits);
     }
 
     #[test]

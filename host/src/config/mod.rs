@@ -20,14 +20,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use directory::{Listing, Unnamed};
-pub use fixed::{Answer, Fixed};
+pub use directory::Listing;
+pub use fixed::Fixed;
 pub use handler::{Defaults, HandlerConfig};
 pub use host::{Admin, Door, State, Tenant};
 pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
-use crate::catalog::{Route, Router};
+use crate::catalog::{Route, Router, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
 use keys::{ADMIN, HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
@@ -53,6 +53,21 @@ pub struct Config {
     pub fixed: Vec<Fixed>,
     /// What holds for handlers that are written elsewhere.
     pub defaults: Defaults,
+}
+
+impl Config {
+    /// What it wants deployed.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let own = self.fixed.iter();
+        Wanted {
+            handlers: self.handlers.iter().map(HandlerConfig::spec).collect(),
+            own: own
+                .map(|fixed| (fixed.route.clone(), fixed.answer.clone()))
+                .collect(),
+            kept: Vec::new(),
+        }
+    }
 }
 
 /// Reads the file of a host.
@@ -126,8 +141,11 @@ fn config(reader: &Reader<'_>) -> Config {
     let state = file.table("state", &STATE);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
+    let door = door.map(|table| Door::read(&table)).unwrap_or_default();
+    let limits = limits.map(|table| Limits::read(&table)).unwrap_or_default();
+    let share = Limits::share_of(door.concurrent_requests);
     let defaults = Defaults {
-        limits: limits.map(|table| Limits::read(&table)).unwrap_or_default(),
+        limits: limits.or(&share),
         tenants: names,
     };
     let handlers = handlers(&file, &defaults);
@@ -139,7 +157,7 @@ fn config(reader: &Reader<'_>) -> Config {
         .collect();
     no_route_twice(reader, &handlers, &fixed);
     Config {
-        door: door.map(|table| Door::read(&table)).unwrap_or_default(),
+        door,
         admin: admin.and_then(|table| Admin::read(&table)),
         state: state.map(|table| State::read(&table)).unwrap_or_default(),
         tenants,

@@ -69,6 +69,22 @@ impl Engine {
             })
             .map_err(anyhow::Error::from)
             .context("setting up wasmtime")?;
+        Self::around(wasmtime, generation)
+    }
+
+    /// An engine that makes each instance as it comes, of any size: for guests that do not fit a place in the pool, and
+    /// cost more for it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on_demand(generation: Generation) -> anyhow::Result<Arc<Self>> {
+        let wasmtime = wasmtime::Engine::new(&config::unpooled(generation))
+            .map_err(anyhow::Error::from)
+            .context("setting up wasmtime")?;
+        Self::around(wasmtime, generation)
+    }
+
+    fn around(wasmtime: wasmtime::Engine, generation: Generation) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
             epoch: epoch::Ticker::start(&wasmtime)?,
