@@ -168,7 +168,7 @@ fn a_bad_file_at_the_start_is_told_and_the_others_are_served() {
     assert_eq!(host.get("/greet/").status(), 200);
     assert_eq!(host.get("/bad/").status(), 404);
     host.says("`bad` is not deployed");
-    host.says("`not a name` cannot be a handler's name");
+    host.says("`not a name` is no name");
 }
 
 #[test]

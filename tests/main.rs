@@ -7,6 +7,7 @@
 //! | `config` | the file of a whole host: every mistake at once, the schema |
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
+//! | `host_file` | `serve HOST.TOML`: routes, tenants, and changes that are taken up |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
 //! | `logs` | the access log in its forms, the host's log, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
@@ -44,6 +45,7 @@ mod failures;
 mod grants;
 mod guest_view;
 mod guests;
+mod host_file;
 mod house;
 mod http1;
 mod http2;

@@ -196,10 +196,11 @@ pub const FAILURES_IN_A_ROW: u32 = 100;
 pub const QUARANTINE: Duration = Duration::from_secs(1);
 /// See [`QUARANTINE`].
 pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
-/// Guests that are loaded at once, each with a quarter of a megabyte; loading one takes some milliseconds.
-pub const HOT_HANDLERS: usize = 1_024;
+/// Guests that are loaded at once, each with a third of a megabyte. Loading one costs as much as twenty requests, so a
+/// host that is asked for all of ten thousand is better off with the memory.
+pub const HOT_HANDLERS: usize = 10_000;
 /// How long a guest stays loaded that nobody asks for.
-pub const HANDLER_COOLS: Duration = Duration::from_secs(300);
+pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
 /// Directories that are watched; changes in others are seen at the next look.
 pub const WATCHED: usize = 1_000;
 /// Handlers of one directory or file.

@@ -44,7 +44,8 @@ impl TestHost {
         command
             .args([subcommand, "--addr", "127.0.0.1:0"])
             .arg(subject);
-        if !flags.contains("--access-log") {
+        let is_file = subject.extension().is_some_and(|it| it == "toml");
+        if !flags.contains("--access-log") && !is_file {
             command.args(["--access-log", "json"]);
         }
         if !flags.contains("-cache") {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -245,6 +246,10 @@ fn tell(event: &Event) {
     }
 }
 
+fn is_look(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
+}
+
 /// Says that something in some directories has changed, and not what.
 struct Watch {
     watcher: Option<RecommendedWatcher>,
@@ -257,7 +262,13 @@ impl Watch {
     fn new() -> Self {
         let changed = Arc::new(Notify::new());
         let told = Arc::clone(&changed);
-        let watcher = notify::recommended_watcher(move |_| told.notify_one())
+        let tell = move |event: notify::Result<notify::Event>| {
+            // Looking is no change: it would be told of our own looks.
+            if !event.is_ok_and(|event| is_look(event.kind)) {
+                told.notify_one();
+            }
+        };
+        let watcher = notify::recommended_watcher(tell)
             .inspect_err(|error| {
                 tracing::warn!(
                     "changes are seen within {:?} only: {error}",

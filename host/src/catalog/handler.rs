@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 
 use super::hot::{Hot, Place};
-use super::{HandlerSpec, Health};
+use super::{HandlerSpec, Health, Tenant};
 use crate::engine::{Fault, FaultKind, Guest};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
@@ -21,6 +21,8 @@ pub struct Handler {
     pub spec: HandlerSpec,
     /// SHA-256 of its component, in hex.
     pub digest: String,
+    /// Who owns it, if anybody does.
+    pub tenant: Option<Arc<Tenant>>,
     /// Who may run.
     pub gate: Gate,
     /// Those who may not.
@@ -51,6 +53,7 @@ impl Handler {
         hot: &Arc<Hot>,
     ) -> Arc<Self> {
         let place = hot.place(guest);
+        let tenant = hot.tenant(&spec);
         let limits = &spec.limits;
         let gate = Gate::new(
             limits.concurrent_requests,
@@ -60,6 +63,7 @@ impl Handler {
         Arc::new(Self {
             name: spec.name.shared(),
             digest,
+            tenant,
             gate,
             overload: Seldom::new(limits::OVERLOAD_PAUSE),
             health: Health::default(),

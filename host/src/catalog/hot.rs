@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::HandlerSpec;
 use super::loader::Loader;
+use super::tenant::Tenant;
 use crate::engine::Guest;
 use crate::limits;
 
@@ -56,6 +57,10 @@ impl Hot {
             place.put(guest);
         }
         place
+    }
+
+    pub(super) fn tenant(&self, spec: &HandlerSpec) -> Option<Arc<Tenant>> {
+        self.loader.tenant(spec)
     }
 
     /// Waits until a handler is quarantined.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
 use crate::components::{Artifact, Components, Stamp};
 use crate::engine::{Engine, FaultKind, Generation, Guest, Room};
@@ -17,6 +18,7 @@ pub(super) struct Loader {
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that may have more memory than a place in the pool.
     on_demand: [OnceLock<Arc<Engine>>; 2],
+    tenants: Tenants,
 }
 
 impl Loader {
@@ -26,6 +28,7 @@ impl Loader {
             room,
             pooled: [OnceLock::new(), OnceLock::new()],
             on_demand: [OnceLock::new(), OnceLock::new()],
+            tenants: Tenants::default(),
         }
     }
 
@@ -49,6 +52,11 @@ impl Loader {
                 .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
+    }
+
+    /// Who owns the handler.
+    pub(super) fn tenant(&self, spec: &HandlerSpec) -> Option<Arc<Tenant>> {
+        spec.tenant.as_ref().map(|tenant| self.tenants.get(tenant))
     }
 
     /// The digest of a handler's component, if it was made with these settings before and need not be looked at.
@@ -97,13 +105,14 @@ impl Loader {
         spec: &HandlerSpec,
     ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
+        let memory = self.tenant(spec).and_then(|tenant| tenant.memory());
         let file = spec.source.path().display().to_string();
         let link = move || {
             let engine = loader.engine(artifact.generation(), settings.memory)?;
             let component = engine
                 .map(&artifact.file)
                 .with_context(|| format!("`{file}` cannot be mapped"))?;
-            Guest::link(engine, &component, settings)
+            Guest::link(engine, &component, settings, memory)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?

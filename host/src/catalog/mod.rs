@@ -10,6 +10,7 @@ mod rollout;
 mod route;
 mod router;
 mod spec;
+mod tenant;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use rollout::{Event, Rollout};
 pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
 pub use router::{Conflict, Found, Router};
 pub use spec::{BadName, HandlerName, HandlerSpec, Source, Wanted};
+pub use tenant::{Tenant, TenantSpec, TooOften};
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{OwnAnswer, Route};
+use super::{OwnAnswer, Route, TenantSpec};
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
 use crate::names::short;
@@ -27,6 +27,8 @@ pub struct Wanted {
 pub struct HandlerSpec {
     /// What it is called.
     pub name: HandlerName,
+    /// Who owns it. None: the operator.
+    pub tenant: Option<TenantSpec>,
     /// The requests that it gets.
     pub routes: Vec<Route>,
     /// The component's file.
@@ -46,6 +48,7 @@ impl HandlerSpec {
     /// Whether a guest made for `other` serves this one too: it may have other routes.
     pub(super) fn makes_the_same(&self, other: &Self) -> bool {
         self.source == other.source
+            && self.tenant == other.tenant
             && self.limits == other.limits
             && self.guest == other.guest
             && self.quarantine == other.quarantine

@@ -103,6 +103,7 @@ impl GuestArgs {
             .is_some_and(|extension| extension == "cwasm");
         HandlerSpec {
             name: name_of(file),
+            tenant: None,
             routes: vec![Route::everything()],
             source: if self.allow_precompiled && is_precompiled {
                 Source::Precompiled(file.to_owned())

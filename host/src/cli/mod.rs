@@ -95,16 +95,15 @@ pub fn main() -> ExitCode {
 
 /// The flags that were typed, by the names of their fields.
 fn given(matches: &ArgMatches) -> Vec<String> {
-    let Some((_, matches)) = matches.subcommand() else {
+    let Some((name, matches)) = matches.subcommand() else {
         return Vec::new();
     };
-    let is_typed =
-        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-    matches
-        .ids()
-        .filter(is_typed)
-        .map(ToString::to_string)
-        .collect()
+    let command = Cli::command();
+    let flags = command.find_subcommand(name).into_iter();
+    let names =
+        flags.flat_map(|command| command.get_arguments().map(|flag| flag.get_id().as_str()));
+    let is_typed = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    names.filter(is_typed).map(str::to_owned).collect()
 }
 
 fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

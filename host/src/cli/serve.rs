@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 
@@ -151,9 +150,10 @@ impl Serve {
         for flag in given {
             if !WITH_FILE.contains(&flag.as_str()) {
                 let flag = flag.replace('_', "-");
-                bail!(
-                    "`--{flag}` is for one component or a directory: say it in `{file}`, `host schema` lists its keys"
-                );
+                say(&format!(
+                    "error: `--{flag}` is for one component or a directory: say it in `{file}`, `host schema` lists its keys"
+                ));
+                return Ok(ExitCode::from(USAGE));
             }
         }
         let config = match config::load(&self.guest) {
@@ -163,6 +163,12 @@ impl Serve {
                 return Ok(ExitCode::from(BAD_CONFIGURATION));
             }
         };
+        if config.admin.is_some() || config.state.directory.is_some() {
+            say(&format!(
+                "error: `{file}`: there is no `[admin]` and no `[state]` yet: leave them out"
+            ));
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
         let mut settings = Settings {
             address: config.door.address,
             limits: config.door.limits.clone(),
@@ -184,6 +190,9 @@ impl Serve {
         serve_many(settings, Arc::new(deployer), Arc::new(gate), subject).await
     }
 }
+
+/// The command line is wrong, as clap says it.
+const USAGE: u8 = 2;
 
 /// The flags that mean something beside a file.
 const WITH_FILE: [&str; 11] = [

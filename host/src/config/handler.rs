@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::host::Tenant;
 use super::keys::{DIRECTORY, LIMITS};
 use super::limits::{Limits, Settled};
 use super::reader::{Table, Value};
@@ -55,11 +56,13 @@ impl Defaults {
 }
 
 impl HandlerConfig {
-    /// The same, to be deployed.
+    /// The same, to be deployed; its tenant is one of these.
     #[must_use]
-    pub fn spec(&self) -> HandlerSpec {
+    pub fn spec(&self, tenants: &[Tenant]) -> HandlerSpec {
+        let owner = |name: &Arc<str>| tenants.iter().find(|tenant| tenant.name == *name);
         HandlerSpec {
             name: HandlerName::like(&self.name),
+            tenant: self.tenant.as_ref().and_then(owner).map(Tenant::spec),
             routes: self.routes.clone(),
             source: Source::Wasm(self.source.clone()),
             limits: self.limits.clone(),

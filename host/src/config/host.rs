@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::keys::ACCESS_LOG;
 use super::name::name;
 use super::reader::{Named, Table};
+use crate::catalog::TenantSpec;
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
 use crate::secret::Secret;
@@ -184,6 +185,18 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// What its handlers may use together.
+    #[must_use]
+    pub fn spec(&self) -> TenantSpec {
+        let rate = self.requests_per_second;
+        TenantSpec {
+            name: Arc::clone(&self.name),
+            memory: self.max_memory,
+            concurrent_requests: self.max_concurrent_requests,
+            requests_per_second: rate.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        }
+    }
+
     pub(super) fn read(named: &Named<'_>, table: &Table<'_>) -> Option<Self> {
         let tenant = Self {
             name: name(named)?,

@@ -61,7 +61,11 @@ impl Config {
     pub fn wanted(&self) -> Wanted {
         let own = self.fixed.iter();
         Wanted {
-            handlers: self.handlers.iter().map(HandlerConfig::spec).collect(),
+            handlers: self
+                .handlers
+                .iter()
+                .map(|handler| handler.spec(&self.tenants))
+                .collect(),
             own: own
                 .map(|fixed| (fixed.route.clone(), fixed.answer.clone()))
                 .collect(),

@@ -13,6 +13,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
+use super::budget::Budget;
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
@@ -54,6 +55,8 @@ pub struct Guest {
     pub(super) engine: Arc<Engine>,
     pre: Pre,
     pub(super) settings: GuestSettings,
+    /// What it shares with other guests.
+    shared_memory: Option<Arc<Budget>>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
@@ -103,6 +106,7 @@ impl Guest {
         engine: Arc<Engine>,
         component: &Component,
         settings: GuestSettings,
+        shared_memory: Option<Arc<Budget>>,
     ) -> anyhow::Result<Self> {
         let linked = engine
             .linker
@@ -116,6 +120,7 @@ impl Guest {
             engine,
             pre,
             settings,
+            shared_memory,
             idle: Mutex::default(),
             shared: Mutex::default(),
         })
@@ -132,7 +137,8 @@ impl Guest {
             RequestId::none(),
             false,
         ));
-        let mut instance = std::pin::pin!(self.instantiate(&meter, output));
+        // It is gone in a moment, and a tenant at its ceiling may still deploy.
+        let mut instance = std::pin::pin!(self.instantiate_within(None, &meter, output));
         std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)))
             .await
             .map(drop)
@@ -218,11 +224,27 @@ impl Guest {
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
+        self.instantiate_within(self.shared_memory.clone(), meter, output)
+            .await
+    }
+
+    async fn instantiate_within(
+        &self,
+        shared_memory: Option<Arc<Budget>>,
+        meter: &Arc<Meter>,
+        output: Arc<GuestOutput>,
+    ) -> Result<Instance, Fault> {
         let output = Current::new(output);
         let wasi = self
             .context(&output)
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
-        let state = State::new(wasi, &self.settings, Arc::clone(meter), output);
+        let state = State::new(
+            wasi,
+            &self.settings,
+            shared_memory,
+            Arc::clone(meter),
+            output,
+        );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::HOSTCALL_BYTES);

@@ -6,6 +6,7 @@
 
 mod background;
 mod body;
+mod budget;
 mod call;
 mod config;
 mod epoch;
@@ -32,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 
 pub use body::{BodyError, GuestBody};
+pub use budget::Budget;
 pub use config::{Generation, Room};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Directory, Guest, GuestSettings};

@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::budget::Budget;
 use super::guest::GuestSettings;
 use super::holdings;
 use super::output::Current;
@@ -28,6 +29,7 @@ impl State {
     pub(super) fn new(
         wasi: WasiCtx,
         settings: &GuestSettings,
+        shared: Option<Arc<Budget>>,
         meter: Arc<Meter>,
         output: Arc<Current>,
     ) -> Self {
@@ -42,6 +44,7 @@ impl State {
             table,
             memory: Memory {
                 used: 0,
+                shared,
                 held: 0,
                 charged: 0,
                 limit: settings.memory,
@@ -86,6 +89,8 @@ impl WasiHttpView for State {
 /// for each memory is none, since a component may have many.
 pub(super) struct Memory {
     used: usize,
+    /// Of the tenant, which the instance's own takes from.
+    shared: Option<Arc<Budget>>,
     /// What the host held for the guest when it was last looked at, each tick.
     held: usize,
     limit: usize,
@@ -99,7 +104,8 @@ pub(super) struct Memory {
 impl Memory {
     fn grow(&mut self, by: usize) -> bool {
         let wanted = self.used.saturating_add(by);
-        if wanted.saturating_add(self.held) > self.limit {
+        let fits = wanted.saturating_add(self.held) <= self.limit;
+        if !fits || !self.shared.as_ref().is_none_or(|shared| shared.take(by)) {
             (self.refused, self.charged) = (true, 0);
             return false;
         }
@@ -120,6 +126,14 @@ impl Memory {
     }
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.give_back(self.used);
+        }
+    }
+}
+
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
@@ -133,7 +147,11 @@ impl ResourceLimiter for Memory {
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used -= std::mem::take(&mut self.charged);
+        let charged = std::mem::take(&mut self.charged);
+        self.used -= charged;
+        if let Some(shared) = &self.shared {
+            shared.give_back(charged);
+        }
         Ok(())
     }
 
@@ -159,6 +177,7 @@ mod tests {
     fn a_growth_that_fails_is_given_back_once_and_only_if_it_was_charged() {
         let mut memory = Memory {
             used: 0,
+            shared: None,
             held: 0,
             limit: 100,
             charged: 0,

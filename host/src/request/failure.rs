@@ -20,6 +20,8 @@ pub enum Failure {
     Stuck(Duration),
     /// No place at the gate.
     Overload,
+    /// The tenant of the handler has had too many requests, and has room for the next after so long.
+    TooOften(Duration),
     /// The handler fails again and again, and is not asked for so long.
     Quarantined(Duration),
     /// The request was waiting for a place when the host was asked to stop.
@@ -66,6 +68,7 @@ impl Failure {
             Self::Overload | Self::Quarantined(_) | Self::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
@@ -96,6 +99,7 @@ impl Failure {
             Self::Overload => "overload",
             Self::Quarantined(_) => "quarantined",
             Self::Draining => "draining",
+            Self::TooOften(_) => "rate-limited",
             Self::NoRoute => "no-route",
             Self::Method(_) | Self::NoTunnel => "method",
             Self::BadRequest(_) => "bad-request",
@@ -117,6 +121,7 @@ impl Failure {
             Self::Overload => "there is no room for this request now, try again later",
             Self::Quarantined(_) => "the handler fails, try again later",
             Self::Draining => "the server is stopping, try again later",
+            Self::TooOften(_) => "too many requests, try again later",
             Self::NoRoute => "there is no handler for this",
             Self::Method(_) => "this is there for other methods only",
             Self::NoTunnel => "CONNECT is not supported",
@@ -170,7 +175,7 @@ impl Failure {
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Quarantined(pause) => {
+            Self::Quarantined(pause) | Self::TooOften(pause) => {
                 Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1))
             }
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),

@@ -25,7 +25,7 @@ pub use body::ResponseBody;
 pub use failure::Failure;
 pub use pages::{Page, Pages};
 
-use crate::catalog::{Catalog, Handler, OwnAnswer, Quarantined, Route, Routed, Target};
+use crate::catalog::{Catalog, Handler, OwnAnswer, Quarantined, Route, Routed, Target, TooOften};
 use crate::engine::GuestBody;
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
@@ -159,6 +159,10 @@ impl Pipeline {
             Routed::Nothing => return Err(Failure::NoRoute),
         };
         exchange.handler = Some(Arc::clone(&handler.name));
+        if let Some(tenant) = &handler.tenant {
+            let counted = tenant.count();
+            counted.map_err(|TooOften(pause)| Failure::TooOften(pause))?;
+        }
         let asked = handler.health.admit(exchange.started);
         asked.map_err(|Quarantined(pause)| Failure::Quarantined(pause))?;
 
@@ -241,7 +245,11 @@ impl Pipeline {
         let both = async {
             // In this order: who waits for a busy handler takes no place from others.
             let of_handler = handler.gate.admit().await?;
-            Ok((of_handler, self.gate.admit().await?))
+            let of_tenant = match &handler.tenant {
+                Some(tenant) => tenant.admit().await?,
+                None => None,
+            };
+            Ok((of_handler, of_tenant, self.gate.admit().await?))
         };
         let stopping = async {
             if self.shutdown.is_asked() {
@@ -273,8 +281,8 @@ fn tell_overload(handler: &Handler) {
     }
 }
 
-/// The handler's, and the host's.
-type Permits = (Permit, Permit);
+/// The handler's, its tenant's, and the host's.
+type Permits = (Permit, Option<Permit>, Permit);
 
 /// Who answers, once it is known what.
 #[allow(

@@ -1,0 +1,113 @@
+//! What all handlers of a tenant may use together.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::engine::Budget;
+use crate::gate::{Full, Gate, Permit};
+use crate::limits::HandlerLimits;
+
+/// A tenant as it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bytes of all its instances together.
+    pub memory: Option<u64>,
+    /// Requests that its handlers serve at once.
+    pub concurrent_requests: Option<usize>,
+    /// Requests that its handlers get in a second.
+    pub requests_per_second: Option<u32>,
+}
+
+/// Who owns handlers, with what they use now.
+pub struct Tenant {
+    spec: TenantSpec,
+    gate: Option<Gate>,
+    rate: Option<DefaultDirectRateLimiter>,
+    memory: Option<Arc<Budget>>,
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
+}
+
+/// Too many requests in a second; how long until there is room for the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooOften(pub Duration);
+
+impl Tenant {
+    fn new(spec: TenantSpec) -> Self {
+        let unsaid = HandlerLimits::default();
+        Self {
+            gate: spec
+                .concurrent_requests
+                .map(|most| Gate::new(most, most, unsaid.permit_wait)),
+            rate: spec
+                .requests_per_second
+                .and_then(NonZeroU32::new)
+                .map(|most| RateLimiter::direct(Quota::per_second(most))),
+            memory: spec
+                .memory
+                .map(|most| Arc::new(Budget::new(usize::try_from(most).unwrap_or(usize::MAX)))),
+            spec,
+        }
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// When there were too many. The first second of a quiet tenant's may come all at once.
+    pub fn count(&self) -> Result<(), TooOften> {
+        let Some(rate) = &self.rate else {
+            return Ok(());
+        };
+        rate.check()
+            .map_err(|not_until| TooOften(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// Waits for one of its places, if they are counted.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub async fn admit(&self) -> Result<Option<Permit>, Full> {
+        match &self.gate {
+            Some(gate) => gate.admit().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What its instances may take together.
+    pub(super) fn memory(&self) -> Option<Arc<Budget>> {
+        self.memory.clone()
+    }
+}
+
+/// The tenants of a host, by name: one as long as nothing is said otherwise of it, so that what it uses is counted on.
+#[derive(Debug, Default)]
+pub(super) struct Tenants(Mutex<HashMap<Arc<str>, Arc<Tenant>>>);
+
+impl Tenants {
+    pub(super) fn get(&self, spec: &TenantSpec) -> Arc<Tenant> {
+        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants
+            .get(&spec.name)
+            .filter(|tenant| tenant.spec == *spec)
+        {
+            return Arc::clone(tenant);
+        }
+        // Those of whom no handler is left.
+        tenants.retain(|_, tenant| Arc::strong_count(tenant) > 1);
+        let tenant = Arc::new(Tenant::new(spec.clone()));
+        tenants.insert(Arc::clone(&spec.name), Arc::clone(&tenant));
+        tenant
+    }
+}

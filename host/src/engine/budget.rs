@@ -1,0 +1,33 @@
+//! Memory that several instances share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that the instances of a tenant may take together.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Budget {
+    /// One of so many bytes, of which none is used.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// Takes bytes, or none if there are not as many left.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
