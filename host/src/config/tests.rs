@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::*;
+use crate::catalog::OwnAnswer;
 use crate::engine::Directory;
 use crate::limits::HandlerLimits;
 use crate::observe::access_log::Format;
@@ -184,17 +185,17 @@ fn routes_without_a_guest_are_as_the_example_says() {
     };
     assert_eq!(page.route.to_string(), "example.com/");
     assert_eq!(page.route.methods, ["GET"]);
-    let respond = |status: u16, content_type, body: &str| Answer::Respond {
+    let respond = |status: u16, content_type, body: &str| OwnAnswer::Fixed {
         status: http::StatusCode::from_u16(status).expect("a status"),
-        content_type: http::HeaderValue::from_static(content_type),
-        body: body.into(),
+        content_type: Some(http::HeaderValue::from_static(content_type)),
+        body: body.to_owned().into(),
     };
     assert_eq!(page.answer, respond(404, "text/html", "<h1>hi</h1>"));
     let plain = "text/plain; charset=utf-8";
     assert_eq!(robots.answer, respond(200, plain, "User-agent: *\n"));
     let to = http::HeaderValue::from_static("https://example.com/new/");
     let status = http::StatusCode::FOUND;
-    assert_eq!(old.answer, Answer::Redirect { to, status });
+    assert_eq!(old.answer, OwnAnswer::Redirect { to, status });
 }
 
 #[test]
@@ -356,7 +357,7 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "\"A B\"",
             "no name of a variable",
         ),
-        ("", "[tenants.Acme]", "Acme", "at most 63"),
+        ("", "[tenants.\"-acme\"]", "\"-acme\"", "at most 63"),
         ("", "[tenants.a]\nmax_memory = 1", "1", "64KiB"),
         (
             "",
