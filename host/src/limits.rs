@@ -199,6 +199,8 @@ pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
 /// Guests that are loaded at once, each with a third of a megabyte. Loading one costs as much as twenty requests, so a
 /// host that is asked for all of ten thousand is better off with the memory.
 pub const HOT_HANDLERS: usize = 10_000;
+/// Loads between two looks at how many mappings are left to this process.
+pub const LOADS_LOOK: usize = 256;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
 /// Directories that are watched; changes in others are seen at the next look.

@@ -3,7 +3,7 @@
 //! A guest takes a quarter of a megabyte while it is loaded, and a millisecond or two to load. A host may have ten
 //! thousand handlers, most of which nobody asks for in an hour.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,15 @@ use crate::limits;
 pub(super) struct Hot {
     loader: Arc<Loader>,
     began: Instant,
-    loaded: Mutex<Vec<Weak<Place>>>,
+    loaded: Mutex<Loaded>,
+    loads: AtomicUsize,
     /// A handler has been quarantined.
     sick: Notify,
+}
+
+struct Loaded {
+    places: Vec<Weak<Place>>,
+    most: usize,
 }
 
 /// Where a handler has its guest while it is loaded.
@@ -40,7 +46,11 @@ impl Hot {
         Self {
             loader,
             began: Instant::now(),
-            loaded: Mutex::default(),
+            loaded: Mutex::new(Loaded {
+                places: Vec::new(),
+                most: limits::HOT_HANDLERS,
+            }),
+            loads: AtomicUsize::new(1),
             sick: Notify::new(),
         }
     }
@@ -75,23 +85,47 @@ impl Hot {
     /// Counts one more, and lets the one go that nobody has asked for longest if they are too many.
     fn admit(&self, new: &Arc<Place>) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.push(Arc::downgrade(new));
-        if loaded.len() <= limits::HOT_HANDLERS {
+        loaded.places.push(Arc::downgrade(new));
+        if loaded.places.len() <= loaded.most {
             return;
         }
-        loaded.retain(|place| place.upgrade().is_some_and(|place| place.is_loaded()));
-        while loaded.len() > limits::HOT_HANDLERS {
-            let used = |place: &Weak<Place>| {
-                place
-                    .upgrade()
-                    .map_or(0, |place| place.used.load(Ordering::Relaxed))
-            };
-            let Some(coldest) = (0..loaded.len()).min_by_key(|at| used(&loaded[*at])) else {
-                return;
-            };
-            if let Some(place) = loaded.swap_remove(coldest).upgrade() {
+        let is_loaded =
+            |place: &Weak<Place>| place.upgrade().is_some_and(|place| place.is_loaded());
+        loaded.places.retain(is_loaded);
+        // A tenth at once, so that not every load looks at all of them.
+        let goal = loaded.most - loaded.most / 10;
+        let used = |place: &Weak<Place>| {
+            let place = place.upgrade();
+            place.map_or(0, |place| place.used.load(Ordering::Relaxed))
+        };
+        loaded.places.sort_by_cached_key(used);
+        let coldest = loaded.places.len().saturating_sub(goal);
+        for place in loaded.places.drain(..coldest) {
+            if let Some(place) = place.upgrade() {
                 place.let_go();
             }
+        }
+    }
+
+    /// Loads no more than now if the kernel's mappings of this process run out: each guest takes some, and without them
+    /// no instance can be made either.
+    fn look_at_mappings(&self) {
+        let number = |text: String| text.trim().parse::<usize>().ok();
+        let most = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(number);
+        let has = std::fs::read("/proc/self/maps").ok();
+        let (Some(most), Some(has)) = (most, has) else {
+            return;
+        };
+        let has = has.iter().filter(|byte| **byte == b'\n').count();
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if has > most / 4 * 3 && loaded.places.len() < loaded.most {
+            loaded.most = loaded.places.len().max(1);
+            tracing::warn!(
+                loaded = loaded.most,
+                "no more handlers are kept loaded at once: raise `vm.max_map_count`, which is {most}"
+            );
         }
     }
 }
@@ -115,7 +149,17 @@ impl Place {
             return Ok(guest);
         }
         let guest = self.hot.loader.again(spec, digest).await?;
-        Ok(self.put(guest))
+        let guest = self.put(guest);
+        if self
+            .hot
+            .loads
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(limits::LOADS_LOOK)
+        {
+            let hot = Arc::clone(&self.hot);
+            tokio::task::spawn_blocking(move || hot.look_at_mappings());
+        }
+        Ok(guest)
     }
 
     fn put(self: &Arc<Self>, guest: Guest) -> Arc<Guest> {
