@@ -12,7 +12,7 @@ use crate::support::guests::{ECHO, METHODS};
 use crate::support::*;
 
 /// `hello` as somebody else would have written it.
-fn version(number: usize) -> Vec<u8> {
+pub(crate) fn version(number: usize) -> Vec<u8> {
     const GREETING: &[u8] = b"Hello from WebAssembly!";
     let mut wasm = fs::read(HELLO.path()).expect("a component");
     let at = wasm
@@ -24,7 +24,7 @@ fn version(number: usize) -> Vec<u8> {
 }
 
 /// As long as the greeting that it replaces.
-fn greeting(number: usize) -> String {
+pub(crate) fn greeting(number: usize) -> String {
     format!("This is version {number:<7}")
 }
 
@@ -56,7 +56,7 @@ impl Handlers {
     }
 }
 
-fn comes_to_say(host: &TestHost, target: &str, said: &str) {
+pub(crate) fn comes_to_say(host: &TestHost, target: &str, said: &str) {
     eventually(said, || {
         (host.get(target).text().trim_end() == said.trim_end()).then_some(())
     });
@@ -278,7 +278,7 @@ fn no_request_fails_through_replacements() {
     });
 }
 
-fn number_in(greeting: &str) -> usize {
+pub(crate) fn number_in(greeting: &str) -> usize {
     let digits: String = greeting.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(0)
 }

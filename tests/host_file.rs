@@ -310,3 +310,28 @@ fn a_manifest_says_what_the_handler_beside_it_may_and_gets() {
         (host.get("/shop/hello").status() == 200).then_some(())
     });
 }
+
+#[test]
+fn a_file_opens_the_door_of_the_operator() {
+    let file = File::new(
+        r#"
+[admin]
+socket = "admin.sock"
+[state]
+directory = "state"
+"#,
+    );
+    let served = file.serve();
+    let door = file.path().join("admin.sock");
+    let deploy = format!(
+        "deploy {} --name shop --admin {}",
+        HELLO.path().display(),
+        door.display()
+    );
+    served.says("Admin on");
+    let deployed = host(&deploy);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.stderr_text());
+    assert_eq!(served.get("/shop/").status(), 200);
+    served.stop();
+    assert_eq!(file.serve().get("/shop/").status(), 200);
+}

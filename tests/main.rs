@@ -6,6 +6,7 @@
 //! | `bad_input` | files that cannot be served: one message, nothing half started |
 //! | `config` | the file of a whole host: every mistake at once, the schema |
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
+//! | `admin` | the operator's door: deploy, list, show, roll back, undeploy; what a crash leaves; who may come in |
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
 //! | `host_file` | `serve HOST.TOML`: routes, tenants, and changes that are taken up |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
@@ -34,6 +35,7 @@
     reason = "a tool that is missing, a target that is added: said to who runs the tests"
 )]
 
+mod admin;
 mod attack;
 mod bad_input;
 mod cli;

@@ -9,6 +9,7 @@ pub mod app;
 // What the operator wrote.
 pub mod config;
 // Doors.
+pub mod admin;
 pub mod server;
 // One request.
 pub mod request;

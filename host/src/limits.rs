@@ -208,6 +208,27 @@ pub const WATCHED: usize = 1_000;
 /// Handlers of one directory or file.
 pub const HANDLERS: usize = 20_000;
 
+/// Versions of a handler that are kept to go back to: some weeks of work. A component has up to [`COMPONENT_BYTES`].
+pub const VERSIONS: usize = 10;
+/// Lines of the audit log: some megabytes; the oldest goes first.
+pub const AUDIT_LINES: u64 = 10_000;
+/// Lines of it in one answer.
+pub const AUDIT_ANSWER: usize = 1_000;
+/// Connections that the admin door has open at once: operators and their scripts, not clients.
+pub const ADMIN_CONNECTIONS: usize = 32;
+/// Components that arrive there at once. Fewer than connections, so that a look is always possible.
+pub const ADMIN_UPLOADS: usize = 8;
+/// Bytes of the head of a request to it. Settings are in its query.
+pub const ADMIN_HEAD: usize = 64 * KIB;
+/// How long the head of a request to it may take, and how long a connection may rest.
+pub const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a component that arrives may pause.
+pub const ADMIN_BODY_PAUSE: Duration = Duration::from_secs(10);
+/// How long one of its connections may live: longer than sending and compiling the largest component.
+pub const ADMIN_CONNECTION: Duration = Duration::from_secs(15 * 60);
+/// Bytes of an admin door's token: fewer can be guessed.
+pub const ADMIN_TOKEN: usize = 16;
+
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
 
@@ -286,5 +307,3 @@ pub const MISTAKES_SHOWN: usize = 100;
 pub const SECRET_BYTES: usize = 64 * KIB;
 /// Bytes of a body that a route without a guest answers with: it is kept in memory. Larger things are a guest's to serve.
 pub const FIXED_BODY: usize = MIB;
-/// Versions of a handler that are kept for going back.
-pub const KEPT_VERSIONS: usize = 10;

@@ -21,30 +21,35 @@ impl TestHost {
     }
 
     pub(crate) fn serve_file(wasm: &Path, flags: &str) -> Self {
-        Self::start(program::command(), "serve", wasm, flags)
+        Self::start(program::command(), "serve", Some(wasm), flags)
+    }
+
+    /// With no handler of its own: `flags` open an admin door.
+    pub(crate) fn serve_nothing(flags: &str) -> Self {
+        Self::start(program::command(), "serve", None, flags)
     }
 
     /// Serves a crate, or a component's file, and each save of it. The `program` may know how to build.
     pub(crate) fn dev(program: std::process::Command, subject: &Path) -> Self {
-        Self::start(program, "dev", subject, "")
+        Self::start(program, "dev", Some(subject), "")
     }
 
     /// With a ceiling of open files.
     pub(crate) fn serve_with_open_files(most: u32, guest: Guest, flags: &str) -> Self {
         let command = program::command_with_open_files(most);
-        Self::start(command, "serve", &guest.path(), flags)
+        Self::start(command, "serve", Some(&guest.path()), flags)
     }
 
     fn start(
         mut command: std::process::Command,
         subcommand: &str,
-        subject: &Path,
+        subject: Option<&Path>,
         flags: &str,
     ) -> Self {
         command
             .args([subcommand, "--addr", "127.0.0.1:0"])
-            .arg(subject);
-        let is_file = subject.extension().is_some_and(|it| it == "toml");
+            .args(subject);
+        let is_file = subject.is_some_and(|it| it.extension().is_some_and(|it| it == "toml"));
         if !flags.contains("--access-log") && !is_file {
             command.args(["--access-log", "json"]);
         }

@@ -58,7 +58,16 @@ pub(crate) fn command_with_open_files(most: u32) -> Command {
 }
 
 pub(crate) fn without_settings(mut command: Command) -> Command {
-    for name in ["HOST_ADDR", "PORT", "NO_COLOR", "RUST_LOG", "COLUMNS"] {
+    for name in [
+        "HOST_ADDR",
+        "HOST_ADMIN",
+        "HOST_ADMIN_TOKEN_FILE",
+        "STATE_DIRECTORY",
+        "PORT",
+        "NO_COLOR",
+        "RUST_LOG",
+        "COLUMNS",
+    ] {
         command.env_remove(name);
     }
     command

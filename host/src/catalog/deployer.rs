@@ -1,6 +1,7 @@
 //! From a component's file to a handler that serves: load, link, try, swap. The only writer of the catalog.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use super::loader::Loader;
 use super::router::Router;
 use super::{
     Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target,
+    Versions,
 };
 use crate::components::{Artifact, Components};
 use crate::engine::Room;
@@ -34,6 +36,18 @@ pub(super) struct Change {
     pub(super) put: Vec<(Vec<Route>, Arc<Handler>)>,
     pub(super) remove: Vec<HandlerName>,
     pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
+    /// Whose the handlers are that it puts and removes.
+    pub(super) owner: Owner,
+}
+
+/// Whose a handler is. Nobody else replaces or removes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// Files: the one that is served, or those of a directory.
+    #[default]
+    Files,
+    /// Those who deploy through the admin door.
+    Admin,
 }
 
 /// A handler that was not put in place; nothing has changed.
@@ -43,10 +57,29 @@ pub struct Refused {
     pub name: Arc<str>,
     /// What is in the way.
     pub conflicts: Vec<Conflict>,
+    /// Who has the name, if it is that.
+    pub taken: Option<Owner>,
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.taken {
+            Some(Owner::Files) => {
+                return write!(
+                    f,
+                    "`{}` is served from a file: remove that, or take another name",
+                    self.name
+                );
+            }
+            Some(Owner::Admin) => {
+                return write!(
+                    f,
+                    "`{}` was deployed through the admin door: undeploy it, or take another name",
+                    self.name
+                );
+            }
+            None => {}
+        }
         for (nth, conflict) in self.conflicts.iter().enumerate() {
             let between = if nth == 0 { "" } else { "; " };
             write!(f, "{between}{conflict}")?;
@@ -119,9 +152,9 @@ impl Deployer {
         Some(Handler::new(spec.clone(), digest, None, &self.hot))
     }
 
-    /// Puts the handler back that served before, where the new one fails and has never answered. Runs until it is
-    /// dropped.
-    pub async fn fall_back(&self) {
+    /// Puts the handler back that served before, where the new one fails and has never answered: one of the admin door
+    /// by way of `versions`, which write it down. Runs until it is dropped.
+    pub async fn fall_back(&self, versions: Option<Arc<Versions>>) {
         loop {
             self.hot.sick().await;
             let catalog = self.catalog.load_full();
@@ -134,6 +167,12 @@ impl Deployer {
                     "the new version fails and has never answered: the one before serves again, {:.12}",
                     former.digest
                 );
+                if entry.owner == Owner::Admin {
+                    if let Some(versions) = &versions {
+                        versions.fall_back(&entry.handler, &former).await;
+                    }
+                    continue;
+                }
                 let put = vec![(entry.routes.clone(), former)];
                 self.commit(Change {
                     put,
@@ -151,15 +190,50 @@ impl Deployer {
     /// Changes the catalog in one step: no request sees a part of it. A handler whose routes are somebody else's is
     /// refused, and what was there under its name stays.
     pub(super) fn commit(&self, change: Change) -> Vec<Refused> {
+        match self.commit_sealed(change, || Ok::<_, Infallible>(())) {
+            Ok(refused) => refused,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, once `seal` has written it down. It is asked when nothing is in the way, and if it fails nothing has
+    /// changed. It may wait for a disk, so call this where that is allowed.
+    pub(super) fn commit_sealed<E>(
+        &self,
+        change: Change,
+        seal: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Vec<Refused>, E> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.catalog.load_full();
         let mut base = now.entries.clone();
+        let owner = change.owner;
         for name in &change.remove {
-            base.remove(name);
+            if base.get(name).is_some_and(|entry| entry.owner == owner) {
+                base.remove(name);
+            }
         }
-        let mut put: BTreeMap<HandlerName, Entry> = change.put.into_iter().map(entry).collect();
+        let put = change.put.into_iter().map(|(routes, handler)| {
+            let entry = Entry {
+                routes,
+                handler,
+                owner,
+            };
+            (entry.handler.spec.name.clone(), entry)
+        });
+        let is_free = |(name, _): &(HandlerName, Entry)| {
+            base.get(name).is_none_or(|entry| entry.owner == owner)
+        };
+        let (free, taken): (Vec<_>, Vec<_>) = put.partition(is_free);
+        let mut put: BTreeMap<HandlerName, Entry> = free.into_iter().collect();
         let mut own = change.own;
-        let mut refused = Vec::new();
+        let mut refused: Vec<Refused> = taken
+            .into_iter()
+            .map(|(name, _)| Refused {
+                name: name.shared(),
+                conflicts: Vec::new(),
+                taken: base.get(&name).map(|entry| entry.owner),
+            })
+            .collect();
         let (entries, own, router) = loop {
             let mut entries = base.clone();
             entries.extend(
@@ -184,7 +258,7 @@ impl Deployer {
                 }
                 // What is in place has no conflicts, so the host's own answers are what is new.
                 None if own.take().is_some() => (Arc::from(OWN), conflicts),
-                None => return refused,
+                None => return Ok(refused),
             };
             let conflicts = mine
                 .into_iter()
@@ -192,8 +266,12 @@ impl Deployer {
             refused.push(Refused {
                 conflicts: conflicts.collect(),
                 name,
+                taken: None,
             });
         };
+        if refused.is_empty() {
+            seal()?;
+        }
         for (name, entry) in &put {
             if let Some(former) = now.handler(name) {
                 entry.handler.follows(former);
@@ -204,7 +282,7 @@ impl Deployer {
             own,
             router,
         }));
-        refused
+        Ok(refused)
     }
 
     /// The compiled component alone.
@@ -218,10 +296,6 @@ impl Deployer {
 
 /// Who has the routes that need no guest, in messages.
 const OWN: &str = "[[routes]]";
-
-fn entry((routes, handler): (Vec<Route>, Arc<Handler>)) -> (HandlerName, Entry) {
-    (handler.spec.name.clone(), Entry { routes, handler })
-}
 
 fn table(
     entries: &BTreeMap<HandlerName, Entry>,

@@ -6,11 +6,14 @@ mod health;
 mod hot;
 mod loader;
 mod own;
+mod record;
 mod rollout;
 mod route;
 mod router;
 mod spec;
+mod store;
 mod tenant;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,15 +21,18 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::request::Parts;
 
-pub use deployer::{Deployer, Refused};
+pub use deployer::{Deployer, Owner, Refused};
 pub use handler::Handler;
 pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;
+pub use record::{Action, AuditLine, Record, Settings, Version};
 pub use rollout::{Event, Rollout};
 pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
 pub use router::{Conflict, Found, Router};
 pub use spec::{BadName, HandlerName, HandlerSpec, Source, Wanted};
+pub use store::{Store, StoreError};
 pub use tenant::{Tenant, TenantSpec, TooOften};
+pub use versions::{Ask, Deployed, Expected, Listed, NotDone, Receiving, Step, Turn, Versions};
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
 #[derive(Debug, Default)]
@@ -41,6 +47,7 @@ pub struct Catalog {
 struct Entry {
     routes: Vec<Route>,
     handler: Arc<Handler>,
+    owner: Owner,
 }
 
 /// Who answers.
@@ -87,6 +94,12 @@ impl Catalog {
     #[must_use]
     pub fn handler(&self, name: &HandlerName) -> Option<&Arc<Handler>> {
         self.entries.get(name).map(|entry| &entry.handler)
+    }
+
+    /// Whose the handler of a name is.
+    #[must_use]
+    pub fn owner(&self, name: &HandlerName) -> Option<Owner> {
+        self.entries.get(name).map(|entry| entry.owner)
     }
 
     /// Every handler, by name.

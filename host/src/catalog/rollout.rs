@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::deployer::Change;
-use super::{Deployer, Handler, HandlerName, HandlerSpec, Wanted};
+use super::{Deployer, Handler, HandlerName, HandlerSpec, Owner, Wanted};
 use crate::components::Stamp;
 
 /// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
@@ -74,7 +74,7 @@ impl Rollout {
         let mut events = Vec::new();
         for name in gone {
             self.forget(&name);
-            if catalog.handler(&name).is_some() {
+            if catalog.owner(&name) == Some(Owner::Files) {
                 events.push(Event::Removed(name.shared()));
                 change.remove.push(name);
             }

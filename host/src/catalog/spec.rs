@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{OwnAnswer, Route, TenantSpec};
@@ -57,7 +58,12 @@ impl HandlerSpec {
 
     /// Names what decides, besides the component, whether a guest starts.
     pub(super) fn settings(&self) -> String {
-        let said = format!("{:?} {:?}", self.limits, self.guest);
+        // Printed, variables are stars.
+        let variables = self.guest.environment.iter();
+        let variables: Vec<_> = variables
+            .map(|(name, value)| (name, value.reveal()))
+            .collect();
+        let said = format!("{:?} {:?} {variables:?}", self.limits, self.guest);
         format!("{:x}", Sha256::digest(said))
     }
 }
@@ -83,7 +89,8 @@ impl Source {
 
 /// What a handler is called: in logs, in URLs and in file names, so it has only characters that mean nothing in any of
 /// them, and none that look like others.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HandlerName(Arc<str>);
 
 impl HandlerName {
@@ -163,6 +170,20 @@ impl std::str::FromStr for HandlerName {
         } else {
             Err(BadName(short(text).escape_debug().to_string()))
         }
+    }
+}
+
+impl TryFrom<String> for HandlerName {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<HandlerName> for String {
+    fn from(name: HandlerName) -> Self {
+        name.as_str().to_owned()
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) struct CompilingArgs {
     no_cache: bool,
     /// Bytes of a component's file.
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "64MiB", help_heading = "Compiling")]
-    max_component_size: u64,
+    pub(super) max_component_size: u64,
     /// CPU time of compiling it.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "2m", help_heading = "Compiling")]
     compile_cpu: Duration,

@@ -5,12 +5,18 @@ pub mod cargo;
 mod check;
 mod compile;
 mod complete;
+mod deploy;
 mod dev;
 mod guest;
 mod inspect;
+mod list;
 mod new;
+mod remote;
+mod rollback;
 mod schema;
 mod serve;
+mod show;
+mod undeploy;
 mod values;
 
 use std::ffi::OsStr;
@@ -52,6 +58,11 @@ enum Command {
     Check(check::Check),
     Compile(compile::Compile),
     Schema(schema::Schema),
+    Deploy(deploy::Deploy),
+    List(list::List),
+    Show(show::Show),
+    Rollback(rollback::Rollback),
+    Undeploy(undeploy::Undeploy),
     Completions(complete::Completions),
     Manual(complete::Manual),
 }
@@ -82,6 +93,11 @@ pub fn main() -> ExitCode {
         Command::Check(check) => in_runtime(check.run()),
         Command::Compile(compile) => in_runtime(compile.run()),
         Command::Schema(schema) => schema.run(),
+        Command::Deploy(deploy) => in_runtime(deploy.run()),
+        Command::List(list) => in_runtime(list.run()),
+        Command::Show(show) => in_runtime(show.run()),
+        Command::Rollback(rollback) => in_runtime(rollback.run()),
+        Command::Undeploy(undeploy) => in_runtime(undeploy.run()),
         Command::Completions(completions) => completions.run(),
         Command::Manual(manual) => manual.run(),
     };

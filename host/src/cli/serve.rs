@@ -1,20 +1,23 @@
 //! `host serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
-use super::{say, values};
+use super::{remote, say, values};
+use crate::admin::{self, Address, Door, Token};
 use crate::app::{self, Follower, Settings, Subject};
-use crate::catalog::{Deployer, HandlerSpec, Rollout};
-use crate::config;
+use crate::catalog::{Deployer, HandlerSpec, Rollout, Store, Versions};
+use crate::config::{self, Config};
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
@@ -31,11 +34,19 @@ use crate::observe::log;
 /// Prints `Serving HTTP on http://ADDRESS/` on stderr once it listens. The access log goes to stdout,
 /// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
 /// finish; a second signal does not.
+///
+/// With `--admin` there is a second door, for the operator: `host deploy` and its like. What is deployed there is kept in
+/// the state directory and is back at the next start.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// The component's file, a directory of them, or the file of a whole host.
-    #[arg(value_name = "GUEST.WASM|DIRECTORY|HOST.TOML")]
-    guest: PathBuf,
+    #[arg(
+        value_name = "GUEST.WASM|DIRECTORY|HOST.TOML",
+        required_unless_present = "admin"
+    )]
+    guest: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(flatten)]
     door: DoorArgs,
     #[command(flatten)]
@@ -80,6 +91,104 @@ pub(super) struct DoorArgs {
     port: u16,
 }
 
+/// The operator's door.
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// Open a door for `host deploy`, `host list` and the like: a Unix socket, or an address with a token [default place:
+    /// `$XDG_RUNTIME_DIR/host/admin.sock`, or `/run/host/admin.sock`].
+    #[arg(long, value_name = "SOCKET|ADDRESS", num_args = 0..=1, help_heading = "Admin door")]
+    admin: Option<Option<Address>>,
+    /// The file with the token that a client of an address must show.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "admin",
+        help_heading = "Admin door"
+    )]
+    admin_token_file: Option<PathBuf>,
+    /// Where deployed versions are kept [default: `$STATE_DIRECTORY`, or `$XDG_STATE_HOME/host`].
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        requires = "admin",
+        help_heading = "Admin door"
+    )]
+    state: Option<PathBuf>,
+}
+
+impl AdminArgs {
+    /// What the flags say of it. None if there is none.
+    fn plan(&self) -> anyhow::Result<Option<AdminPlan>> {
+        let Some(address) = &self.admin else {
+            return Ok(None);
+        };
+        Ok(Some(AdminPlan {
+            address: address.clone().unwrap_or_else(remote::default_address),
+            token: self
+                .admin_token_file
+                .as_deref()
+                .map(Token::read)
+                .transpose()?,
+            state: self.state_directory()?,
+        }))
+    }
+
+    fn state_directory(&self) -> anyhow::Result<PathBuf> {
+        let path = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let of_systemd = || {
+            let directories = path("STATE_DIRECTORY")?;
+            // There may be several, with colons between them.
+            std::env::split_paths(&directories).next()
+        };
+        let of_user = || {
+            Some(
+                path("XDG_STATE_HOME")
+                    .or_else(|| Some(path("HOME")?.join(".local/state")))?
+                    .join("host"),
+            )
+        };
+        self.state
+            .clone()
+            .or_else(of_systemd)
+            .or_else(of_user)
+            .context("there is no place for what is deployed: name one with `--state`")
+    }
+}
+
+/// An operator's door to be.
+struct AdminPlan {
+    address: Address,
+    token: Option<Token>,
+    state: PathBuf,
+}
+
+impl AdminPlan {
+    /// What was deployed is back in place, and the door is open, but answers nobody yet. Handlers get what `template`
+    /// says.
+    async fn open(
+        self,
+        deployer: &Arc<Deployer>,
+        template: HandlerSpec,
+        component_bytes: u64,
+    ) -> anyhow::Result<(Door, Arc<Versions>)> {
+        let store = Store::open(&self.state)?;
+        let door = Door::open(&self.address, self.token)?;
+        let versions = Versions::new(
+            store,
+            Arc::clone(deployer),
+            template,
+            component_bytes,
+            Handle::current(),
+        );
+        versions.restore().await;
+        Ok((door, Arc::new(versions)))
+    }
+}
+
 /// The words for [`Format`].
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum AccessLogFormat {
@@ -122,31 +231,56 @@ impl DoorArgs {
     }
 }
 
+/// What is served, and by what.
+struct Host {
+    settings: Settings,
+    deployer: Arc<Deployer>,
+    gate: Arc<Gate>,
+    admin: Option<(Door, Arc<Versions>)>,
+    /// Where it is written what is served, if it may change.
+    subject: Option<Subject>,
+}
+
 impl Serve {
     /// `given` are the names of the flags that were typed.
     pub(super) async fn run(self, given: &[String]) -> anyhow::Result<ExitCode> {
-        let is_file = self.guest.extension().is_some_and(|it| it == "toml");
-        if is_file {
-            return self.serve_file(given).await;
+        let path = self.guest.clone();
+        if let Some(file) = path
+            .as_ref()
+            .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        {
+            return self.serve_file(file, given).await;
         }
-        let settings = self.door.settings();
         let deployer = Arc::new(self.of_guest.deployer());
-        let gate = self.of_guest.gate();
-        if self.guest.is_dir() {
-            let subject = Subject::Directory {
-                template: Box::new(self.of_guest.template()),
-                path: self.guest,
-            };
-            return serve_many(settings, deployer, gate, subject).await;
+        let bytes = self.of_guest.compiling.max_component_size;
+        let admin = match self.admin.plan()? {
+            Some(plan) => Some(
+                plan.open(&deployer, self.of_guest.template(), bytes)
+                    .await?,
+            ),
+            None => None,
+        };
+        let mut subject = None;
+        match path {
+            Some(path) if path.is_dir() => {
+                let template = Box::new(self.of_guest.template());
+                subject = Some(Subject::Directory { path, template });
+            }
+            Some(file) => deploy(&deployer, self.of_guest.spec(&file)).await?,
+            None => {}
         }
-        deploy(&deployer, self.of_guest.spec(&self.guest)).await?;
-        let door = app::open(&settings)?;
-        say(&format!("Serving HTTP on http://{}/", door.address));
-        app::serve(door, settings, deployer.catalog(), gate, None).await
+        let host = Host {
+            settings: self.door.settings(),
+            gate: self.of_guest.gate(),
+            deployer,
+            admin,
+            subject,
+        };
+        host.serve().await
     }
 
-    async fn serve_file(self, given: &[String]) -> anyhow::Result<ExitCode> {
-        let file = self.guest.display();
+    async fn serve_file(self, path: &Path, given: &[String]) -> anyhow::Result<ExitCode> {
+        let file = path.display();
         for flag in given {
             if !WITH_FILE.contains(&flag.as_str()) {
                 let flag = flag.replace('_', "-");
@@ -156,19 +290,13 @@ impl Serve {
                 return Ok(ExitCode::from(USAGE));
             }
         }
-        let config = match config::load(&self.guest) {
+        let config = match config::load(path) {
             Ok(config) => config,
             Err(mistakes) => {
                 say(&mistakes.render(log::has_colours()));
                 return Ok(ExitCode::from(BAD_CONFIGURATION));
             }
         };
-        if config.admin.is_some() || config.state.directory.is_some() {
-            say(&format!(
-                "error: `{file}`: there is no `[admin]` and no `[state]` yet: leave them out"
-            ));
-            return Ok(ExitCode::from(BAD_CONFIGURATION));
-        }
         let mut settings = Settings {
             address: config.door.address,
             limits: config.door.limits.clone(),
@@ -182,12 +310,94 @@ impl Serve {
         let gate = Gate::new(requests, requests, HandlerLimits::default().permit_wait);
         // What a handler may start with is its own limit, which it is tried under.
         let components = self.of_guest.compiling.components(usize::MAX);
-        let deployer = Deployer::new(components, requests, HandlerLimits::default().memory);
+        let deployer = Arc::new(Deployer::new(
+            components,
+            requests,
+            HandlerLimits::default().memory,
+        ));
+        let bytes = self.of_guest.compiling.max_component_size;
+        let admin = match self.admin_of(&config)? {
+            Some(plan) => Some(plan.open(&deployer, config.template(), bytes).await?),
+            None => None,
+        };
         let subject = Subject::File {
-            path: self.guest,
+            path: path.to_owned(),
             config: Box::new(config),
         };
-        serve_many(settings, Arc::new(deployer), Arc::new(gate), subject).await
+        let host = Host {
+            settings,
+            deployer,
+            gate: Arc::new(gate),
+            admin,
+            subject: Some(subject),
+        };
+        host.serve().await
+    }
+
+    /// What the flags say, or else the file.
+    fn admin_of(&self, config: &Config) -> anyhow::Result<Option<AdminPlan>> {
+        let of_flags = self.admin.plan()?;
+        let Some(said) = config.admin.as_ref().filter(|_| of_flags.is_none()) else {
+            return Ok(of_flags);
+        };
+        let (address, token) = match said {
+            config::Admin::Socket(path) => (Address::Unix(path.clone()), None),
+            config::Admin::Address { address, token } => (
+                Address::Tcp(*address),
+                Some(Token::new(token.clone(), "`token` in `[admin]`")?),
+            ),
+        };
+        let state = match &config.state.directory {
+            Some(directory) => directory.clone(),
+            None => self.admin.state_directory()?,
+        };
+        Ok(Some(AdminPlan {
+            address,
+            token,
+            state,
+        }))
+    }
+}
+
+impl Host {
+    async fn serve(self) -> anyhow::Result<ExitCode> {
+        let Self {
+            settings,
+            deployer,
+            gate,
+            admin,
+            subject,
+        } = self;
+        let follower = match subject {
+            Some(subject) => {
+                let mut follower = Follower::new(subject, Rollout::new(Arc::clone(&deployer)));
+                follower.start().await?;
+                Some(follower)
+            }
+            None => None,
+        };
+        let door = app::open(&settings)?;
+        say(&format!("Serving HTTP on http://{}/", door.address));
+        let catalog = deployer.catalog();
+        // Ended with what is served.
+        let mut following = JoinSet::new();
+        let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
+        if follower.is_some() || versions.is_some() {
+            following.spawn(async move { deployer.fall_back(versions).await });
+        }
+        if let Some(follower) = follower {
+            following.spawn(follower.follow());
+        }
+        let _admin = match admin {
+            Some((door, versions)) => {
+                let address = door.address.clone();
+                let running = admin::serve(door, versions)?;
+                say(&format!("Admin on {address}"));
+                Some(running)
+            }
+            None => None,
+        };
+        app::serve(door, settings, catalog, gate, None).await
     }
 }
 
@@ -195,8 +405,11 @@ impl Serve {
 const USAGE: u8 = 2;
 
 /// The flags that mean something beside a file.
-const WITH_FILE: [&str; 11] = [
+const WITH_FILE: [&str; 14] = [
     "guest",
+    "admin",
+    "admin_token_file",
+    "state",
     "addr",
     "cache",
     "no_cache",
@@ -208,24 +421,6 @@ const WITH_FILE: [&str; 11] = [
     "verbose",
     "port",
 ];
-
-async fn serve_many(
-    settings: Settings,
-    deployer: Arc<Deployer>,
-    gate: Arc<Gate>,
-    subject: Subject,
-) -> anyhow::Result<ExitCode> {
-    let mut follower = Follower::new(subject, Rollout::new(Arc::clone(&deployer)));
-    follower.start().await?;
-    let door = app::open(&settings)?;
-    say(&format!("Serving HTTP on http://{}/", door.address));
-    let catalog = deployer.catalog();
-    // Ended with what is served.
-    let mut following = JoinSet::new();
-    following.spawn(follower.follow());
-    following.spawn(async move { deployer.fall_back().await });
-    app::serve(door, settings, catalog, gate, None).await
-}
 
 /// Deploys, and says what takes so long if it does.
 async fn deploy(deployer: &Deployer, spec: HandlerSpec) -> anyhow::Result<()> {

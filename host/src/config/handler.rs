@@ -55,6 +55,32 @@ impl Defaults {
     }
 }
 
+impl Defaults {
+    /// A handler that says nothing.
+    pub(super) fn template(&self) -> HandlerSpec {
+        let Settled {
+            limits,
+            fields,
+            reuse,
+        } = self.limits.settle();
+        HandlerSpec {
+            name: HandlerName::like(""),
+            tenant: None,
+            routes: Vec::new(),
+            source: Source::Wasm(PathBuf::new()),
+            guest: GuestSettings {
+                memory: limits.memory,
+                fields,
+                reuse,
+                ..GuestSettings::default()
+            },
+            limits,
+            quarantine: true,
+            keep_output: false,
+        }
+    }
+}
+
 impl HandlerConfig {
     /// The same, to be deployed; its tenant is one of these.
     #[must_use]

@@ -139,30 +139,16 @@ impl Admin {
 }
 
 /// What the host remembers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Where. None: nowhere.
+    /// Where. None: where systemd or the XDG rules put it.
     pub directory: Option<PathBuf>,
-    /// Versions of a handler that are kept.
-    pub keep_versions: usize,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            keep_versions: limits::KEPT_VERSIONS,
-        }
-    }
 }
 
 impl State {
     pub(super) fn read(table: &Table<'_>) -> Self {
         Self {
             directory: table.path("directory"),
-            keep_versions: table
-                .parsed("keep_versions", values::count)
-                .unwrap_or(limits::KEPT_VERSIONS),
         }
     }
 }

@@ -233,20 +233,12 @@ pub(super) static STATE: Shape = Shape {
     name: "state",
     place: "in `[state]`",
     about: "What the host remembers: the versions of handlers and which of them are live.",
-    keys: &[
-        key(
-            "directory",
-            Text("/var/lib/host"),
-            Nothing,
-            "Where; a path from this file. Nothing is remembered without it.",
-        ),
-        key(
-            "keep_versions",
-            Count,
-            Is(|| json!(limits::KEPT_VERSIONS)),
-            "Versions of a handler that are kept for going back.",
-        ),
-    ],
+    keys: &[key(
+        "directory",
+        Text("/var/lib/host"),
+        Nothing,
+        "Where what is deployed through `[admin]` is kept; a path from this file. If it is not said, `$STATE_DIRECTORY` or `$XDG_STATE_HOME/host`.",
+    )],
 };
 
 pub(super) static LIMITS: Shape = Shape {

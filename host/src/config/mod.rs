@@ -27,7 +27,7 @@ pub use host::{Admin, Door, State, Tenant};
 pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
-use crate::catalog::{Route, Router, Wanted};
+use crate::catalog::{HandlerSpec, Route, Router, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
 use keys::{ADMIN, HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
@@ -56,6 +56,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a handler gets that says nothing: one that is deployed through the operator's door.
+    #[must_use]
+    pub fn template(&self) -> HandlerSpec {
+        self.defaults.template()
+    }
+
     /// What it wants deployed.
     #[must_use]
     pub fn wanted(&self) -> Wanted {

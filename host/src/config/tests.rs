@@ -119,7 +119,6 @@ fn the_host_is_as_the_example_says() {
     assert_eq!((address.port(), token.reveal()), (9090, "open sesame"));
     let directory = config.state.directory.as_ref().expect("said");
     assert!(directory.is_absolute() && directory.ends_with("state"));
-    assert_eq!(config.state.keep_versions, 3);
     let [acme] = &*config.tenants else {
         panic!("{:?}", config.tenants);
     };

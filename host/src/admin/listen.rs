@@ -1,0 +1,298 @@
+//! Where the operator's door is, and who comes through it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::limits;
+use crate::secret::Secret;
+use crate::values;
+
+/// Where the operator's door is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket: whoever may open it may come in.
+    Unix(PathBuf),
+    /// TCP: whoever has the token may come in.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "http://{address}/"),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    /// `/run/host/admin.sock`, `unix:admin.sock`, `127.0.0.1:9000`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("a Unix socket has a path: write `unix:PATH`".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None if text.contains('/') => Ok(Self::Unix(text.into())),
+            None => values::address(text)
+                .map(Self::Tcp)
+                .map_err(|_| "neither a socket nor an address: write a path with a `/` in it, or `127.0.0.1:9000`".to_owned()),
+        }
+    }
+}
+
+/// What a client must know on TCP.
+#[derive(Clone)]
+pub struct Token(Secret);
+
+impl Token {
+    /// What stands in a file, without the space around it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or what is in it can be guessed.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let shown = file.display();
+        let text =
+            fs::read_to_string(file).with_context(|| format!("reading the token in `{shown}`"))?;
+        Self::new(text.trim().to_owned().into(), &format!("`{shown}`"))
+    }
+
+    /// A text that is kept at `place`.
+    ///
+    /// # Errors
+    /// When it can be guessed.
+    pub fn new(token: Secret, place: &str) -> anyhow::Result<Self> {
+        let text = token.reveal();
+        if text.len() < limits::ADMIN_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            bail!(
+                "{place} has no token: write one line of {} characters or more into it, as `openssl rand -hex 32` makes it",
+                limits::ADMIN_TOKEN
+            );
+        }
+        Ok(Self(token))
+    }
+
+    /// The text, for the header that shows it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.0.reveal()
+    }
+
+    /// Takes the same time whatever is wrong: digests are compared, and every byte of them.
+    pub(super) fn is(&self, shown: &str) -> bool {
+        let (mine, theirs) = (Sha256::digest(self.0.reveal()), Sha256::digest(shown));
+        let different = mine
+            .iter()
+            .zip(theirs)
+            .fold(0, |different, (mine, theirs)| different | (mine ^ theirs));
+        std::hint::black_box(different) == 0
+    }
+}
+
+/// A door that is open but answers nobody yet. Its socket goes with it.
+pub struct Door {
+    /// Where it is: the port that it got, if any was asked for.
+    pub address: Address,
+    listener: Listener,
+    pub(super) token: Option<Arc<Token>>,
+}
+
+/// From the standard library: the runtime that will wait on it does not exist yet.
+enum Listener {
+    Unix(std::os::unix::net::UnixListener),
+    Tcp(std::net::TcpListener),
+}
+
+impl Door {
+    /// Opens the door. A Unix socket is for its owner alone; one that a dead host left is replaced.
+    ///
+    /// # Errors
+    /// When a live host has the socket, the address cannot be had, or there is no token for TCP.
+    pub fn open(address: &Address, token: Option<Token>) -> anyhow::Result<Self> {
+        match address {
+            Address::Unix(path) => Ok(Self {
+                listener: Listener::Unix(bind(path)?),
+                address: address.clone(),
+                token: None,
+            }),
+            Address::Tcp(at) => {
+                let Some(token) = token else {
+                    bail!(
+                        "an admin door on TCP is everybody's: protect it with `--admin-token-file`, or use a Unix socket"
+                    );
+                };
+                let listener = std::net::TcpListener::bind(at)
+                    .with_context(|| format!("the admin door cannot be opened on `{at}`"))?;
+                Ok(Self {
+                    address: Address::Tcp(
+                        listener
+                            .local_addr()
+                            .context("asking for the address of the admin door")?,
+                    ),
+                    listener: Listener::Tcp(listener),
+                    token: Some(Arc::new(token)),
+                })
+            }
+        }
+    }
+
+    /// Made inside the runtime that will wait on it.
+    pub(super) fn accepting(&self) -> io::Result<Accepting> {
+        Ok(match &self.listener {
+            Listener::Unix(listener) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                Accepting::Unix(tokio::net::UnixListener::from_std(listener)?)
+            }
+            Listener::Tcp(listener) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?)
+            }
+        })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address {
+            // A name that stays is replaced by the next host.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A door that lets in.
+pub(super) enum Accepting {
+    Unix(tokio::net::UnixListener),
+    Tcp(tokio::net::TcpListener),
+}
+
+/// A connection, and who is at its other end as far as the system knows.
+pub(super) struct Visitor {
+    pub(super) io: Box<dyn Io>,
+    pub(super) who: Arc<str>,
+}
+
+/// What bytes come through.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+impl Accepting {
+    pub(super) async fn accept(&self) -> io::Result<Visitor> {
+        Ok(match self {
+            Self::Unix(listener) => {
+                let stream = listener.accept().await?.0;
+                let uid = stream.peer_cred()?.uid();
+                Visitor {
+                    io: Box::new(stream),
+                    who: format!("uid {uid}").into(),
+                }
+            }
+            Self::Tcp(listener) => {
+                let stream = listener.accept().await?.0;
+                stream.set_nodelay(true)?;
+                Visitor {
+                    io: Box::new(stream),
+                    who: "token".into(),
+                }
+            }
+        })
+    }
+}
+
+/// Made under another name, where nobody else can reach it before it has its rights; then it takes the place of what
+/// was there.
+fn bind(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            bail!("`{shown}` is there and is no socket: name another place with `--admin`");
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            bail!(
+                "a host that runs has the admin door `{shown}`: stop it, or name another place with `--admin`"
+            );
+        }
+        _ => {}
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let open = || {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
+        let own = tempfile::Builder::new()
+            .prefix(".a")
+            .rand_bytes(6)
+            .tempdir_in(parent)?;
+        let made = own.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&made)?;
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+        fs::rename(made, path)?;
+        Ok::<_, io::Error>(listener)
+    };
+    open().with_context(|| format!("the admin door cannot be opened at `{shown}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_by_all_of_it() {
+        let token = Token(Secret::from("0123456789abcdef".to_owned()));
+        assert!(token.is("0123456789abcdef"));
+        for other in [
+            "",
+            "0123456789abcdeg",
+            "0123456789abcde",
+            "0123456789abcdef0",
+        ] {
+            assert!(!token.is(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_a_dead_host_is_replaced_and_one_of_a_live_host_is_not() {
+        let here = tempfile::tempdir().expect("a directory");
+        let address = Address::Unix(here.path().join("deep/admin.sock"));
+        let Address::Unix(path) = &address else {
+            unreachable!()
+        };
+        let open = || Door::open(&address, None);
+        let door = open().expect("opened");
+        let mode = fs::metadata(path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let refused = open().err().expect("in use").to_string();
+        assert!(refused.contains("a host that runs"), "{refused}");
+        // As after `kill -9`: the name stays, and nobody listens.
+        drop(std::mem::replace(
+            &mut { door }.listener,
+            Listener::Tcp(std::net::TcpListener::bind("127.0.0.1:0").expect("bound")),
+        ));
+        let dead = std::os::unix::net::UnixListener::bind(path).expect("bound");
+        drop(dead);
+        drop(open().expect("replaced"));
+        assert!(!path.exists());
+        fs::write(path, "a file").expect("written");
+        let refused = open().err().expect("no socket").to_string();
+        assert!(refused.contains("no socket"), "{refused}");
+    }
+}

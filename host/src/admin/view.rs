@@ -1,0 +1,125 @@
+//! Handlers as the operator's door shows them. `host list` and `host show` read the same types.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Listed, Record};
+
+/// Every handler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandlersView {
+    /// By name.
+    pub handlers: Vec<HandlerView>,
+}
+
+/// A handler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandlerView {
+    /// Its name.
+    pub name: String,
+    /// Its routes.
+    pub routes: Vec<RouteView>,
+    /// The digest of the component that serves.
+    pub digest: String,
+    /// It answers requests.
+    pub serving: bool,
+    /// What names its state, for `if-match`. Not there if it is served from a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The file that it is served from, if it was not deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// What it was given of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsView>,
+    /// Its versions, the latest deployed last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionView>,
+}
+
+/// A route.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RouteView {
+    /// `[HOST]/PATH`.
+    pub route: String,
+    /// The guest sees paths without what comes before the wildcard.
+    pub strip_prefix: bool,
+}
+
+/// What a handler was given of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SettingsView {
+    /// Names of environment variables. Their values are not shown.
+    pub env: Vec<String>,
+    /// Time to the response's headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// CPU time of one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Bytes of one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<usize>,
+}
+
+/// A version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Counts the deploys of the name.
+    pub number: u64,
+    /// SHA-256 of the component, in hex.
+    pub digest: String,
+    /// Bytes of the component.
+    pub size: u64,
+    /// When, in RFC 3339.
+    pub deployed_at: String,
+    /// By whom.
+    pub by: String,
+    /// What it can reach for outside the sandbox.
+    pub wants: Vec<String>,
+    /// It is the one that serves.
+    pub current: bool,
+}
+
+impl From<&Listed> for HandlerView {
+    fn from(listed: &Listed) -> Self {
+        let route = |route: &crate::catalog::Route| RouteView {
+            route: route.to_string(),
+            strip_prefix: route.strip_prefix,
+        };
+        let record = listed.record.as_deref();
+        Self {
+            name: listed.name.to_string(),
+            routes: listed.routes.iter().map(route).collect(),
+            digest: listed.digest.clone(),
+            serving: listed.is_serving,
+            etag: record.map(Record::tag),
+            file: listed.file.as_ref().map(|file| file.display().to_string()),
+            settings: record.map(settings),
+            versions: record.map(versions).unwrap_or_default(),
+        }
+    }
+}
+
+fn settings(record: &Record) -> SettingsView {
+    let shown = |time: std::time::Duration| humantime::format_duration(time).to_string();
+    let own = &record.settings;
+    SettingsView {
+        env: own.environment.keys().cloned().collect(),
+        timeout: own.timeout.map(shown),
+        cpu: own.cpu.map(shown),
+        memory: own.memory,
+    }
+}
+
+fn versions(record: &Record) -> Vec<VersionView> {
+    let shown = |version: &crate::catalog::Version| VersionView {
+        number: version.number,
+        digest: version.digest.clone(),
+        size: version.size,
+        deployed_at: version.deployed_at.clone(),
+        by: version.by.clone(),
+        wants: version.wants.clone(),
+        current: version.digest == record.current,
+    };
+    record.versions.iter().map(shown).collect()
+}

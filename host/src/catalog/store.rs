@@ -1,0 +1,468 @@
+//! The state directory: what is deployed, its components, and who changed what.
+//!
+//! The catalog and the audit log are one embedded database, so a change of both is one transaction that a crash leaves
+//! whole or undone. Components are files beside it, named by their digests. A file is complete on disk before a
+//! transaction names it, so what the database names is there; what it does not name is removed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
+};
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use super::HandlerName;
+use super::record::{AuditLine, Record};
+use crate::limits;
+
+/// Handlers by name, as JSON.
+const HANDLERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("handlers");
+/// Changes in their order, as JSON.
+const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+
+/// Bytes of the database that are kept in memory: it is small, and read once.
+const PAGES: usize = 4 * limits::MIB;
+
+/// A state directory that is ours alone while this lives.
+pub struct Store {
+    components: PathBuf,
+    database: Database,
+    names: Mutex<Names>,
+}
+
+/// What the database holds, at hand: who asks never waits for a disk.
+#[derive(Default)]
+struct Names {
+    records: BTreeMap<HandlerName, Arc<Record>>,
+    /// Components that somebody is about to deploy, by digest, with how many are.
+    pinned: HashMap<String, usize>,
+}
+
+impl Names {
+    fn are_without(&self, digest: &str) -> bool {
+        let mut versions = self.records.values().flat_map(|record| &record.versions);
+        !self.pinned.contains_key(digest) && versions.all(|version| version.digest != digest)
+    }
+}
+
+/// What the state directory would not take or give. Nothing has changed.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another host has it.
+    InUse(PathBuf),
+    /// The disk is full.
+    NoSpace,
+    /// The component is larger than the host takes.
+    TooLarge(u64),
+    /// Something else.
+    Broken(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(directory) => write!(
+                f,
+                "another host uses the state directory `{}`: stop it, or give this one another with `--state`",
+                directory.display()
+            ),
+            Self::NoSpace => {
+                f.write_str("the disk of the state directory is full: free some space")
+            }
+            Self::TooLarge(limit) => write!(
+                f,
+                "the component has more than {limit} bytes: make it smaller, or raise `--max-component-size` of the host"
+            ),
+            Self::Broken(what) => write!(f, "the state directory: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl Store {
+    /// Opens a state directory, or makes one, which nobody else can read. What a crash left behind is removed.
+    ///
+    /// # Errors
+    /// When it cannot be made or read, or another host has it.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let components = directory.join("components");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&components)?;
+        let catalog = directory.join("catalog.redb");
+        // It has the values of variables in it, and the directory may be one that others can read.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&catalog)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        let database = Database::builder()
+            .set_cache_size(PAGES)
+            .create(catalog)
+            .map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(directory.to_owned()),
+                error => redb::Error::from(error).into(),
+            })?;
+        let records = read_all(&database)?;
+        // The directory's own entries: a database whose name is lost is lost.
+        File::open(directory)?.sync_all()?;
+        let store = Self {
+            components,
+            database,
+            names: Mutex::new(Names {
+                records,
+                pinned: HashMap::new(),
+            }),
+        };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Everything that is deployed, by name.
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        self.names().records.values().cloned().collect()
+    }
+
+    /// How many handlers are deployed.
+    pub(super) fn count(&self) -> usize {
+        self.names().records.len()
+    }
+
+    /// What is deployed under a name.
+    pub fn record(&self, name: &HandlerName) -> Option<Arc<Record>> {
+        self.names().records.get(name).cloned()
+    }
+
+    /// Where the component of a version lies.
+    pub(super) fn component(&self, digest: &str) -> PathBuf {
+        self.components.join(format!("{digest}.wasm"))
+    }
+
+    /// A new component of at most `limit` bytes begins to arrive.
+    pub(super) fn stage(self: &Arc<Self>, limit: u64) -> Result<Staging, StoreError> {
+        Ok(Staging {
+            file: NamedTempFile::with_prefix_in(STAGED, &self.components)?,
+            store: Arc::clone(self),
+            hash: Sha256::new(),
+            size: 0,
+            limit,
+        })
+    }
+
+    /// Keeps the file of a component that is there already while it is deployed again.
+    pub(super) fn pin(self: &Arc<Self>, digest: &str, size: u64) -> Kept {
+        *self.names().pinned.entry(digest.to_owned()).or_default() += 1;
+        Kept {
+            store: Arc::clone(self),
+            digest: digest.to_owned(),
+            size,
+        }
+    }
+
+    /// Writes down what a handler is from now on. When it returns, a crash does not undo it.
+    pub(super) fn put(&self, record: Record, change: &AuditLine) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
+        self.write(|transaction| {
+            transaction
+                .open_table(HANDLERS)?
+                .insert(record.name.as_str(), json.as_slice())?;
+            note(transaction, change)
+        })?;
+        let former = self
+            .names()
+            .records
+            .insert(record.name.clone(), Arc::new(record));
+        self.forget(former);
+        Ok(())
+    }
+
+    /// Writes down that a handler is gone.
+    pub(super) fn remove(&self, name: &HandlerName, change: &AuditLine) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.open_table(HANDLERS)?.remove(name.as_str())?;
+            note(transaction, change)
+        })?;
+        let former = self.names().records.remove(name);
+        self.forget(former);
+        Ok(())
+    }
+
+    /// The latest changes, the last one first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn changes(&self, most: usize) -> Result<Vec<AuditLine>, StoreError> {
+        let read = || -> Result<Vec<Vec<u8>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(AUDIT)?;
+            let lines = table.iter()?.rev().take(most);
+            lines.map(|line| Ok(line?.1.value().to_vec())).collect()
+        };
+        let parse = |json: Vec<u8>| {
+            serde_json::from_slice(&json).map_err(|error| io::Error::from(error).into())
+        };
+        read()?.into_iter().map(parse).collect()
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let write = || {
+            let transaction = self.database.begin_write()?;
+            change(&transaction)?;
+            Ok::<_, redb::Error>(transaction.commit()?)
+        };
+        Ok(write()?)
+    }
+
+    /// Removes the components that a former record named and nobody does now.
+    fn forget(&self, former: Option<Arc<Record>>) {
+        let names = self.names();
+        for version in former.iter().flat_map(|record| &record.versions) {
+            self.remove_unnamed(&names, &version.digest);
+        }
+    }
+
+    /// Under the lock, so that nobody pins it between the look and the end of it.
+    fn remove_unnamed(&self, names: &Names, digest: &str) {
+        if names.are_without(digest) {
+            // What stays is removed at the next start.
+            let _ = fs::remove_file(self.component(digest));
+        }
+    }
+
+    /// Removes every file that nobody names: what was being sent or deployed when a host ended.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let named: HashSet<PathBuf> = self
+            .records()
+            .iter()
+            .flat_map(|record| &record.versions)
+            .map(|version| self.component(&version.digest))
+            .collect();
+        for entry in fs::read_dir(&self.components)? {
+            let path = entry?.path();
+            if !named.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How names of components begin that are not complete.
+const STAGED: &str = ".staged-";
+
+fn read_all(database: &Database) -> Result<BTreeMap<HandlerName, Arc<Record>>, StoreError> {
+    let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let transaction = database.begin_write()?;
+        let rows = {
+            let table = transaction.open_table(HANDLERS)?;
+            transaction.open_table(AUDIT)?;
+            let rows = table.iter()?.map(|row| {
+                let (name, json) = row?;
+                Ok((name.value().to_owned(), json.value().to_vec()))
+            });
+            rows.collect::<Result<_, redb::Error>>()?
+        };
+        transaction.commit()?;
+        Ok(rows)
+    };
+    let mut records = BTreeMap::new();
+    for (name, json) in read()? {
+        let record: Record = serde_json::from_slice(&json).map_err(|error| {
+            StoreError::Broken(format!("what is kept of `{name}` cannot be read: {error}"))
+        })?;
+        records.insert(record.name.clone(), Arc::new(record));
+    }
+    Ok(records)
+}
+
+/// Adds a line to the audit log, and drops the oldest if it is full.
+fn note(transaction: &WriteTransaction, change: &AuditLine) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(AUDIT)?;
+    let next = table.last()?.map_or(0, |(number, _)| number.value() + 1);
+    let json = serde_json::to_vec(change).map_err(io::Error::from)?;
+    table.insert(next, json.as_slice())?;
+    if table.len()? > limits::AUDIT_LINES {
+        table.pop_first()?;
+    }
+    Ok(())
+}
+
+/// A component that is arriving. Dropping it leaves nothing.
+pub(super) struct Staging {
+    store: Arc<Store>,
+    file: NamedTempFile,
+    hash: Sha256,
+    size: u64,
+    limit: u64,
+}
+
+impl Staging {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.size += bytes.len() as u64;
+        if self.size > self.limit {
+            return Err(StoreError::TooLarge(self.limit));
+        }
+        self.hash.update(bytes);
+        Ok(self.file.write_all(bytes)?)
+    }
+
+    /// It is complete: on disk under its digest, for as long as somebody names it.
+    pub(super) fn keep(self) -> Result<Kept, StoreError> {
+        let digest = format!("{:x}", self.hash.finalize());
+        self.file.as_file().sync_all()?;
+        // Pinned before it has its name, so that nobody removes it in between.
+        let kept = self.store.pin(&digest, self.size);
+        self.file
+            .persist(kept.path())
+            .map_err(|error| error.error)?;
+        File::open(&self.store.components)?.sync_all()?;
+        Ok(kept)
+    }
+}
+
+/// A component that is on disk. When it is dropped and no record names it, its file goes.
+pub(super) struct Kept {
+    store: Arc<Store>,
+    pub(super) digest: String,
+    pub(super) size: u64,
+}
+
+impl Kept {
+    pub(super) fn path(&self) -> PathBuf {
+        self.store.component(&self.digest)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut names = self.store.names();
+        if let Some(count) = names.pinned.get_mut(&self.digest) {
+            *count -= 1;
+            if *count == 0 {
+                names.pinned.remove(&self.digest);
+            }
+        }
+        self.store.remove_unnamed(&names, &self.digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Action;
+    use super::super::record::tests::{record, version};
+    use super::*;
+
+    fn change(handler: &str) -> AuditLine {
+        AuditLine {
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            who: "uid 0".to_owned(),
+            action: Action::Deploy,
+            handler: handler.parse().expect("a name"),
+            from: None,
+            to: Some("aa".to_owned()),
+        }
+    }
+
+    fn open(directory: &Path) -> Arc<Store> {
+        Arc::new(Store::open(directory).expect("opened"))
+    }
+
+    fn keep(store: &Arc<Store>, bytes: &[u8]) -> Kept {
+        let mut staging = store.stage(100).expect("staged");
+        staging.write(bytes).expect("written");
+        staging.keep().expect("kept")
+    }
+
+    fn files(store: &Store) -> usize {
+        fs::read_dir(&store.components).expect("read").count()
+    }
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart_and_unnamed_files_are_not() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let kept = keep(&store, b"abc");
+        let mut shop = record("shop");
+        shop.put(version(&kept.digest));
+        store.put(shop.clone(), &change("shop")).expect("put");
+        drop(kept);
+        fs::write(store.components.join(".staged-x"), b"half").expect("written");
+        fs::write(store.component("ee"), b"never named").expect("written");
+        drop(store);
+
+        let store = open(here.path());
+        assert_eq!(*store.record(&shop.name).expect("there"), shop);
+        assert_eq!(store.changes(10).expect("read"), [change("shop")]);
+        assert_eq!(files(&store), 1);
+        store.remove(&shop.name, &change("shop")).expect("removed");
+        assert_eq!(files(&store), 0);
+        assert_eq!(store.changes(1).expect("read").len(), 1);
+    }
+
+    #[test]
+    fn a_component_stays_for_as_long_as_somebody_needs_it() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let (one, other) = (keep(&store, b"abc"), keep(&store, b"abc"));
+        drop(one);
+        assert_eq!(files(&store), 1);
+        drop(other);
+        assert_eq!(files(&store), 0);
+        drop(store.stage(100).expect("staged"));
+        assert_eq!(files(&store), 0);
+    }
+
+    #[test]
+    fn a_component_that_is_too_large_is_refused_while_it_arrives() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut staging = open(here.path()).stage(4).expect("staged");
+        staging.write(b"abc").expect("within");
+        assert!(matches!(staging.write(b"de"), Err(StoreError::TooLarge(4))));
+    }
+
+    #[test]
+    fn a_state_directory_is_one_hosts() {
+        let here = tempfile::tempdir().expect("a directory");
+        let _store = open(here.path());
+        let refused = Store::open(here.path()).err().expect("in use");
+        assert!(
+            refused.to_string().contains("another host uses"),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! `host deploy`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use http::{Method, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::remote::{Remote, RemoteArgs, short, size, target};
+use super::{print, say, values};
+use crate::admin::{HandlerView, LINES, Problem};
+use crate::catalog::{HandlerName, Route};
+use crate::components;
+
+/// Deploy a component to a running host.
+///
+/// It takes the place of the version before without a request that fails. What is not said here stays as it was; a
+/// new handler is at `/NAME/`. A deploy that fails changes nothing.
+#[derive(Debug, Args)]
+pub(super) struct Deploy {
+    /// The component's file.
+    #[arg(value_name = "GUEST.WASM")]
+    guest: PathBuf,
+    /// The handler's name [default: that of the file].
+    #[arg(long)]
+    name: Option<HandlerName>,
+    /// A route, `[HOST]/PATH`, as in `example.com/shop/*`. Those that are given are all that it has.
+    #[arg(long, value_name = "ROUTE", value_parser = route)]
+    route: Vec<String>,
+    /// The guest sees paths without what comes before the wildcard.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    strip_prefix: Option<bool>,
+    /// Give the guest an environment variable. Those that are given are all that it has of its own.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<String>,
+    /// Time to the response's headers.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<String>,
+    /// CPU time of one request.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    cpu: Option<String>,
+    /// Memory of one instance.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<String>,
+    /// Let it reach for what the version before did not.
+    #[arg(long)]
+    allow_new_imports: bool,
+    /// Deploy only if the handler is as it was when `host show` said this `etag`.
+    #[arg(long, value_name = "ETAG")]
+    if_match: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl Deploy {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let remote = self.remote.remote()?;
+        let component = components::read_whole(&self.guest)?;
+        let stem = self.guest.file_stem().unwrap_or_default().to_string_lossy();
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| HandlerName::like(&stem));
+        let mut request = remote
+            .request(
+                Method::PUT,
+                &target(&format!("/handlers/{name}"), &self.parameters()),
+            )
+            .header(header::CONTENT_TYPE, "application/wasm");
+        if let Some(etag) = &self.if_match {
+            request = request.header(header::IF_MATCH, etag);
+        }
+        if !remote.is_json() {
+            request = request.header(header::ACCEPT, LINES);
+        }
+        let response = remote.send(request.body(Full::from(component))?).await?;
+        let is_lines = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == LINES);
+        if is_lines {
+            follow(&remote, response).await
+        } else {
+            remote.print_response(response, told).await
+        }
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let many = |name: &'static str, values: &[String]| {
+            values
+                .iter()
+                .map(move |value| (name, value.clone()))
+                .collect()
+        };
+        let one = |name: &'static str, value: Option<String>| value.map(|value| (name, value));
+        let mut parameters: Vec<_> = many("route", &self.route);
+        parameters.extend::<Vec<_>>(many("env", &self.env));
+        parameters.extend(one(
+            "strip_prefix",
+            self.strip_prefix.map(|is_so| is_so.to_string()),
+        ));
+        parameters.extend(one("timeout", self.timeout.clone()));
+        parameters.extend(one("cpu", self.cpu.clone()));
+        parameters.extend(one("memory", self.memory.clone()));
+        parameters.extend(one(
+            "allow_new_imports",
+            self.allow_new_imports.then(|| true.to_string()),
+        ));
+        parameters
+    }
+}
+
+/// A line of the host's answer.
+#[derive(Deserialize)]
+#[serde(tag = "step", rename_all = "lowercase")]
+enum Line {
+    Received { size: u64 },
+    Compiled,
+    Deployed { handler: HandlerView },
+    Refused { problem: Problem },
+}
+
+/// Says each step as it is done, to a person who watches.
+async fn follow(remote: &Remote, response: Response<Incoming>) -> anyhow::Result<ExitCode> {
+    let watch = |step: &str| {
+        if std::io::stderr().is_terminal() {
+            say(step);
+        }
+    };
+    let (mut body, mut text) = (response.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.context("reading what the host answers")?.into_data() else {
+            continue;
+        };
+        text.extend_from_slice(&data);
+        while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            match serde_json::from_slice(&line).context("what the host answers")? {
+                Line::Received { size: bytes } => watch(&format!("received, {}", size(bytes))),
+                Line::Compiled => watch("compiled and started"),
+                Line::Deployed { handler } => {
+                    print(&told(handler));
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Line::Refused { problem } => {
+                    let json = serde_json::to_vec(&problem)?;
+                    return remote.refused(StatusCode::UNPROCESSABLE_ENTITY, &json);
+                }
+            }
+        }
+    }
+    bail!("the host left before it was done: `host list` shows what is deployed")
+}
+
+/// One line for a handler that was deployed.
+pub(super) fn told(handler: HandlerView) -> String {
+    let routes: Vec<&str> = handler
+        .routes
+        .iter()
+        .map(|route| route.route.as_str())
+        .collect();
+    let current = handler.versions.iter().find(|version| version.current);
+    let number = current
+        .map(|version| format!(" v{},", version.number))
+        .unwrap_or_default();
+    format!(
+        "`{}`{number} {} is at {}",
+        handler.name,
+        short(&handler.digest),
+        routes.join(", ")
+    )
+}
+
+fn route(text: &str) -> Result<String, String> {
+    text.parse::<Route>().map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    values::environment(text)?;
+    Ok(text.to_owned())
+}
+
+fn duration(text: &str) -> Result<String, String> {
+    values::duration(text)?;
+    Ok(text.to_owned())
+}
+
+fn memory(text: &str) -> Result<String, String> {
+    values::memory(text)?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,901 @@
+//! The operator's door: what is deployed there serves at once and after any crash, what is refused changes nothing.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::directory::{comes_to_say, greeting, number_in, version};
+use crate::support::guests::{ECHO, STATIC_FILES};
+use crate::support::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A place for a host's state, its socket, its token, and components.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let here = Self(directory());
+        fs::write(here.path("token"), format!("{TOKEN}\n")).expect("written");
+        here
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn component(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    /// Flags that open the door on a Unix socket.
+    fn unix(&self) -> String {
+        format!(
+            "{} {}",
+            flag("--admin", &self.path("admin.sock")),
+            flag("--state", &self.path("state"))
+        )
+    }
+
+    /// Flags that open it on TCP.
+    fn tcp(&self) -> String {
+        let token = flag("--admin-token-file", &self.path("token"));
+        format!(
+            "--admin 127.0.0.1:0 {token} {}",
+            flag("--state", &self.path("state"))
+        )
+    }
+
+    /// A subcommand against the Unix socket.
+    fn host(&self, words: &str) -> Ended {
+        let socket = self.path("admin.sock");
+        host_with_env(words, &[("HOST_ADMIN", socket.to_str().expect("a path"))])
+    }
+
+    /// The same, which succeeds; what it prints.
+    fn done(&self, words: &str) -> String {
+        let ended = self.host(words);
+        assert_eq!(ended.code, Some(0), "{words}: {ended:?}");
+        ended.stdout.join("\n")
+    }
+
+    /// The same, which is refused; what it says.
+    fn refused(&self, words: &str) -> String {
+        let ended = self.host(words);
+        assert_eq!(ended.code, Some(1), "{words}: {ended:?}");
+        ended.stderr.join("\n")
+    }
+
+    fn deploy(&self, file: &Path, flags: &str) -> String {
+        self.done(&format!("deploy {} {flags}", file.display()))
+    }
+
+    fn listed(&self) -> Value {
+        serde_json::from_str(&self.done("list --json")).expect("JSON")
+    }
+}
+
+/// The address of an admin door on TCP.
+fn admin_of(host: &TestHost) -> SocketAddr {
+    let said = host.says("Admin on http://");
+    let address = said
+        .split_once("http://")
+        .and_then(|(_, rest)| rest.strip_suffix('/'));
+    address
+        .and_then(|address| address.parse().ok())
+        .expect("an address")
+}
+
+fn head(method: &str, target: &str, length: usize, more: &str) -> String {
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n{more}\r\n"
+    )
+}
+
+fn ask(admin: SocketAddr, method: &str, target: &str, more: &str, body: &[u8]) -> Reply {
+    let mut connection = Connection::to(admin);
+    connection.send(head(method, target, body.len(), more));
+    connection.send(body);
+    connection.reply()
+}
+
+fn json(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.body)
+        .unwrap_or_else(|error| panic!("{error} in {}", reply.text()))
+}
+
+#[test]
+fn a_component_is_deployed_listed_shown_rolled_back_and_undeployed() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    host.says("Admin on unix:/");
+    let (one, two) = (
+        here.component("one.wasm", &version(1)),
+        here.component("two.wasm", &version(2)),
+    );
+
+    let said = here.deploy(&one, "--name shop");
+    assert!(
+        said.starts_with("`shop` v1, ") && said.ends_with("is at /shop/*"),
+        "{said}"
+    );
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+
+    here.deploy(&two, "--name shop --route shop.example/*");
+    let mut connection = host.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(connection.reply().text().trim_end(), greeting(2).trim_end());
+    assert_eq!(
+        host.get("/shop/").status(),
+        404,
+        "its routes are those that were given"
+    );
+
+    let list = here.done("list");
+    assert!(
+        list.lines().count() == 2 && list.contains("shop  v2"),
+        "{list}"
+    );
+    let show = here.done("show shop");
+    assert!(
+        show.contains("shop.example/*") && show.contains("v1") && show.contains("*  v2"),
+        "{show}"
+    );
+    assert!(
+        (list + &show)
+            .lines()
+            .filter(|line| !line.starts_with("etag"))
+            .all(|line| line.chars().count() <= 80)
+    );
+
+    here.done("rollback shop");
+    connection.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(connection.reply().text().trim_end(), greeting(1).trim_end());
+    assert!(
+        here.refused("rollback shop")
+            .contains("no version of `shop` before this one")
+    );
+    here.done("rollback shop --to v2");
+    assert!(
+        here.refused("rollback shop --to v7")
+            .contains("no such version")
+    );
+
+    here.done("undeploy shop");
+    connection.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(connection.reply().status(), 404);
+    assert!(
+        here.refused("show shop")
+            .contains("no handler `shop` is deployed")
+    );
+    assert_eq!(
+        fs::read_dir(here.path("state/components"))
+            .expect("read")
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn what_is_not_said_stays_and_what_is_the_same_changes_nothing() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let faults = FAULTS.path();
+    here.deploy(&faults, "--name f --env COLOUR=blue --timeout 2s");
+    assert!(host.get("/f/env").text().contains("COLOUR=blue"));
+    let before = here.done("show f --json");
+    assert!(
+        !before.contains("blue"),
+        "the values of variables are not shown: {before}"
+    );
+    here.deploy(&faults, "--name f");
+    assert_eq!(here.done("show f --json"), before);
+    here.deploy(&faults, "--name f --env SIZE=large");
+    let (seen, shown) = (host.get("/f/env").text(), here.done("show f"));
+    assert!(
+        seen.contains("SIZE=large") && !seen.contains("COLOUR"),
+        "{seen}"
+    );
+    assert!(
+        shown.contains("timeout 2s") && shown.contains("v1") && !shown.contains("v2"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_refused_deploy_changes_nothing_and_says_why() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let good = here.component("good.wasm", &version(1));
+    here.deploy(&good, "--name shop");
+    here.deploy(&good, "--name other");
+    let before = here.listed();
+    let text = here.component("text.wasm", b"no component");
+    let cut = here.component("cut.wasm", &version(2)[..2000]);
+    let two = here.component("two.wasm", &version(2));
+    for (file, flags, why) in [
+        (&text, "--name shop", "not WebAssembly"),
+        (&cut, "--name shop", "cut short"),
+        (&text, "--name new", "not WebAssembly"),
+        (&two, "--name shop --route /other/*", "both have the route"),
+        (&two, "--name new --route /shop/*", "both have the route"),
+        (
+            &two,
+            "--name shop --memory 1GiB",
+            "raise `--memory` of the host",
+        ),
+        (
+            &two,
+            "--name shop --if-match \"no.1\"",
+            "has changed meanwhile",
+        ),
+    ] {
+        let said = here.refused(&format!("deploy {} {flags}", file.display()));
+        assert!(said.contains(why), "{flags}: {said}");
+        assert!(
+            !said.contains("/components/"),
+            "no paths of the host: {said}"
+        );
+        host.says(why);
+    }
+    assert_eq!(here.listed(), before);
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+    let files = fs::read_dir(here.path("state/components"))
+        .expect("read")
+        .count();
+    assert_eq!(files, 1, "what was refused is not kept");
+}
+
+#[test]
+fn a_component_that_is_too_large_is_refused_in_words() {
+    let here = Place::new();
+    let flags = format!("{} --max-component-size 64KiB", here.unix());
+    let _host = TestHost::serve_nothing(&flags);
+    let large = here.component("large.wasm", &vec![0; 8 << 20]);
+    for more in ["", "--json"] {
+        let said = here.refused(&format!("deploy {} {more}", large.display()));
+        assert!(said.contains("more than 65536 bytes"), "{said}");
+    }
+    here.deploy(&here.component("small.wasm", &version(1)), "");
+    assert_eq!(here.listed()["handlers"][0]["name"], "small");
+}
+
+#[test]
+fn a_version_that_wants_more_needs_to_be_allowed() {
+    let here = Place::new();
+    let _host = TestHost::serve_nothing(&here.unix());
+    here.deploy(&HELLO.path(), "--name shop");
+    // It has a clock more, which is everybody's.
+    let more = STATIC_FILES.path();
+    let said = here.refused(&format!("deploy {} --name shop", more.display()));
+    assert!(
+        said.contains("v2 also wants files") && said.contains("--allow-new-imports"),
+        "{said}"
+    );
+    here.deploy(&more, "--name shop --allow-new-imports");
+    here.deploy(&ECHO.path(), "--name shop");
+}
+
+#[test]
+fn mistakes_of_the_command_line_are_told_before_anything_is_sent() {
+    let here = Place::new();
+    for words in [
+        "deploy x.wasm --name ../shop",
+        "deploy x.wasm --name sh\u{43e}p",
+        "deploy x.wasm --route shop",
+        "deploy x.wasm --timeout never",
+        "rollback",
+        "serve",
+        "serve x.wasm --state somewhere",
+        "serve --admin nowhere",
+    ] {
+        assert_eq!(here.host(words).code, Some(2), "{words}");
+    }
+    let said = here.refused("list");
+    assert!(
+        said.contains("no host answers at") && said.contains("host serve --admin"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_change_to_a_state_that_is_gone_is_refused() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let put =
+        |number: usize, more: &str| ask(admin, "PUT", "/handlers/shop", more, &version(number));
+    assert_eq!(put(1, "If-Match: *\r\n").status(), 412);
+    let first = put(1, "If-None-Match: *\r\n");
+    assert_eq!(first.status(), 201, "{}", first.text());
+    assert_eq!(put(2, "If-None-Match: *\r\n").status(), 412);
+    let tag = first.header("etag").expect("a tag").to_owned();
+    assert_eq!(
+        ask(admin, "GET", "/handlers/shop", "", b"").header("etag"),
+        Some(&*tag)
+    );
+    let second = put(2, &format!("If-Match: {tag}\r\n"));
+    assert_eq!(second.status(), 200, "{}", second.text());
+    let third = put(3, &format!("If-Match: {tag}\r\n"));
+    assert_eq!(third.status(), 412, "{}", third.text());
+    assert_eq!(
+        third.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(
+        ask(
+            admin,
+            "DELETE",
+            "/handlers/shop",
+            &format!("If-Match: {tag}\r\n"),
+            b""
+        )
+        .status(),
+        412
+    );
+    let back = ask(admin, "POST", "/handlers/shop/rollback", "", b"");
+    // The component is the first again, and yet it is another state.
+    assert_ne!(back.header("etag"), Some(&*tag));
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+    let tag = back.header("etag").expect("a tag");
+    assert_eq!(
+        ask(
+            admin,
+            "DELETE",
+            "/handlers/shop",
+            &format!("If-Match: {tag}\r\n"),
+            b""
+        )
+        .status(),
+        200
+    );
+}
+
+#[test]
+fn of_two_deploys_of_one_name_one_wins_and_the_other_is_told() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let bytes = version(1);
+    let mut slow = Connection::to(admin);
+    slow.send(head("PUT", "/handlers/shop", bytes.len(), ""));
+    slow.send(&bytes[..1000]);
+    let other = eventually("a refusal", || {
+        let reply = ask(admin, "PUT", "/handlers/shop", "", &version(2));
+        (reply.status() == 409).then_some(reply)
+    });
+    assert!(
+        json(&other)["detail"]
+            .as_str()
+            .expect("detail")
+            .contains("by somebody else"),
+        "{}",
+        other.text()
+    );
+    assert_eq!(
+        ask(admin, "PUT", "/handlers/another", "", &version(2)).status(),
+        201
+    );
+    slow.send(&bytes[1000..]);
+    // Before it was refused, the other may have been first.
+    assert!(matches!(slow.reply().status(), 200 | 201));
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+
+    // One who leaves half way has changed nothing, and is in nobody's way.
+    let mut left = Connection::to(admin);
+    left.send(head("PUT", "/handlers/shop", bytes.len(), ""));
+    left.send(&bytes[..1000]);
+    drop(left);
+    eventually("the turn of the next", || {
+        let reply = ask(admin, "PUT", "/handlers/shop", "", &version(3));
+        (reply.status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_deploy_tells_each_step() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let steps = |bytes: &[u8]| {
+        let reply = ask(
+            admin_of(&host),
+            "PUT",
+            "/handlers/shop",
+            "Accept: application/x-ndjson\r\n",
+            bytes,
+        );
+        assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
+        let text = reply.text();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let step = |line: &Value| {
+            (
+                line["step"].as_str().expect("a step").to_owned(),
+                line["status"].clone(),
+            )
+        };
+        lines.map(|line| step(&line)).collect::<Vec<_>>()
+    };
+    let step = |name: &str, status: Value| (name.to_owned(), status);
+    let nothing = Value::Null;
+    let good = [
+        step("received", nothing.clone()),
+        step("compiled", nothing.clone()),
+        step("deployed", 201.into()),
+    ];
+    assert_eq!(steps(&version(1)), good);
+    assert_eq!(
+        steps(b"no component"),
+        [step("received", nothing), step("refused", 422.into())]
+    );
+}
+
+#[test]
+fn names_and_routes_of_hostile_people_are_refused_in_few_words() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let (admin, bytes) = (admin_of(&host), version(1));
+    let refused = |target: &str, expected: &[u16]| {
+        let reply = ask(admin, "PUT", target, "", &bytes);
+        let shown: String = target.chars().take(80).collect();
+        assert!(
+            expected.contains(&reply.status()),
+            "{shown}: {} {}",
+            reply.status(),
+            reply.text()
+        );
+        assert!(reply.body.len() < 3000, "{shown}: {}", reply.body.len());
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\n';
+        assert!(
+            !reply.body.iter().any(is_control),
+            "{shown}: {}",
+            reply.text()
+        );
+    };
+    for name in [
+        "..",
+        ".",
+        "%2e%2e",
+        "%2e%2e%2fshop",
+        "a%00b",
+        "a%0Ab",
+        "%1b%5b31m",
+        "sh%D0%BEp",
+        "shop%20",
+        "-x",
+        "",
+    ] {
+        refused(&format!("/handlers/{name}"), &[400]);
+    }
+    refused("/handlers/../../etc/passwd", &[404]);
+    refused("/handlers/a\u{1}b", &[400]);
+    refused(&format!("/handlers/{}", "a".repeat(64)), &[400]);
+    refused(&format!("/handlers/{}", "a".repeat(10_000)), &[400]);
+    for route in [
+        "",
+        "shop",
+        "/..%2f",
+        "/a%0A",
+        "%2F%2Fx",
+        "/x%3Fy",
+        "sh%D0%BEp.example/*",
+        "/*/x",
+        "http://a/",
+    ] {
+        refused(&format!("/handlers/shop?route={route}"), &[400]);
+    }
+    refused(
+        &format!("/handlers/shop?route=/{}", "a".repeat(10_000)),
+        &[400],
+    );
+    refused("/handlers/shop?route=/a/*&route=/a/*", &[409]);
+    // All at once.
+    let reply = ask(
+        admin,
+        "PUT",
+        "/handlers/shop?route=x&cpu=never&memory=1",
+        "",
+        &bytes,
+    );
+    assert_eq!(
+        json(&reply)["mistakes"].as_array().map(Vec::len),
+        Some(3),
+        "{}",
+        reply.text()
+    );
+    // A megabyte is no head, and what is sent of it is not waited for.
+    let mut connection = Connection::to(admin);
+    let _ = connection
+        .sender()
+        .write_all(head("PUT", &format!("/handlers/{}", "a".repeat(1 << 20)), 0, "").as_bytes());
+    if let Some(head) = connection.try_head() {
+        assert!(matches!(head.status, 400 | 414 | 431), "{}", head.status);
+    }
+    let list = ask(admin, "GET", "/handlers", "", b"");
+    assert_eq!(
+        json(&list)["handlers"].as_array().map(Vec::len),
+        Some(0),
+        "{}",
+        list.text()
+    );
+}
+
+#[test]
+fn on_tcp_only_who_has_the_token_comes_in() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let ask_with = |field: &str, target: &str| {
+        let mut connection = Connection::to(admin);
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{field}\r\n"));
+        connection.reply()
+    };
+    for field in [
+        "",
+        "Authorization: Bearer \r\n",
+        "Authorization: Bearer 0123456789abcdef0123456789abcdee\r\n",
+        "Authorization: Basic MDEyMzQ1Njc4OWFiY2RlZg==\r\n",
+    ] {
+        let reply = ask_with(field, "/handlers");
+        assert_eq!(reply.status(), 401, "{field}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+    }
+    assert_eq!(ask_with("", "/healthz").status(), 200);
+    assert_eq!(ask(admin, "GET", "/handlers", "", b"").status(), 200);
+    let document = json(&ask(admin, "GET", "/openapi.json", "", b""));
+    assert!(
+        document["paths"]["/handlers/{name}"]["put"].is_object(),
+        "{document}"
+    );
+    let token = flag("--admin-token-file", &here.path("token"));
+    let listed = host_with_env(&format!("list --admin {admin} {token}"), &[]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+
+    let state = flag("--state", &here.path("other"));
+    let open = host_with_env(&format!("serve --admin 127.0.0.1:0 {state}"), &[]);
+    assert_eq!(open.code, Some(1));
+    assert!(
+        open.stderr.join("\n").contains("--admin-token-file"),
+        "{open:?}"
+    );
+    fs::write(here.path("token"), "short").expect("written");
+    let open = host_with_env(&format!("serve --admin 127.0.0.1:0 {state} {token}"), &[]);
+    assert!(
+        open.code == Some(1) && open.stderr.join("\n").contains("16 characters"),
+        "{open:?}"
+    );
+}
+
+#[test]
+fn a_socket_and_a_state_directory_are_their_owners_alone() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    host.says("Admin on");
+    let mode = |name: &str| {
+        fs::metadata(here.path(name))
+            .expect("there")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("admin.sock"), 0o600);
+    assert_eq!(mode("state"), 0o700);
+    assert_eq!(mode("state/catalog.redb"), 0o600);
+    let second = host_with_env(&format!("serve {}", here.unix()), &[]);
+    assert_eq!(second.code, Some(1));
+    assert!(
+        second
+            .stderr
+            .join("\n")
+            .contains("another host uses the state directory"),
+        "{second:?}"
+    );
+    let elsewhere = here.unix().replace("/state", "/elsewhere");
+    let second = host_with_env(&format!("serve {elsewhere}"), &[]);
+    assert!(
+        second
+            .stderr
+            .join("\n")
+            .contains("a host that runs has the admin door"),
+        "{second:?}"
+    );
+    assert_eq!(host.stop().code, Some(0));
+    assert!(!here.path("admin.sock").exists());
+}
+
+#[test]
+fn a_file_has_no_admin_door_unless_it_is_asked_for() {
+    let host = TestHost::serve(HELLO, "");
+    assert_eq!(host.get("/").status(), 200);
+    assert!(host.stderr().iter().all(|line| !line.contains("Admin on")));
+}
+
+#[test]
+fn a_name_is_the_files_or_the_admins_and_never_both() {
+    let here = Place::new();
+    let files = here.path("files");
+    fs::create_dir(&files).expect("made");
+    fs::write(files.join("greet.wasm"), version(1)).expect("written");
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("Admin on");
+    let two = here.component("two.wasm", &version(2));
+    let said = here.refused(&format!("deploy {} --name greet", two.display()));
+    assert!(said.contains("served from a file"), "{said}");
+    assert!(
+        here.refused("undeploy greet")
+            .contains("served from a file")
+    );
+    here.deploy(&two, "--name shop");
+    let list = here.done("list");
+    assert!(
+        list.contains("greet  file") && list.contains("shop   v1"),
+        "{list}"
+    );
+    fs::write(files.join("shop.wasm"), version(3)).expect("written");
+    host.says("`shop` was deployed through the admin door");
+    fs::remove_file(files.join("shop.wasm")).expect("removed");
+    fs::write(files.join("last.wasm"), version(4)).expect("written");
+    comes_to_say(&host, "/last/", &greeting(4));
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(2).trim_end());
+}
+
+#[test]
+fn every_change_is_in_the_audit_log_with_who_and_from_which_digest_to_which() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    for number in 1..=2 {
+        ask(admin, "PUT", "/handlers/shop", "", &version(number));
+    }
+    ask(admin, "PUT", "/handlers/shop", "", b"no component");
+    ask(admin, "POST", "/handlers/shop/rollback", "", b"");
+    ask(admin, "DELETE", "/handlers/shop", "", b"");
+    let log = json(&ask(admin, "GET", "/audit?last=10", "", b""));
+    let changes = log["changes"].as_array().expect("changes");
+    let actions: Vec<&str> = changes
+        .iter()
+        .filter_map(|change| change["action"].as_str())
+        .collect();
+    assert_eq!(actions, ["undeploy", "rollback", "deploy", "deploy"]);
+    assert!(
+        changes
+            .iter()
+            .all(|change| change["who"] == "token" && change["handler"] == "shop"),
+        "{log}"
+    );
+    assert_eq!(changes[3]["from"], Value::Null);
+    assert!(
+        changes
+            .windows(2)
+            .all(|pair| pair[0]["from"] == pair[1]["to"]),
+        "{log}"
+    );
+    assert_eq!(changes[1]["to"], changes[3]["to"]);
+}
+
+#[test]
+fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    here.deploy(&here.component("one.wasm", &version(1)), "--name one");
+    here.deploy(&here.component("two.wasm", &version(2)), "--name two");
+    let digest = here.listed()["handlers"][0]["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_owned();
+    host.stop();
+    fs::write(
+        here.path(&format!("state/components/{digest}.wasm")),
+        b"damaged",
+    )
+    .expect("written");
+    let host = TestHost::serve_nothing(&here.unix());
+    host.says("`one` is not deployed");
+    assert_eq!(host.get("/one/").status(), 404);
+    assert_eq!(host.get("/two/").text().trim_end(), greeting(2).trim_end());
+    assert!(
+        here.done("list").contains("one   failed"),
+        "{}",
+        here.done("list")
+    );
+    // The same component again mends it.
+    here.deploy(&here.path("one.wasm"), "--name one");
+    assert_eq!(host.get("/one/").text().trim_end(), greeting(1).trim_end());
+}
+
+#[test]
+fn a_version_that_only_fails_is_rolled_back_by_the_host_for_good() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    here.deploy(&here.component("one.wasm", &version(1)), "--name shop");
+    assert_eq!(host.get("/shop/").status(), 200);
+    here.deploy(&FAULTS.path(), "--name shop --allow-new-imports");
+    eventually("the version before", || {
+        (host.get("/shop/trap").status() == 200).then_some(())
+    });
+    assert!(here.done("list").contains("shop  v1"));
+    let digest = here.listed()["handlers"][0]["digest"].clone();
+    host.signal(Signal::KILL);
+    host.ended();
+    let host = TestHost::serve_nothing(&here.unix());
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(here.listed()["handlers"][0]["digest"], digest);
+    // It is kept, for who wants to look at it again.
+    here.done("rollback shop --to v2");
+}
+
+/// A deploy that may be cut off: whether it was acknowledged.
+fn deploys(admin: SocketAddr, number: usize) -> bool {
+    let bytes = version(number);
+    let Ok(mut stream) = TcpStream::connect(admin) else {
+        return false;
+    };
+    let mut connection = Connection::to_stream(stream.try_clone().expect("a clone"));
+    let sent = stream
+        .write_all(head("PUT", "/handlers/shop", bytes.len(), "").as_bytes())
+        .and_then(|()| stream.write_all(&bytes));
+    let answered = sent.is_ok().then(|| connection.try_head()).flatten();
+    answered.is_some_and(|head| matches!(head.status, 200 | 201))
+}
+
+#[test]
+fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_catalog() {
+    const KILLS: u64 = 16;
+    const COMPONENTS: usize = 5;
+    let here = Place::new();
+    let (mut acknowledged, mut next) = (None, 0);
+    for kill in 0..KILLS {
+        let host = TestHost::serve_nothing(&here.tcp());
+        let admin = admin_of(&host);
+        let shown = ask(admin, "GET", "/handlers", "", b"");
+        let there = json(&shown)["handlers"].as_array().map_or(0, Vec::len);
+        let said = host.get("/shop/");
+        match acknowledged {
+            None => assert_eq!(there, usize::from(next > 0 && said.status() == 200)),
+            // The one that was under way may have come through, and nobody was told so.
+            Some(last) => {
+                let now = number_in(&said.text());
+                assert!(
+                    now == last || now == next % COMPONENTS,
+                    "{now} after {last}, then {next}"
+                );
+                acknowledged = Some(now);
+                let versions = json(&shown)["handlers"][0]["versions"]
+                    .as_array()
+                    .map(Vec::len);
+                let files = fs::read_dir(here.path("state/components"))
+                    .expect("read")
+                    .count();
+                assert_eq!(
+                    Some(files),
+                    versions,
+                    "every version has its file, and nothing else does"
+                );
+            }
+        }
+        thread::scope(|scope| {
+            let deploying = scope.spawn(move || {
+                let (mut last, mut number) = (None, next);
+                loop {
+                    number += 1;
+                    if !deploys(admin, number % COMPONENTS) {
+                        return (last, number);
+                    }
+                    last = Some(number % COMPONENTS);
+                }
+            });
+            thread::sleep(Duration::from_millis(100 + 37 * kill % 113));
+            host.signal(Signal::KILL);
+            let (last, number) = deploying.join().expect("it ends");
+            acknowledged = last.or(acknowledged);
+            next = number;
+        });
+        host.ended();
+    }
+    assert!(
+        acknowledged.is_some(),
+        "nothing was deployed between the kills"
+    );
+    assert!(next > 2 * KILLS as usize, "{next} deploys are few");
+}
+
+#[test]
+fn the_door_answers_while_guests_spin_on_every_core_and_every_place_is_taken() {
+    const PLACES: usize = 16;
+    let here = Place::new();
+    let flags = format!(
+        "{} --max-concurrent-requests {PLACES} --cpu 1m --timeout 1m",
+        here.tcp()
+    );
+    let host = TestHost::serve(FAULTS, &flags);
+    let admin = admin_of(&host);
+    let _spinning: Vec<Connection> = (0..2 * PLACES)
+        .map(|_| host.send("GET /spin HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    let mut times: Vec<Duration> = (0..20)
+        .map(|_| {
+            let start = Instant::now();
+            assert_eq!(ask(admin, "GET", "/handlers", "", b"").status(), 200);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    eprintln!(
+        "admin door under load: median {:?}, most {:?}",
+        times[10], times[19]
+    );
+    assert!(times[10] < Duration::from_millis(100), "{times:?}");
+    assert!(times[19] < Duration::from_secs(1), "{times:?}");
+    // A deploy takes its time among them, and comes through.
+    let start = Instant::now();
+    let reply = ask(admin, "PUT", "/handlers/shop", "", &version(1));
+    assert_eq!(reply.status(), 201, "{}", reply.text());
+    eprintln!("a deploy under load: {:?}", start.elapsed());
+}
+
+#[test]
+fn no_request_fails_through_deploys_and_rollbacks() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    assert_eq!(
+        ask(admin, "PUT", "/handlers/shop", "", &version(0)).status(),
+        201
+    );
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut kept, mut asked) = (host.connect(), 0);
+                    while !is_over.load(Ordering::Relaxed) {
+                        for reply in [kept.get("/shop/"), host.get("/shop/")] {
+                            assert_eq!(reply.status(), 200, "{}", reply.text());
+                            asked += 1;
+                        }
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for number in 1..=8 {
+            assert_eq!(
+                ask(admin, "PUT", "/handlers/shop", "", &version(number)).status(),
+                200
+            );
+            assert_eq!(
+                number_in(&host.get("/shop/").text()),
+                number,
+                "what is acknowledged serves"
+            );
+            assert_eq!(
+                ask(admin, "POST", "/handlers/shop/rollback", "", b"").status(),
+                200
+            );
+            assert_eq!(number_in(&host.get("/shop/").text()), number - 1);
+            ask(
+                admin,
+                "POST",
+                &format!("/handlers/shop/rollback?to=v{}", number + 1),
+                "",
+                b"",
+            );
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.join().expect("no request failed") > 16, "no traffic");
+        }
+    });
+}
