@@ -340,3 +340,50 @@ fn handlers_that_were_served_before_are_loaded_when_they_are_asked_for() {
     );
     assert_eq!(host.get("/faults/").status(), 404);
 }
+
+#[test]
+fn versions_of_a_handler_share_its_places() {
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS), ("greet.wasm", HELLO)]);
+    // A handler of many has a quarter.
+    let host = handlers
+        .serve("--max-concurrent-requests 8 --max-waiting-requests 8 --queue-timeout 200ms");
+    let hold = |_| host.send("GET /faults/drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut held: Vec<_> = (0..2).map(hold).collect();
+    for one in &mut held {
+        assert_eq!(one.head().status, 200);
+    }
+    handlers.put("faults.wasm", &version(1));
+    eventually("the new version", || {
+        let said = host.stderr();
+        (said
+            .iter()
+            .filter(|line| line.contains("`faults` is deployed"))
+            .count()
+            == 2)
+            .then_some(())
+    });
+    assert_eq!(host.get("/faults/").status(), 503);
+    assert_eq!(host.get("/greet/").status(), 200);
+    drop(held);
+    eventually("a place", || {
+        (host.get("/faults/").status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn who_waits_for_a_place_is_not_quarantined_for_it() {
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS)]);
+    // One place, and a deadline that comes before the wait is over.
+    let host = handlers.serve("--max-concurrent-requests 4 --timeout 100ms --body-timeout 30s");
+    let mut held = host.send("GET /faults/drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(held.head().status, 200);
+    for _ in 0..12 {
+        assert_eq!(host.get("/faults/count").status(), 504);
+    }
+    drop(held);
+    eventually("an answer", || {
+        (host.get("/faults/count").status() == 200).then_some(())
+    });
+    let labels = host.accesses();
+    assert!(labels.iter().all(|line| line.label() != "quarantined"));
+}

@@ -257,11 +257,11 @@ fn the_instances_of_a_tenant_share_its_memory() {
     let mut held = host.send(HOLD);
     assert_eq!(held.head().status, 200);
     let refused = host.get("/shop");
-    assert_eq!(refused.status(), 500);
+    assert_eq!(refused.status(), 503);
     assert_eq!(
         host.access_of(refused.header("x-request-id").expect("an id"))
             .label(),
-        "memory-limit"
+        "overload"
     );
     assert_eq!(host.get("/other").status(), 200);
     drop(held);
@@ -334,4 +334,39 @@ directory = "state"
     assert_eq!(served.get("/shop/").status(), 200);
     served.stop();
     assert_eq!(file.serve().get("/shop/").status(), 200);
+}
+
+#[test]
+fn two_handlers_may_swap_their_routes_while_one_of_them_is_made_anew() {
+    const SWAP: &str = r#"
+[handlers.one]
+source = "hello.wasm"
+routes = ["/x"]
+[handlers.two]
+source = "echo.wasm"
+routes = ["/y"]
+"#;
+    let file = File::new(SWAP);
+    let host = file.serve();
+    assert_eq!(host.connect().post("/y", "said").text(), "said");
+    let swapped = SWAP
+        .replace("/x", "/z")
+        .replace("/y", "/x")
+        .replace("/z", "/y");
+    file.say(&format!("{swapped}limits = {{ timeout = \"7s\" }}"));
+    eventually("the swap", || {
+        (host.connect().post("/x", "said").text() == "said").then_some(())
+    });
+    assert_eq!(host.get("/y").text(), "Hello from WebAssembly!\n");
+}
+
+#[test]
+fn what_never_ends_is_not_read_and_nobody_waits_for_it() {
+    let file = File::new(SHOP);
+    let host = file.serve();
+    let fifo = file.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("made");
+    file.say(&format!("{SHOP}env = {{ A = {{ from_file = \"fifo\" }} }}"));
+    host.says("no regular file");
+    assert_eq!(status_at(&host, "example.com", "/shop/"), 200);
 }

@@ -55,7 +55,6 @@ pub struct Door {
 /// # Errors
 /// When the address is taken or not ours to take, with what to do.
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
-    raise_open_files();
     let listener = server::bind(settings.address)?;
     let address = listener
         .local_addr()
@@ -64,7 +63,7 @@ pub fn open(settings: &Settings) -> anyhow::Result<Door> {
 }
 
 /// Systems give a process few descriptors at first and let it ask for more; each connection takes one.
-fn raise_open_files() {
+pub fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {

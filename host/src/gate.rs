@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limits::HandlerLimits;
+
 /// The right to run.
 #[derive(Debug)]
 pub struct Permit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
@@ -38,6 +40,16 @@ impl Gate {
             max_waiting,
             max_wait,
         }
+    }
+
+    /// The gate of a handler with these limits.
+    #[must_use]
+    pub fn of(limits: &HandlerLimits) -> Self {
+        Self::new(
+            limits.concurrent_requests,
+            limits.waiting_requests,
+            limits.permit_wait,
+        )
     }
 
     /// Waits for a place, first come first served.

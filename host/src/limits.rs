@@ -52,6 +52,21 @@ impl Default for HandlerLimits {
     }
 }
 
+impl HandlerLimits {
+    /// Whether as many may run and wait, for as long.
+    pub(crate) fn are_the_same_places(&self, other: &Self) -> bool {
+        (
+            self.concurrent_requests,
+            self.waiting_requests,
+            self.permit_wait,
+        ) == (
+            other.concurrent_requests,
+            other.waiting_requests,
+            other.permit_wait,
+        )
+    }
+}
+
 /// What one door lets in. All of it is settable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoorLimits {

@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::catalog::{Event, HandlerSpec, Rollout, Wanted};
@@ -200,7 +201,7 @@ impl Follower {
 
     /// What is away says nothing of its handlers: they stay.
     fn look(&mut self) -> Option<Listing> {
-        match self.subject.look() {
+        match block_in_place(|| self.subject.look()) {
             Ok(seen) => Some(seen),
             Err(error) => {
                 if self.seen.take().is_some() {
@@ -215,7 +216,8 @@ impl Follower {
     }
 
     fn take_up(&mut self, seen: Listing) {
-        let (wanted, wrong) = self.subject.read(&seen);
+        // Disks may take their time, and others are served on this thread.
+        let (wanted, wrong) = block_in_place(|| self.subject.read(&seen));
         for one in wrong.iter().filter(|one| !self.wrong.contains(*one)) {
             tracing::error!("{one}");
         }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::components::{Artifact, Components};
 use crate::engine::Room;
+use crate::gate::Gate;
 use crate::limits;
 
 /// Makes handlers and puts them in place.
@@ -142,14 +143,28 @@ impl Deployer {
     pub async fn build(&self, spec: HandlerSpec) -> anyhow::Result<Arc<Handler>> {
         let _place = self.places.acquire().await;
         let (guest, digest) = self.loader.make(&spec).await?;
-        Ok(Handler::new(spec, digest, Some(guest), &self.hot))
+        let gate = self.gate_of(&spec);
+        Ok(Handler::new(spec, digest, Some(guest), gate, &self.hot))
+    }
+
+    /// Versions of a handler share its places: those of the one before may run for long after it was replaced.
+    fn gate_of(&self, spec: &HandlerSpec) -> Arc<Gate> {
+        let catalog = self.catalog.load();
+        let former = catalog.handler(&spec.name);
+        former
+            .filter(|former| former.spec.limits.are_the_same_places(&spec.limits))
+            .map_or_else(
+                || Arc::new(Gate::of(&spec.limits)),
+                |former| Arc::clone(&former.gate),
+            )
     }
 
     /// A handler that was made before, with the same component and settings: its guest is loaded when the first request
     /// comes. None if it must be made.
     pub(super) fn recall(&self, spec: &HandlerSpec) -> Option<Arc<Handler>> {
         let digest = self.loader.known(spec)?;
-        Some(Handler::new(spec.clone(), digest, None, &self.hot))
+        let gate = self.gate_of(spec);
+        Some(Handler::new(spec.clone(), digest, None, gate, &self.hot))
     }
 
     /// Puts the handler back that served before, where the new one fails and has never answered: one of the admin door
@@ -245,22 +260,30 @@ impl Deployer {
                 Ok(router) => break (entries, answers.clone(), router),
                 Err(conflicts) => conflicts,
             };
-            // Who is there already stays; of two that come together, the first by name.
+            // The host's own answers give way, each for itself; of handlers, who is there already stays, and of two that
+            // come together the first by name.
+            let of_own = |conflict: &&Conflict| *conflict.first == *OWN || *conflict.second == *OWN;
             let newcomer = conflicts.iter().find_map(|conflict| {
                 let of =
                     |owner: &Arc<str>| put.keys().find(|name| name.shared() == *owner).cloned();
                 of(&conflict.second).or_else(|| of(&conflict.first))
             });
-            let (name, mine) = match newcomer {
-                Some(name) => {
-                    put.remove(&name);
-                    (name.shared(), conflicts)
-                }
-                // What is in place has no conflicts, so the host's own answers are what is new.
-                None if own.take().is_some() => (Arc::from(OWN), conflicts),
-                None => return Ok(refused),
+            let name = if let Some(own) = own
+                .as_mut()
+                .filter(|_| conflicts.iter().any(|it| of_own(&it)))
+            {
+                let of_own: Vec<&Conflict> = conflicts.iter().filter(of_own).collect();
+                own.retain(|(route, _)| {
+                    of_own.iter().all(|conflict| !clash(route, &conflict.route))
+                });
+                Arc::from(OWN)
+            } else if let Some(name) = newcomer {
+                put.remove(&name);
+                name.shared()
+            } else {
+                return Ok(refused);
             };
-            let conflicts = mine
+            let conflicts = conflicts
                 .into_iter()
                 .filter(|conflict| conflict.first == name || conflict.second == name);
             refused.push(Refused {
@@ -295,7 +318,13 @@ impl Deployer {
 }
 
 /// Who has the routes that need no guest, in messages.
-const OWN: &str = "[[routes]]";
+pub(super) const OWN: &str = "[[routes]]";
+
+/// Whether two routes are for the same requests.
+fn clash(one: &Route, other: &Route) -> bool {
+    let both = [one, other].map(|route| (route.clone(), Arc::from(""), ()));
+    Router::build(both).is_err()
+}
 
 fn table(
     entries: &BTreeMap<HandlerName, Entry>,

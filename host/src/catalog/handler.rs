@@ -24,7 +24,7 @@ pub struct Handler {
     /// Who owns it, if anybody does.
     pub tenant: Option<Arc<Tenant>>,
     /// Who may run.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// Those who may not.
     pub overload: Seldom,
     /// How it does.
@@ -50,16 +50,11 @@ impl Handler {
         spec: HandlerSpec,
         digest: String,
         guest: Option<Guest>,
+        gate: Arc<Gate>,
         hot: &Arc<Hot>,
     ) -> Arc<Self> {
-        let place = hot.place(guest);
+        let place = hot.place(&digest, guest);
         let tenant = hot.tenant(&spec);
-        let limits = &spec.limits;
-        let gate = Gate::new(
-            limits.concurrent_requests,
-            limits.waiting_requests,
-            limits.permit_wait,
-        );
         Arc::new(Self {
             name: spec.name.shared(),
             digest,
@@ -116,7 +111,7 @@ impl Handler {
     /// # Errors
     /// A start that failed: its file has changed or is gone, and so is what was made of it.
     pub async fn guest(&self) -> Result<Arc<Guest>, Fault> {
-        let loaded = self.place.guest(&self.spec, &self.digest).await;
+        let loaded = self.place.guest(&self.spec).await;
         loaded.map_err(|error| Fault::new(FaultKind::StartFailed, format!("{error:#}")))
     }
 

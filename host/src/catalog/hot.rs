@@ -34,6 +34,8 @@ struct Loaded {
 /// Where a handler has its guest while it is loaded.
 pub(super) struct Place {
     hot: Arc<Hot>,
+    /// SHA-256 of the component, in hex.
+    digest: String,
     guest: ArcSwapOption<Guest>,
     /// Milliseconds from the beginning of the host to the last request.
     used: AtomicU64,
@@ -48,7 +50,7 @@ impl Hot {
             began: Instant::now(),
             loaded: Mutex::new(Loaded {
                 places: Vec::new(),
-                most: limits::HOT_HANDLERS,
+                most: limits::HOT_HANDLERS.min(descriptors() / 2),
             }),
             loads: AtomicUsize::new(1),
             sick: Notify::new(),
@@ -56,9 +58,10 @@ impl Hot {
     }
 
     /// A place with this guest in it, or with none.
-    pub(super) fn place(self: &Arc<Self>, guest: Option<Guest>) -> Arc<Place> {
+    pub(super) fn place(self: &Arc<Self>, digest: &str, guest: Option<Guest>) -> Arc<Place> {
         let place = Arc::new(Place {
             hot: Arc::clone(self),
+            digest: digest.to_owned(),
             guest: ArcSwapOption::empty(),
             used: AtomicU64::new(self.now()),
             turn: tokio::sync::Mutex::default(),
@@ -135,11 +138,7 @@ impl Place {
     ///
     /// # Errors
     /// When it cannot be loaded any more: its file has changed, or is gone with what was made of it.
-    pub(super) async fn guest(
-        self: &Arc<Self>,
-        spec: &HandlerSpec,
-        digest: &str,
-    ) -> anyhow::Result<Arc<Guest>> {
+    pub(super) async fn guest(self: &Arc<Self>, spec: &HandlerSpec) -> anyhow::Result<Arc<Guest>> {
         self.used.store(self.hot.now(), Ordering::Relaxed);
         if let Some(guest) = self.guest.load_full() {
             return Ok(guest);
@@ -148,7 +147,7 @@ impl Place {
         if let Some(guest) = self.guest.load_full() {
             return Ok(guest);
         }
-        let guest = self.hot.loader.again(spec, digest).await?;
+        let guest = self.hot.loader.again(spec, &self.digest).await?;
         let guest = self.put(guest);
         if self
             .hot
@@ -179,15 +178,28 @@ impl Place {
         self.guest.load().is_some()
     }
 
-    /// Requests in flight keep the guest until they are done.
-    fn let_go(&self) {
-        self.guest.store(None);
+    /// Requests in flight keep the guest until they are done. One that could not be loaded again stays. Whether it is
+    /// gone.
+    fn let_go(&self) -> bool {
+        let can_come_back = self.hot.loader.keeps(&self.digest);
+        if can_come_back {
+            self.guest.store(None);
+        }
+        can_come_back
     }
 
     fn is_cold(&self) -> bool {
         let last = Duration::from_millis(self.used.load(Ordering::Relaxed));
         self.hot.began.elapsed().saturating_sub(last) > limits::HANDLER_COOLS
     }
+}
+
+/// How many this process may have open. A guest that is loaded holds one, and so does a connection.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.maximum.map_or(usize::MAX, |most| {
+        usize::try_from(most).unwrap_or(usize::MAX)
+    })
 }
 
 /// Drops instances that nobody uses, and in the end the guest. Ends when it is not loaded.
@@ -197,8 +209,7 @@ async fn look_after(place: Weak<Place>) {
             return;
         };
         let pause = guest.expire_idle();
-        if place.is_cold() {
-            place.let_go();
+        if place.is_cold() && place.let_go() {
             return;
         }
         drop((place, guest));

@@ -67,6 +67,11 @@ impl Loader {
         }
     }
 
+    /// Whether a guest can be loaded again whatever becomes of its file.
+    pub(super) fn keeps(&self, digest: &str) -> bool {
+        self.components.keeps(digest)
+    }
+
     pub(super) fn save_known(&self) {
         self.components.save_known();
     }

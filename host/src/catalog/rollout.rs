@@ -1,13 +1,15 @@
 //! From what is wanted to what is deployed: what has changed is made, one handler beside the other, and put in place
 //! as it is ready. What cannot be made leaves what was there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::deployer::Change;
-use super::{Deployer, Handler, HandlerName, HandlerSpec, Owner, Wanted};
+use super::deployer::{Change, OWN};
+use super::{
+    Deployer, Handler, HandlerName, HandlerSpec, OwnAnswer, Owner, Refused, Route, Wanted,
+};
 use crate::components::Stamp;
 
 /// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
@@ -17,6 +19,18 @@ pub struct Rollout {
     making: JoinSet<(HandlerName, anyhow::Result<Arc<Handler>>)>,
     /// What was last tried, by name.
     tried: HashMap<HandlerName, Try>,
+    /// Handlers whose routes somebody else has: he may be about to give them up.
+    waiting: BTreeMap<HandlerName, Waiting>,
+    /// What is wanted to be answered without a guest.
+    own: Vec<(Route, OwnAnswer)>,
+    /// Some of it is not in place.
+    own_waits: bool,
+}
+
+struct Waiting {
+    routes: Vec<Route>,
+    handler: Arc<Handler>,
+    is_told: bool,
 }
 
 struct Try {
@@ -52,6 +66,9 @@ impl Rollout {
             deployer,
             making: JoinSet::new(),
             tried: HashMap::new(),
+            waiting: BTreeMap::new(),
+            own: Vec::new(),
+            own_waits: false,
         }
     }
 
@@ -67,10 +84,8 @@ impl Rollout {
             .cloned()
             .collect();
         let catalog = self.deployer.catalog().load_full();
-        let mut change = Change {
-            own: Some(wanted.own),
-            ..Change::default()
-        };
+        (self.own, self.own_waits) = (wanted.own, true);
+        let mut change = Change::default();
         let mut events = Vec::new();
         for name in gone {
             self.forget(&name);
@@ -85,11 +100,13 @@ impl Rollout {
                 && tried.stamp == stamp
                 && tried.spec.makes_the_same(&spec)
             {
-                if tried.making.is_none()
-                    && tried.spec.routes != spec.routes
-                    && let Some(handler) = catalog.handler(&spec.name)
-                {
-                    change.put.push((spec.routes.clone(), Arc::clone(handler)));
+                if tried.spec.routes != spec.routes {
+                    let waiting = self.waiting.remove(&spec.name);
+                    let ready = waiting.map(|waiting| waiting.handler);
+                    let ready = ready.or_else(|| catalog.handler(&spec.name).cloned());
+                    if let Some(handler) = ready.filter(|_| tried.making.is_none()) {
+                        change.put.push((spec.routes.clone(), handler));
+                    }
                 }
                 tried.spec.routes = spec.routes;
                 continue;
@@ -111,12 +128,7 @@ impl Rollout {
             }
             self.make(spec, stamp);
         }
-        let refused = self.deployer.commit(change);
-        events.extend(
-            refused
-                .into_iter()
-                .map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
-        );
+        events.extend(self.commit(change, &HashSet::new()));
         events
     }
 
@@ -149,21 +161,61 @@ impl Rollout {
                 Ok(handler) => change.put.push((tried.spec.routes.clone(), handler)),
             }
         }
-        let put: Vec<Arc<Handler>> = change
+        let made = change
             .put
             .iter()
-            .map(|(_, handler)| Arc::clone(handler))
-            .collect();
-        let refused = self.deployer.commit(change);
-        let is_in_place =
-            |handler: &Arc<Handler>| refused.iter().all(|refused| refused.name != handler.name);
-        events.extend(put.into_iter().filter(is_in_place).map(Event::Deployed));
-        events.extend(
-            refused
-                .into_iter()
-                .map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
-        );
+            .map(|(_, handler)| handler.spec.name.clone());
+        let made: HashSet<HandlerName> = made.collect();
+        events.extend(self.commit(change, &made));
         Some(events)
+    }
+
+    /// Puts in place what can be, also what had to wait. A refusal is told when there is nothing left that could lift it.
+    fn commit(&mut self, mut change: Change, made: &HashSet<HandlerName>) -> Vec<Event> {
+        let mut told = HashSet::new();
+        for (name, waiting) in std::mem::take(&mut self.waiting) {
+            if change
+                .put
+                .iter()
+                .all(|(_, handler)| handler.spec.name != name)
+            {
+                change.put.push((waiting.routes, waiting.handler));
+                if waiting.is_told {
+                    told.insert(name);
+                }
+            }
+        }
+        change.own = self.own_waits.then(|| self.own.clone());
+        let put = change.put.clone();
+        let refused = self.deployer.commit(change);
+
+        let is_last = self.making.is_empty();
+        let mut events = Vec::new();
+        for (routes, handler) in put {
+            let name = handler.spec.name.clone();
+            if refused.iter().any(|refused| refused.name == handler.name) {
+                let is_told = is_last || told.contains(&name);
+                self.waiting.insert(
+                    name,
+                    Waiting {
+                        routes,
+                        handler,
+                        is_told,
+                    },
+                );
+            } else if made.contains(&name) || told.contains(&name) {
+                events.push(Event::Deployed(handler));
+            }
+        }
+        self.own_waits = refused.iter().any(|refused| &*refused.name == OWN);
+        let is_new = |refused: &Refused| told.iter().all(|name| name.as_str() != &*refused.name);
+        let told_now = refused
+            .into_iter()
+            .filter(|refused| is_last && is_new(refused));
+        events.extend(
+            told_now.map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
+        );
+        events
     }
 
     /// Waits until everything that is wanted is in place or refused.
@@ -208,6 +260,7 @@ impl Rollout {
     }
 
     fn forget(&mut self, name: &HandlerName) {
+        self.waiting.remove(name);
         if let Some(Try {
             making: Some(making),
             ..

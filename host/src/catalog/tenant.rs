@@ -11,7 +11,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::engine::Budget;
 use crate::gate::{Full, Gate, Permit};
-use crate::limits::HandlerLimits;
+use crate::limits::{self, HandlerLimits};
 
 /// A tenant as it was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,14 @@ impl Tenant {
         }
     }
 
+    fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+            || self
+                .memory
+                .as_ref()
+                .is_some_and(|memory| Arc::strong_count(memory) > 1)
+    }
+
     /// What its instances may take together.
     pub(super) fn memory(&self) -> Option<Arc<Budget>> {
         self.memory.clone()
@@ -104,8 +112,11 @@ impl Tenants {
         {
             return Arc::clone(tenant);
         }
-        // Those of whom no handler is left.
-        tenants.retain(|_, tenant| Arc::strong_count(tenant) > 1);
+        // Those of whom nothing is left, also no instance: only when there are many, since one whose handlers are being
+        // made is held by nobody yet.
+        if tenants.len() >= limits::HANDLERS {
+            tenants.retain(|_, tenant| tenant.is_in_use());
+        }
         let tenant = Arc::new(Tenant::new(spec.clone()));
         tenants.insert(Arc::clone(&spec.name), Arc::clone(&tenant));
         tenant

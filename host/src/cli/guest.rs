@@ -148,12 +148,7 @@ impl GuestArgs {
 
     /// The gate of the whole host.
     pub(super) fn gate(&self) -> Arc<Gate> {
-        let limits = self.limits();
-        Arc::new(Gate::new(
-            limits.concurrent_requests,
-            limits.waiting_requests,
-            limits.permit_wait,
-        ))
+        Arc::new(Gate::of(&self.limits()))
     }
 
     fn limits(&self) -> HandlerLimits {

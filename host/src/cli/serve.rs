@@ -244,6 +244,7 @@ struct Host {
 impl Serve {
     /// `given` are the names of the flags that were typed.
     pub(super) async fn run(self, given: &[String]) -> anyhow::Result<ExitCode> {
+        app::raise_open_files();
         let path = self.guest.clone();
         if let Some(file) = path
             .as_ref()

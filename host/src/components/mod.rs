@@ -38,6 +38,7 @@ pub use refusal::{OverLimit, Refusal, UnknownImport};
 pub use stamp::Stamp;
 
 use crate::engine::{self, Generation};
+use crate::files;
 use cache::{Cache, Key};
 use compile::Compiler;
 use known::Known;
@@ -187,6 +188,13 @@ impl Components {
         blocking(find).await.ok().flatten()
     }
 
+    /// Whether [`Self::kept`] would find an artifact.
+    #[must_use]
+    pub fn keeps(&self, digest: &str) -> bool {
+        let cache = self.shared.cache.as_ref();
+        cache.is_some_and(|cache| cache.holds(self.shared.key(digest)))
+    }
+
     /// The digest of a file that [`Self::remember`] was told of, unless it has changed or its artifact is gone.
     pub fn known(&self, path: &Path, tried: &str) -> Option<String> {
         let (known, cache) = (self.shared.known.as_ref()?, self.shared.cache.as_ref()?);
@@ -293,7 +301,7 @@ pub fn read_whole(path: &Path) -> Result<Vec<u8>, LoadError> {
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Why> {
     let read = || {
         let mut wasm = Vec::new();
-        File::open(path)?
+        files::open(path)?
             .take(limit.saturating_add(1))
             .read_to_end(&mut wasm)?;
         Ok(wasm)

@@ -11,6 +11,7 @@ use super::{Defaults, manifest, text_of};
 use crate::catalog::{HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted};
 use crate::components::Stamp;
 use crate::limits;
+use crate::names::short;
 
 /// The handler that has the paths which no other has.
 const INDEX: &str = "index";
@@ -76,7 +77,8 @@ impl Listing {
             let name: HandlerName = match stem.parse() {
                 Ok(name) => name,
                 Err(error) => {
-                    wrong.push(format!("`{}` is not deployed: {error}", file.display()));
+                    let shown = short(&file.to_string_lossy()).escape_debug().to_string();
+                    wrong.push(format!("`{shown}` is not deployed: {error}"));
                     continue;
                 }
             };

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::keys::REFERENCE;
 use super::reader::{Table, Value};
+use crate::files;
 use crate::limits;
 use crate::names::short;
 use crate::secret::Secret;
@@ -40,7 +41,7 @@ impl Outside<'_> {
 
 pub(super) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
+    files::open(path)?
         .take(most as u64 + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() > most {

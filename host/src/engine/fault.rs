@@ -85,7 +85,7 @@ pub(super) enum Stage {
 /// Names what an error of wasmtime means.
 pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> Fault {
     let trap = error.downcast_ref::<Trap>();
-    let kind = if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+    let kind = if error.is::<wasmtime::PoolConcurrencyLimitError>() || state.memory.crowded {
         FaultKind::NoRoom
     } else if error.is::<CpuBudgetSpent>() {
         FaultKind::CpuLimit

@@ -49,6 +49,7 @@ impl State {
                 charged: 0,
                 limit: settings.memory,
                 refused: false,
+                crowded: false,
             },
             meter,
             output,
@@ -99,14 +100,19 @@ pub(super) struct Memory {
     charged: usize,
     /// Growth was refused. A guest may live with that, but if it traps, this is why.
     pub(super) refused: bool,
+    /// Growth was refused because the tenant's other instances have taken what there is.
+    pub(super) crowded: bool,
 }
 
 impl Memory {
     fn grow(&mut self, by: usize) -> bool {
         let wanted = self.used.saturating_add(by);
-        let fits = wanted.saturating_add(self.held) <= self.limit;
-        if !fits || !self.shared.as_ref().is_none_or(|shared| shared.take(by)) {
+        if wanted.saturating_add(self.held) > self.limit {
             (self.refused, self.charged) = (true, 0);
+            return false;
+        }
+        if !self.shared.as_ref().is_none_or(|shared| shared.take(by)) {
+            (self.crowded, self.charged) = (true, 0);
             return false;
         }
         (self.used, self.charged) = (wanted, by);
@@ -115,7 +121,7 @@ impl Memory {
 
     /// What the last request of an instance did is not the next one's.
     pub(super) fn forget(&mut self) {
-        (self.held, self.refused) = (0, false);
+        (self.held, self.refused, self.crowded) = (0, false, false);
     }
 
     fn hold(&mut self, bytes: usize, files: usize) -> bool {
@@ -182,6 +188,7 @@ mod tests {
             limit: 100,
             charged: 0,
             refused: false,
+            crowded: false,
         };
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));

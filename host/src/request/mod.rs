@@ -180,7 +180,8 @@ impl Pipeline {
             Ok(Err(failure)) => read.failure().unwrap_or(failure),
             Err(_) => read.at_deadline(patience),
         };
-        if failure.is_of_guest() {
+        // Who got no place was not asked.
+        if failure.is_of_guest() && exchange.meter.is_some() {
             handler.failed(|| {
                 failure
                     .detail()

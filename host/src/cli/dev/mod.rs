@@ -44,6 +44,7 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        app::raise_open_files();
         let subject = Subject::find(&self.guest)?;
         let watch = Watch::start(subject.places()?)?;
         let settings = self.door.settings();

@@ -1,0 +1,38 @@
+//! Files that somebody else chose.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// Opens a file to read it, and never waits for the other end of a pipe: whoever names a file may name a FIFO.
+///
+/// # Errors
+/// When it cannot be opened, or is neither a file nor a directory, of which reading gives the error.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_or_never_begins_is_not_opened() {
+        let directory = tempfile::tempdir().expect("directory");
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).expect("made");
+        for path in [&*fifo, Path::new("/dev/zero")] {
+            let refused = open(path).expect_err("no file");
+            assert!(refused.to_string().contains("no regular file"), "{refused}");
+        }
+    }
+}
