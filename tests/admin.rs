@@ -233,7 +233,7 @@ fn a_refused_deploy_changes_nothing_and_says_why() {
         (
             &two,
             "--name shop --memory 1GiB",
-            "raise `--memory` of the host",
+            "raise `--memory` of `host serve`",
         ),
         (
             &two,

@@ -320,7 +320,7 @@ fn a_new_version_that_only_fails_gives_way_to_the_one_before() {
         (host.get("/greet/trap").status() == 200).then_some(())
     });
     assert_eq!(host.get("/greet/trap").text(), "Hello from WebAssembly!\n");
-    host.says("the one before serves again");
+    host.says("falling back to the one before");
 }
 
 #[test]

@@ -211,7 +211,7 @@ pub const FAILURES_IN_A_ROW: u32 = 100;
 pub const QUARANTINE: Duration = Duration::from_secs(1);
 /// See [`QUARANTINE`].
 pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
-/// Guests that are loaded at once, each with a third of a megabyte. Loading one costs as much as twenty requests, so a
+/// Guests that are loaded at once, each with about 80 KiB and what it touches of its code. Loading one costs as much as twenty requests, so a
 /// host that is asked for all of ten thousand is better off with the memory.
 pub const HOT_HANDLERS: usize = 10_000;
 /// Loads between two looks at how many mappings are left to this process.

@@ -289,15 +289,17 @@ async fn receive(mut receiving: Receiving, body: &mut Incoming) -> Result<Receiv
 /// not asked.
 async fn read_over(headers: &HeaderMap, mut body: Incoming, problem: Problem) -> Problem {
     let mut left = limits::COMPONENT_BYTES;
-    while !headers.contains_key(header::EXPECT) && left > 0 {
-        match timeout(limits::ADMIN_BODY_PAUSE, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                left = left.saturating_sub(bytes as u64);
-            }
-            _ => break,
+    let read = async {
+        while !headers.contains_key(header::EXPECT) && left > 0 {
+            let Some(Ok(frame)) = body.frame().await else {
+                break;
+            };
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(bytes as u64);
         }
-    }
+    };
+    // As long as one pause in all: who has no token holds the door no longer.
+    let _ = timeout(limits::ADMIN_BODY_PAUSE, read).await;
     problem
 }
 

@@ -1,7 +1,7 @@
 //! The operator's door: deploys, and tells what is deployed, while the host runs.
 //!
 //! It has a thread, a listener and ceilings of its own, so it answers however busy the public door is. Guests are made
-//! on the threads that serve; what waits for a disk waits in threads of this one. [`listen`] says who may come in,
+//! on the threads that serve; what waits for a disk waits in threads of this one. `listen` says who may come in,
 //! `routes` what can be asked for, `ask` turns text into typed values, `handlers` does it with
 //! [`crate::catalog::Versions`], `view` is what is shown and `problem` what is told when something is not done.
 

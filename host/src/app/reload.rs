@@ -174,10 +174,9 @@ impl Follower {
             };
             look = Instant::now() + limits::FILES_LOOK;
             self.watch.follow(&self.subject.directories());
-            if let Some(seen) = self.settled(changed).await
-                && self.seen.as_ref() != Some(&seen)
-            {
-                self.take_up(seen);
+            match self.settled(changed).await {
+                Some(seen) if self.seen.as_ref() != Some(&seen) => self.take_up(seen),
+                _ => self.rollout.retry().iter().for_each(tell),
             }
         }
     }

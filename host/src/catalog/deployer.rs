@@ -179,13 +179,21 @@ impl Deployer {
                 };
                 tracing::error!(
                     handler = &*former.name,
-                    "the new version fails and has never answered: the one before serves again, {:.12}",
+                    "the new version fails and has never answered: falling back to the one before, {:.12}",
                     former.digest
                 );
                 if entry.owner == Owner::Admin {
                     if let Some(versions) = &versions {
                         versions.fall_back(&entry.handler, &former).await;
                     }
+                    continue;
+                }
+                // It may have been replaced or removed meanwhile.
+                let now = self.catalog.load_full();
+                if !now
+                    .handler(&entry.handler.spec.name)
+                    .is_some_and(|now| Arc::ptr_eq(now, &entry.handler))
+                {
                     continue;
                 }
                 let put = vec![(entry.routes.clone(), former)];

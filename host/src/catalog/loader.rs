@@ -1,6 +1,6 @@
 //! From a component's file, or what was made of it, to a guest.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
 
@@ -18,6 +18,8 @@ pub(super) struct Loader {
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that may have more memory than a place in the pool.
     on_demand: [OnceLock<Arc<Engine>>; 2],
+    /// Held by the one who makes an engine.
+    turn: Mutex<()>,
     tenants: Tenants,
 }
 
@@ -28,6 +30,7 @@ impl Loader {
             room,
             pooled: [OnceLock::new(), OnceLock::new()],
             on_demand: [OnceLock::new(), OnceLock::new()],
+            turn: Mutex::default(),
             tenants: Tenants::default(),
         }
     }
@@ -128,6 +131,11 @@ impl Loader {
         let fits = memory <= self.room.memory;
         let place = if fits { &self.pooled } else { &self.on_demand };
         let place = &place[generation as usize];
+        if let Some(engine) = place.get() {
+            return Ok(Arc::clone(engine));
+        }
+        // One at a time: each takes address space for a thousand instances.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
         }

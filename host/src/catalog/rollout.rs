@@ -153,12 +153,12 @@ impl Rollout {
             }
             match result {
                 Err(why) => events.push(self.refused(name.shared(), why)),
-                // The file was written anew with the same bytes: its instances stay warm.
-                Ok(handler)
-                    if catalog
-                        .handler(&name)
-                        .is_some_and(|now| now.is_same(&handler)) => {}
-                Ok(handler) => change.put.push((tried.spec.routes.clone(), handler)),
+                Ok(handler) => {
+                    // A file that was written anew with the same bytes: its instances stay warm.
+                    let now = catalog.handler(&name).filter(|now| now.is_same(&handler));
+                    let handler = now.cloned().unwrap_or(handler);
+                    change.put.push((tried.spec.routes.clone(), handler));
+                }
             }
         }
         let made = change
@@ -216,6 +216,14 @@ impl Rollout {
             told_now.map(|refused| self.refused(Arc::clone(&refused.name), refused.into())),
         );
         events
+    }
+
+    /// Tries again what has to wait for somebody else's routes, or name.
+    pub fn retry(&mut self) -> Vec<Event> {
+        if self.waiting.is_empty() && !self.own_waits {
+            return Vec::new();
+        }
+        self.commit(Change::default(), &HashSet::new())
     }
 
     /// Waits until everything that is wanted is in place or refused.

@@ -270,7 +270,8 @@ impl Store {
             .collect();
         for entry in fs::read_dir(&self.components)? {
             let path = entry?.path();
-            if !named.contains(&path) {
+            // The directory may be one that others use too.
+            if is_ours(&path) && !named.contains(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -280,6 +281,14 @@ impl Store {
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a file has a name that only we give.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_digest =
+        |stem: &str| stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.starts_with(STAGED) || name.strip_suffix(".wasm").is_some_and(is_digest)
 }
 
 /// How names of components begin that are not complete.
@@ -422,15 +431,18 @@ mod tests {
         store.put(shop.clone(), &change("shop")).expect("put");
         drop(kept);
         fs::write(store.components.join(".staged-x"), b"half").expect("written");
-        fs::write(store.component("ee"), b"never named").expect("written");
+        fs::write(store.component(&"e".repeat(64)), b"never named").expect("written");
+        let of_others = store.components.join("shop.wasm");
+        fs::write(&of_others, b"not ours").expect("written");
         drop(store);
 
         let store = open(here.path());
         assert_eq!(*store.record(&shop.name).expect("there"), shop);
         assert_eq!(store.changes(10).expect("read"), [change("shop")]);
-        assert_eq!(files(&store), 1);
+        assert!(of_others.is_file(), "what others keep here stays");
+        assert_eq!(files(&store), 2);
         store.remove(&shop.name, &change("shop")).expect("removed");
-        assert_eq!(files(&store), 0);
+        assert_eq!(files(&store), 1);
         assert_eq!(store.changes(1).expect("read").len(), 1);
     }
 

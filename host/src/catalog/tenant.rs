@@ -14,7 +14,7 @@ use crate::gate::{Full, Gate, Permit};
 use crate::limits::{self, HandlerLimits};
 
 /// A tenant as it was said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TenantSpec {
     /// Its name.
     pub name: Arc<str>,
@@ -99,17 +99,15 @@ impl Tenant {
     }
 }
 
-/// The tenants of a host, by name: one as long as nothing is said otherwise of it, so that what it uses is counted on.
+/// The tenants of a host, as they were said. While the handlers of one are made anew because its ceilings have changed,
+/// the old ones count by themselves.
 #[derive(Debug, Default)]
-pub(super) struct Tenants(Mutex<HashMap<Arc<str>, Arc<Tenant>>>);
+pub(super) struct Tenants(Mutex<HashMap<TenantSpec, Arc<Tenant>>>);
 
 impl Tenants {
     pub(super) fn get(&self, spec: &TenantSpec) -> Arc<Tenant> {
         let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tenant) = tenants
-            .get(&spec.name)
-            .filter(|tenant| tenant.spec == *spec)
-        {
+        if let Some(tenant) = tenants.get(spec) {
             return Arc::clone(tenant);
         }
         // Those of whom nothing is left, also no instance: only when there are many, since one whose handlers are being
@@ -118,7 +116,7 @@ impl Tenants {
             tenants.retain(|_, tenant| tenant.is_in_use());
         }
         let tenant = Arc::new(Tenant::new(spec.clone()));
-        tenants.insert(Arc::clone(&spec.name), Arc::clone(&tenant));
+        tenants.insert(spec.clone(), Arc::clone(&tenant));
         tenant
     }
 }

@@ -519,7 +519,7 @@ impl Versions {
         let most = self.template.guest.memory;
         if ask.memory.is_some_and(|memory| memory > most) {
             return Err(NotDone::Mistakes(vec![format!(
-                "`memory` is more than the {} MiB that this host gives a guest: raise `--memory` of the host",
+                "`memory` is more than the {} MiB that this host gives a guest: raise `--memory` of `host serve`, or `memory` in `[defaults]` of its file",
                 most / limits::MIB
             )]));
         }

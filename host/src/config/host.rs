@@ -166,8 +166,6 @@ pub struct Tenant {
     pub requests_per_second: Option<usize>,
     /// Handlers that it may have.
     pub max_handlers: Option<usize>,
-    /// What it shows to change its own handlers.
-    pub token: Option<Secret>,
 }
 
 impl Tenant {
@@ -190,7 +188,6 @@ impl Tenant {
             max_concurrent_requests: table.parsed("max_concurrent_requests", values::count),
             requests_per_second: table.parsed("requests_per_second", values::count),
             max_handlers: table.parsed("max_handlers", values::count),
-            token: table.secret("token"),
         };
         Some(tenant)
     }

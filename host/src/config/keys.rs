@@ -346,12 +346,6 @@ pub(super) static TENANT: Shape = Shape {
             "Requests a second to all its handlers together.",
         ),
         key("max_handlers", Count, Nothing, "Handlers that it may have."),
-        key(
-            "token",
-            TOKEN,
-            Nothing,
-            "What it shows at the operator's door to change its own handlers.",
-        ),
     ],
 };
 
