@@ -156,7 +156,8 @@ impl Follower {
         self.take_up(seen);
         self.rollout.settle().await.iter().for_each(tell);
         let deployed = self.rollout.deployed();
-        tracing::info!("{deployed} handlers of `{}` are deployed", path.display());
+        let plural = if deployed == 1 { "handler" } else { "handlers" };
+        tracing::info!("{deployed} {plural} of `{}` deployed", path.display());
         Ok(())
     }
 
@@ -222,6 +223,9 @@ impl Follower {
         }
         self.wrong = wrong.into_iter().collect();
         if let Some(wanted) = wanted {
+            if let Subject::File { path, .. } = &self.subject {
+                tracing::info!("`{}` is taken up", path.display());
+            }
             self.rollout.want(wanted).iter().for_each(tell);
             self.watch.follow(&self.subject.directories());
         }

@@ -19,7 +19,7 @@ pub(super) const BAD_CONFIGURATION: u8 = 78;
 /// For a component: exits with 0 if `host serve` with the same flags would serve it, with 1 and the reason if not.
 ///
 /// For a file that ends in `.toml`: reads it and looks at the components that it names, and compiles and deploys
-/// nothing. Exits with 78 and all mistakes, each under its line, if there are any. The limits of its handlers are those
+/// nothing. Beside a component of its name such a file is that one's manifest. Exits with 78 and all mistakes, each under its line, if there are any. The limits of its handlers are those
 /// in the file; the flags are for a component.
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -50,8 +50,18 @@ impl Check {
 }
 
 fn check_config(file: &Path) -> ExitCode {
-    match config::check(file) {
-        Ok(config) => {
+    // Beside a component of its name it is a manifest.
+    let checked = if file.with_extension("wasm").is_file() {
+        config::check_manifest(file).map(|_| None)
+    } else {
+        config::check(file).map(Some)
+    };
+    match checked {
+        Ok(None) => {
+            print(&format!("{}: a manifest, no mistakes", file.display()));
+            ExitCode::SUCCESS
+        }
+        Ok(Some(config)) => {
             let handlers = config.handlers.len();
             let of_handlers = config.handlers.iter().map(|handler| handler.routes.len());
             let routes = of_handlers.sum::<usize>() + config.fixed.len();

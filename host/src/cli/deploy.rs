@@ -16,6 +16,7 @@ use super::{print, say, values};
 use crate::admin::{HandlerView, LINES, Problem};
 use crate::catalog::{HandlerName, Route};
 use crate::components;
+use crate::names;
 
 /// Deploy a component to a running host.
 ///
@@ -178,6 +179,14 @@ pub(super) fn told(handler: HandlerView) -> String {
 
 fn route(text: &str) -> Result<String, String> {
     text.parse::<Route>().map_err(|error| error.to_string())?;
+    let host = text.split('/').next().unwrap_or("");
+    let is_likely = host.is_empty() || host.contains(['.', ':', '*']) || host == "localhost";
+    if !is_likely {
+        return Err(format!(
+            "`{}` would be a host: write `/{text}` for a path, or `{host}./…` if there is a host of that name",
+            names::short(host)
+        ));
+    }
     Ok(text.to_owned())
 }
 

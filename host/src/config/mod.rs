@@ -111,6 +111,14 @@ pub fn manifest(path: &Path, text: &str, defaults: &Defaults) -> Result<HandlerC
     read_manifest(path, text, defaults, &Outside::REAL)
 }
 
+/// The same for a manifest on disk, with nothing said elsewhere.
+///
+/// # Errors
+/// As [`manifest`], and when the file cannot be read.
+pub fn check_manifest(path: &Path) -> Result<HandlerConfig, Mistakes> {
+    manifest(path, &text_of(path)?, &Defaults::default())
+}
+
 fn read_manifest(
     path: &Path,
     text: &str,
