@@ -177,13 +177,12 @@ impl Deployer {
                 let Some(former) = entry.handler.fall_back() else {
                     continue;
                 };
-                tracing::error!(
-                    handler = &*former.name,
-                    "the new version fails and has never answered: falling back to the one before, {:.12}",
-                    former.digest
-                );
                 if entry.owner == Owner::Admin {
                     if let Some(versions) = &versions {
+                        tracing::error!(
+                            handler = &*former.name,
+                            "the new version fails and has never answered"
+                        );
                         versions.fall_back(&entry.handler, &former).await;
                     }
                     continue;
@@ -196,6 +195,11 @@ impl Deployer {
                 {
                     continue;
                 }
+                tracing::error!(
+                    handler = &*former.name,
+                    "the new version fails and has never answered: falling back to the one before, {:.12}",
+                    former.digest
+                );
                 let put = vec![(entry.routes.clone(), former)];
                 self.commit(Change {
                     put,

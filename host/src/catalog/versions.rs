@@ -458,9 +458,15 @@ impl Versions {
         self.put(turn, record, handler, kept, line).await
     }
 
-    /// Goes back from a handler that fails, unless somebody changes it just now or has done so.
+    /// Goes back from a handler that fails, unless somebody changes it just now or has done so. Its settings stay.
     pub(super) async fn fall_back(&self, failing: &Handler, former: &Handler) {
         let name = &failing.spec.name;
+        if failing.digest == former.digest {
+            tracing::error!(
+                "`{name}` fails with its new settings, and its component is the one before: deploy it with others"
+            );
+            return;
+        }
         let Ok(turn) = self.begin(name, &Expected::Something) else {
             return;
         };
