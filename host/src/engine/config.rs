@@ -71,8 +71,6 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .linear_memory_keep_resident(MIB)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)
-        // A place that last had the same guest costs half of one that had another; there may be thousands of guests.
-        .max_unused_warm_slots(instances.saturating_mul(4))
         // Places wait for their batch: in a small one few do, and the next instance finds its place warm.
         .decommit_batch_size(16);
     pool.pagemap_scan(if scan_pages {
