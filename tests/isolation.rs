@@ -175,7 +175,7 @@ fn a_thousand_loops_after_the_response_lose_no_place_and_no_memory() {
 }
 
 /// They run on threads of low priority, and may wait long for their turn.
-const LOOPS: &str = "--cpu 8ms --timeout 2m --queue-timeout 2m";
+const LOOPS: &str = "--cpu 12ms --timeout 2m --queue-timeout 2m";
 
 #[test]
 fn a_thousand_lengths_that_are_not_kept_lose_no_place_and_no_memory() {

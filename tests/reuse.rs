@@ -26,7 +26,9 @@ fn an_instance_of_0_2_serves_one_request_unless_told_otherwise() {
 
 #[test]
 fn an_instance_of_0_3_serves_128_requests_unless_told_otherwise() {
-    let host = TestHost::serve(FAULTS_P3, "--idle-instance-timeout 1m");
+    // With one place a request waits until the instance of the one before is idle.
+    let flags = "--idle-instance-timeout 1m --max-concurrent-requests 1";
+    let host = TestHost::serve(FAULTS_P3, flags);
     let mut connection = host.connect();
     for expected in (1..=128).chain([1, 2]) {
         assert_eq!(count(&mut connection), expected);
@@ -38,7 +40,7 @@ fn an_instance_serves_as_many_requests_as_it_is_told() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(
             guest,
-            "--max-instance-reuse-count 3 --idle-instance-timeout 1m",
+            "--max-instance-reuse-count 3 --idle-instance-timeout 1m --max-concurrent-requests 1",
         );
         let mut connection = host.connect();
         for expected in [1, 2, 3, 1, 2, 3, 1] {
