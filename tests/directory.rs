@@ -232,6 +232,11 @@ fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
     handlers.put("greet.wasm", &version(2));
     comes_to_say(&host, "/greet/", &greeting(2));
     count("2");
+    let said = host.stderr();
+    let deployed = said
+        .iter()
+        .filter(|line| line.contains("`faults` is deployed"));
+    assert_eq!(deployed.count(), 1, "nothing has changed: {said:#?}");
 }
 
 #[test]

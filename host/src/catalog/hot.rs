@@ -1,7 +1,7 @@
 //! Guests that are loaded: those that were asked for lately.
 //!
-//! A guest takes about 80 KiB while it is loaded, a file, and what it touches of its code; loading it takes a millisecond. A host may have ten
-//! thousand handlers, most of which nobody asks for in an hour.
+//! A guest takes about 80 KiB while it is loaded, a file, and what it touches of its code; loading it takes a
+//! millisecond. A host may have ten thousand handlers, most of which nobody asks for in an hour.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

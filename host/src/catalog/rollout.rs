@@ -161,11 +161,12 @@ impl Rollout {
                 }
             }
         }
-        let made = change
-            .put
-            .iter()
-            .map(|(_, handler)| handler.spec.name.clone());
-        let made: HashSet<HandlerName> = made.collect();
+        let is_new = |handler: &&Arc<Handler>| {
+            let now = catalog.handler(&handler.spec.name);
+            now.is_none_or(|now| !Arc::ptr_eq(now, handler))
+        };
+        let made = change.put.iter().map(|(_, handler)| handler).filter(is_new);
+        let made: HashSet<HandlerName> = made.map(|handler| handler.spec.name.clone()).collect();
         events.extend(self.commit(change, &made));
         Some(events)
     }
