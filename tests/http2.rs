@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
-use crate::support::guests::ECHO;
+use crate::support::guests::{ECHO, HELLO};
 use crate::support::*;
 
 #[test]
@@ -15,6 +15,17 @@ fn h2_needs_no_upgrade_and_shares_the_port() {
         let id = reply.header("x-request-id").expect("an id");
         assert_eq!(host.access_of(id).text("network.protocol.version"), "2.0");
         assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n", "{guest}");
+    }
+}
+
+#[test]
+fn two_names_for_one_request_are_refused() {
+    let host = TestHost::serve(HELLO, "");
+    let mut connection = host.h2();
+    for (named, status) in [("a", 200), ("b", 400)] {
+        let request = Request::get("http://a/").header("host", named);
+        let reply = connection.exchange(request.body(()).expect("a request"), b"", None);
+        assert_eq!(reply.status(), status, "Host: {named}");
     }
 }
 

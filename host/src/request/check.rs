@@ -54,7 +54,8 @@ fn list_size(parts: &request::Parts) -> usize {
 }
 
 /// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may
-/// do without: then it is the address that the client connected to.
+/// do without: then it is the address that the client connected to. RFC 9113, section 8.3.1: HTTP/2 has `:authority` or
+/// a Host, and if both, they say the same.
 fn authority(
     uri: &Uri,
     headers: &HeaderMap,
@@ -73,7 +74,9 @@ fn authority(
                 .filter(is_host)
                 .ok_or(Failure::BadRequest("the request's Host is not valid"))?,
         ),
-        None if version == Version::HTTP_11 => {
+        None if version == Version::HTTP_11
+            || version == Version::HTTP_2 && uri.authority().is_none() =>
+        {
             return Err(Failure::BadRequest("the request has no Host"));
         }
         None => None,
@@ -82,6 +85,9 @@ fn authority(
         (Some(target), _) if !is_host(target) => {
             Err(Failure::BadRequest("the request's target is not valid"))
         }
+        (Some(target), Some(host)) if version == Version::HTTP_2 && *target != host => Err(
+            Failure::BadRequest("the request's Host is not its `:authority`"),
+        ),
         (Some(target), _) => Ok(target.clone()),
         (None, Some(host)) => Ok(host),
         (None, None) => Authority::try_from(local.to_string())
@@ -113,6 +119,29 @@ mod tests {
             Version::HTTP_11,
             ([127, 0, 0, 1], 80).into(),
         )
+    }
+
+    #[test]
+    fn http_2_names_its_authority_once_or_twice_the_same() {
+        let asked = |target: &'static str, host: Option<&'static str>| {
+            let host = host.map(|host| (header::HOST, http::HeaderValue::from_static(host)));
+            authority(
+                &Uri::from_static(target),
+                &host.into_iter().collect(),
+                Version::HTTP_2,
+                ([127, 0, 0, 1], 80).into(),
+            )
+        };
+        for (target, host) in [
+            ("http://a.example/", None),
+            ("http://a.example/", Some("a.example")),
+            ("http://a.example/", Some("A.example")),
+            ("/", Some("a.example")),
+        ] {
+            assert_eq!(asked(target, host).expect("one"), "a.example");
+        }
+        assert!(asked("/", None).is_err());
+        assert!(asked("http://a.example/", Some("b.example")).is_err());
     }
 
     #[test]
