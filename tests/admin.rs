@@ -1,5 +1,6 @@
 //! The operator's door: what is deployed there serves at once and after any crash, what is refused changes nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -160,13 +161,20 @@ fn a_component_is_deployed_listed_shown_rolled_back_and_undeployed() {
     );
 
     here.done("rollback shop");
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
     connection.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
-    assert_eq!(connection.reply().text().trim_end(), greeting(1).trim_end());
+    assert_eq!(
+        connection.reply().status(),
+        404,
+        "its routes are those of then"
+    );
     assert!(
         here.refused("rollback shop")
             .contains("no version of `shop` before this one")
     );
     here.done("rollback shop --to v2");
+    connection.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(connection.reply().text().trim_end(), greeting(2).trim_end());
     assert!(
         here.refused("rollback shop --to v7")
             .contains("no such version")
@@ -208,9 +216,74 @@ fn what_is_not_said_stays_and_what_is_the_same_changes_nothing() {
         "{seen}"
     );
     assert!(
-        shown.contains("timeout 2s") && shown.contains("v1") && !shown.contains("v2"),
+        shown.contains("timeout 2s") && shown.contains("v1") && shown.contains("*  v2"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_rollback_brings_back_component_routes_and_settings_and_twice_goes_back_twice() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let faults = FAULTS.path();
+    let one = here.component("one.wasm", &version(1));
+    here.deploy(&one, "--name f --allow-new-imports");
+    here.deploy(
+        &faults,
+        "--name f --env COLOUR=blue --route /two/* --strip-prefix --allow-new-imports",
+    );
+    here.deploy(&faults, "--name f --env COLOUR=red --timeout 3s");
+    assert!(host.get("/two/env").text().contains("COLOUR=red"));
+    let shown: Value = serde_json::from_str(&here.done("show f --json")).expect("JSON");
+    let differs: Vec<&Value> = shown["versions"]
+        .as_array()
+        .expect("versions")
+        .iter()
+        .map(|version| &version["differs"])
+        .collect();
+    let expected = serde_json::json!([
+        ["component", "routes"],
+        ["component", "routes", "env.COLOUR"],
+        ["timeout", "env.COLOUR"]
+    ]);
+    assert_eq!(serde_json::json!(differs), expected);
+    assert_eq!(shown["versions"][2]["routes"][0]["route"], "/two/*");
+    let text = here.done("show f");
+    for line in ["       timeout 3s", "       env     COLOUR"] {
+        assert!(text.lines().any(|shown| shown == line), "{text}");
+    }
+    assert!(!text.contains("red") && !text.contains("blue"), "{text}");
+
+    here.done("rollback f");
+    assert!(host.get("/two/env").text().contains("COLOUR=blue"));
+    assert!(here.done("list").contains("f     v2"));
+    here.done("rollback f");
+    assert_eq!(host.get("/f/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(host.get("/two/env").status(), 404);
+
+    // What follows a rollback goes back to what served then, and not to what had been left.
+    here.deploy(&here.component("four.wasm", &version(4)), "--name f");
+    here.done("rollback f");
+    assert!(here.done("list").contains("f     v1"));
+
+    // Its routes may be somebody else's by now.
+    here.deploy(&one, "--name other --route /two/*");
+    let before = here.listed();
+    assert!(
+        here.refused("rollback f --to v3")
+            .contains("both have the route")
+    );
+    assert_eq!(here.listed(), before);
+    let digest = before["handlers"][0]["versions"][1]["digest"].clone();
+    here.done("undeploy other");
+    here.done(&format!(
+        "rollback f --to {}",
+        digest.as_str().expect("a digest")
+    ));
+    assert!(here.done("list").contains("f     v3"), "the latest with it");
+    host.stop();
+    let host = TestHost::serve_nothing(&here.unix());
+    assert!(host.get("/two/env").text().contains("COLOUR=red"));
 }
 
 #[test]
@@ -683,6 +756,15 @@ fn every_change_is_in_the_audit_log_with_who_and_from_which_digest_to_which() {
         "{log}"
     );
     assert_eq!(changes[1]["to"], changes[3]["to"]);
+    let numbers = |change: &Value| {
+        (
+            change["from_version"].as_u64(),
+            change["to_version"].as_u64(),
+        )
+    };
+    let numbers: Vec<_> = changes.iter().map(numbers).collect();
+    let (one, two) = (Some(1), Some(2));
+    assert_eq!(numbers, [(one, None), (two, one), (one, two), (None, one)]);
 }
 
 #[test]
@@ -736,6 +818,55 @@ fn a_version_that_only_fails_is_rolled_back_by_the_host_for_good() {
     here.done("rollback shop --to v2");
 }
 
+#[test]
+fn a_version_that_only_fails_gives_way_to_the_one_before_with_its_settings_also_when_that_has_to_wait()
+ {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let faults = fs::read(FAULTS.path()).expect("read");
+    let put = |variable: &str| {
+        let target = format!("/handlers/f?env={variable}");
+        let reply = ask(admin, "PUT", &target, "", &faults);
+        assert!(matches!(reply.status(), 200 | 201), "{}", reply.text());
+    };
+    put("COLOUR%3Dblue");
+    assert!(host.get("/f/env").text().contains("COLOUR=blue"));
+    put("COLOUR%3Dred");
+    // Somebody has the turn to change it while it fails.
+    let mut slow = Connection::to(admin);
+    slow.send(head("PUT", "/handlers/f", faults.len(), ""));
+    slow.send(&faults[..1000]);
+    eventually("a busy handler", || {
+        let reply = ask(
+            admin,
+            "DELETE",
+            "/handlers/f",
+            "If-Match: \"no.1\"\r\n",
+            b"",
+        );
+        (reply.status() == 409).then_some(())
+    });
+    for _ in 0..10 {
+        assert_eq!(host.get("/f/trap").status(), 500);
+    }
+    host.says("not rolled back yet");
+    let is_current = |nth: usize| {
+        let shown = json(&ask(admin, "GET", "/handlers/f", "", b""));
+        shown["versions"][nth]["current"] == true
+    };
+    assert!(is_current(1));
+    drop(slow);
+    eventually("the version before", || is_current(0).then_some(()));
+    assert!(host.get("/f/env").text().contains("COLOUR=blue"));
+    let log = json(&ask(admin, "GET", "/audit?last=1", "", b""));
+    let last = &log["changes"][0];
+    assert_eq!(
+        (&last["who"], &last["action"]),
+        (&"host".into(), &"rollback".into())
+    );
+}
+
 /// A deploy that may be cut off: whether it was acknowledged.
 fn deploys(admin: SocketAddr, number: usize) -> bool {
     let bytes = version(number);
@@ -772,19 +903,29 @@ fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_ca
                     "{now} after {last}, then {next}"
                 );
                 acknowledged = Some(now);
-                let versions = json(&shown)["handlers"][0]["versions"]
-                    .as_array()
-                    .map(Vec::len);
-                let files = fs::read_dir(here.path("state/components"))
+                let shown = json(&shown);
+                let versions = shown["handlers"][0]["versions"].as_array();
+                let named: BTreeSet<String> = versions
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|version| Some(format!("{}.wasm", version["digest"].as_str()?)))
+                    .collect();
+                let files: BTreeSet<String> = fs::read_dir(here.path("state/components"))
                     .expect("read")
-                    .count();
+                    .map(|file| {
+                        file.expect("read")
+                            .file_name()
+                            .to_string_lossy()
+                            .into_owned()
+                    })
+                    .collect();
                 assert_eq!(
-                    Some(files),
-                    versions,
+                    files, named,
                     "every version has its file, and nothing else does"
                 );
             }
         }
+        let began = host.writes();
         thread::scope(|scope| {
             let deploying = scope.spawn(move || {
                 let (mut last, mut number) = (None, next);
@@ -796,7 +937,11 @@ fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_ca
                     last = Some(number % COMPONENTS);
                 }
             });
-            thread::sleep(Duration::from_millis(100 + 37 * kill % 113));
+            // At another of its writes each time: of a component, of the database, of a log.
+            let last = began + 40 + 61 * kill % 149;
+            while host.writes() < last {
+                assert!(!deploying.is_finished(), "the host answers no more");
+            }
             host.signal(Signal::KILL);
             let (last, number) = deploying.join().expect("it ends");
             acknowledged = last.or(acknowledged);

@@ -211,6 +211,13 @@ pub const FAILURES_IN_A_ROW: u32 = 100;
 pub const QUARANTINE: Duration = Duration::from_secs(1);
 /// See [`QUARANTINE`].
 pub const QUARANTINE_MOST: Duration = Duration::from_secs(60);
+/// How long it is until a fall back is tried again that could not be done, because somebody changes the handler just now or
+/// a disk is full; twice as long each time.
+pub const FALL_BACK_PAUSE: Duration = Duration::from_secs(1);
+/// See [`FALL_BACK_PAUSE`].
+pub const FALL_BACK_PAUSE_MOST: Duration = Duration::from_secs(60);
+/// Times that one is tried: in a quarter of an hour a component has arrived or is given up, see [`ADMIN_CONNECTION`].
+pub const FALL_BACKS: u32 = 20;
 /// Guests that are loaded at once, each with about 80 KiB and what it touches of its code. Loading one costs as much as twenty requests, so a
 /// host that is asked for all of ten thousand is better off with the memory.
 pub const HOT_HANDLERS: usize = 10_000;

@@ -166,6 +166,16 @@ impl TestHost {
         self.ended()
     }
 
+    /// Calls to write something, anywhere, since it began.
+    pub(crate) fn writes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.program.pid()))
+            .expect("/proc of the host");
+        let calls = io.lines().find_map(|line| line.strip_prefix("syscw:"));
+        calls
+            .and_then(|number| number.trim().parse().ok())
+            .expect("syscw")
+    }
+
     /// Resident memory, in bytes.
     pub(crate) fn memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.pid()))

@@ -99,28 +99,33 @@ fn schemas() -> Value {
     let is_so = || json!({ "type": "boolean" });
     let list = |of: Value| json!({ "type": "array", "items": of });
     let object = |properties: Value| json!({ "type": "object", "properties": properties });
+    let routes = || list(object(json!({ "route": text(), "strip_prefix": is_so() })));
+    let settings = || {
+        object(json!({
+            "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
+        }))
+    };
     json!({
         "Handlers": object(json!({ "handlers": list(reference("Handler")) })),
         "Handler": object(json!({
             "name": text(),
-            "routes": list(object(json!({ "route": text(), "strip_prefix": is_so() }))),
+            "routes": routes(),
             "digest": text(),
             "serving": is_so(),
             "etag": text(),
             "file": text(),
-            "settings": object(json!({
-                "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
-            })),
+            "settings": settings(),
             "versions": list(object(json!({
                 "number": number(), "digest": text(), "size": number(), "deployed_at": text(),
-                "by": text(), "wants": list(text()), "current": is_so(),
+                "by": text(), "wants": list(text()), "routes": routes(), "settings": settings(),
+                "follows": number(), "differs": list(text()), "current": is_so(),
             }))),
         })),
         "Gone": object(json!({ "name": text() })),
         "Audit": object(json!({
             "changes": list(object(json!({
                 "at": text(), "who": text(), "action": { "enum": ["deploy", "rollback", "undeploy"] },
-                "handler": text(), "from": text(), "to": text(),
+                "handler": text(), "from": text(), "from_version": number(), "to": text(), "to_version": number(),
             }))),
         })),
         "Health": object(json!({ "status": text() })),
@@ -158,22 +163,26 @@ mod tests {
 
     #[test]
     fn a_handler_is_shown_with_nothing_that_the_document_does_not_say() {
-        let shown = HandlerView {
-            name: String::new(),
-            routes: vec![RouteView {
+        let routes = || {
+            vec![RouteView {
                 route: String::new(),
                 strip_prefix: false,
-            }],
+            }]
+        };
+        let settings = || SettingsView {
+            env: Vec::new(),
+            timeout: Some(String::new()),
+            cpu: Some(String::new()),
+            memory: Some(1),
+        };
+        let shown = HandlerView {
+            name: String::new(),
+            routes: routes(),
             digest: String::new(),
             serving: true,
             etag: Some(String::new()),
             file: Some(String::new()),
-            settings: Some(SettingsView {
-                env: Vec::new(),
-                timeout: Some(String::new()),
-                cpu: Some(String::new()),
-                memory: Some(1),
-            }),
+            settings: Some(settings()),
             versions: vec![VersionView {
                 number: 1,
                 digest: String::new(),
@@ -181,6 +190,10 @@ mod tests {
                 deployed_at: String::new(),
                 by: String::new(),
                 wants: Vec::new(),
+                routes: routes(),
+                settings: settings(),
+                follows: Some(1),
+                differs: Vec::new(),
                 current: true,
             }],
         };

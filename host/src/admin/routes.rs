@@ -92,7 +92,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: Method::PUT,
         path: "/handlers/{name}",
         id: "deployHandler",
-        summary: "Deploys the component in the body. What is not given stays as it was; a new handler gets `/NAME/*`. With \
+        summary: "Deploys the component in the body as a new version, unless nothing differs. What is not given stays as it was; a new handler gets `/NAME/*`. With \
                   `accept: application/x-ndjson` the answer is a line for each step, the last one with the outcome",
         parameters: &[
             often(
@@ -137,10 +137,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: Method::POST,
         path: "/handlers/{name}/rollback",
         id: "rollbackHandler",
-        summary: "Takes a version again that was deployed before",
+        summary: "Takes a version again that was deployed before, with its routes and settings",
         parameters: &[once(
             "to",
-            "Its number, as in `v3`, or how its digest begins; the one before the current if it is left out",
+            "Its number, as in `v3`, or how its digest begins; if it is left out, the one that served before the current \
+             was deployed",
         )],
         headers: &["if-match"],
         body: None,
@@ -152,7 +153,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/audit",
         id: "audit",
-        summary: "Changes that were made: who, what, from which digest to which; the last one first",
+        summary: "Changes that were made: who, what, from which version to which; the last one first",
         parameters: &[once("last", "How many, 100 if it is left out")],
         headers: &[],
         body: None,

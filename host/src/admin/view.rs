@@ -1,8 +1,10 @@
 //! Handlers as the operator's door shows them. `host list` and `host show` read the same types.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Listed, Record};
+use crate::catalog::{Listed, Record, Route, Settings, Version};
 
 /// Every handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,33 +78,47 @@ pub struct VersionView {
     pub by: String,
     /// What it can reach for outside the sandbox.
     pub wants: Vec<String>,
+    /// Its routes.
+    pub routes: Vec<RouteView>,
+    /// What it was given of its own.
+    pub settings: SettingsView,
+    /// The number of the version that served when it was deployed: a rollback from it takes that again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u64>,
+    /// What it has that the one it follows has not, or has otherwise: `component`, `routes`, `timeout`, `cpu`, `memory`,
+    /// `env.NAME`. Of one that follows none that is kept, all that it has.
+    pub differs: Vec<String>,
     /// It is the one that serves.
     pub current: bool,
 }
 
 impl From<&Listed> for HandlerView {
     fn from(listed: &Listed) -> Self {
-        let route = |route: &crate::catalog::Route| RouteView {
-            route: route.to_string(),
-            strip_prefix: route.strip_prefix,
-        };
         let record = listed.record.as_deref();
+        let current = record.and_then(Record::current);
         Self {
             name: listed.name.to_string(),
-            routes: listed.routes.iter().map(route).collect(),
+            routes: routes(&listed.routes),
             digest: listed.digest.clone(),
             serving: listed.is_serving,
             etag: record.map(Record::tag),
             file: listed.file.as_ref().map(|file| file.display().to_string()),
-            settings: record.map(settings),
+            settings: current.map(|version| settings(&version.settings)),
             versions: record.map(versions).unwrap_or_default(),
         }
     }
 }
 
-fn settings(record: &Record) -> SettingsView {
-    let shown = |time: std::time::Duration| humantime::format_duration(time).to_string();
-    let own = &record.settings;
+fn routes(all: &[Route]) -> Vec<RouteView> {
+    let shown = |route: &Route| RouteView {
+        route: route.to_string(),
+        strip_prefix: route.strip_prefix,
+    };
+    all.iter().map(shown).collect()
+}
+
+fn settings(own: &Settings) -> SettingsView {
+    let shown = |time: Duration| humantime::format_duration(time).to_string();
     SettingsView {
         env: own.environment.keys().cloned().collect(),
         timeout: own.timeout.map(shown),
@@ -112,14 +128,21 @@ fn settings(record: &Record) -> SettingsView {
 }
 
 fn versions(record: &Record) -> Vec<VersionView> {
-    let shown = |version: &crate::catalog::Version| VersionView {
-        number: version.number,
-        digest: version.digest.clone(),
-        size: version.size,
-        deployed_at: version.deployed_at.clone(),
-        by: version.by.clone(),
-        wants: version.wants.clone(),
-        current: version.digest == record.current,
+    let shown = |version: &Version| {
+        let followed = version.follows.and_then(|number| record.version(number));
+        VersionView {
+            number: version.number,
+            digest: version.digest.clone(),
+            size: version.size,
+            deployed_at: version.deployed_at.clone(),
+            by: version.by.clone(),
+            wants: version.wants.clone(),
+            routes: routes(&version.routes),
+            settings: settings(&version.settings),
+            follows: followed.map(|version| version.number),
+            differs: version.differences(followed),
+            current: version.number == record.current,
+        }
     };
     record.versions.iter().map(shown).collect()
 }

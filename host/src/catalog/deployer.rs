@@ -13,7 +13,6 @@ use super::loader::Loader;
 use super::router::Router;
 use super::{
     Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target,
-    Versions,
 };
 use crate::components::{Artifact, Components};
 use crate::engine::Room;
@@ -167,46 +166,9 @@ impl Deployer {
         Some(Handler::new(spec.clone(), digest, None, gate, &self.hot))
     }
 
-    /// Puts the handler back that served before, where the new one fails and has never answered: one of the admin door
-    /// by way of `versions`, which write it down. Runs until it is dropped.
-    pub async fn fall_back(&self, versions: Option<Arc<Versions>>) {
-        loop {
-            self.hot.sick().await;
-            let catalog = self.catalog.load_full();
-            for entry in catalog.entries.values() {
-                let Some(former) = entry.handler.fall_back() else {
-                    continue;
-                };
-                if entry.owner == Owner::Admin {
-                    if let Some(versions) = &versions {
-                        tracing::error!(
-                            handler = &*former.name,
-                            "the new version fails and has never answered"
-                        );
-                        versions.fall_back(&entry.handler, &former).await;
-                    }
-                    continue;
-                }
-                // It may have been replaced or removed meanwhile.
-                let now = self.catalog.load_full();
-                if !now
-                    .handler(&entry.handler.spec.name)
-                    .is_some_and(|now| Arc::ptr_eq(now, &entry.handler))
-                {
-                    continue;
-                }
-                tracing::error!(
-                    handler = &*former.name,
-                    "the new version fails and has never answered: falling back to the one before, {:.12}",
-                    former.digest
-                );
-                let put = vec![(entry.routes.clone(), former)];
-                self.commit(Change {
-                    put,
-                    ..Change::default()
-                });
-            }
-        }
+    /// Waits until a handler is quarantined.
+    pub(super) async fn sick(&self) {
+        self.hot.sick().await;
     }
 
     /// Notes on disk what was made, for [`Self::recall`].

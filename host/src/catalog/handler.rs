@@ -95,9 +95,16 @@ impl Handler {
         let of_former = former.former.swap(None);
         let good = of_former.filter(|_| !former.health.has_answered());
         let good = good.unwrap_or_else(|| Arc::clone(former));
-        if !Arc::ptr_eq(&good, self) {
+        // A version that is taken again has itself nothing to fall back to.
+        let is_itself = good.spec.version.is_some() && good.spec.version == self.spec.version;
+        if !is_itself && !Arc::ptr_eq(&good, self) {
             self.former.store(Some(good));
         }
+    }
+
+    /// Stays, however it fails.
+    pub(super) fn forget_former(&self) {
+        self.former.store(None);
     }
 
     /// The one to fall back to: it fails, and has never answered.

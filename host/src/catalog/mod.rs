@@ -1,6 +1,7 @@
 //! What is deployed: the handlers, and which of them a request is for.
 
 mod deployer;
+mod fall_back;
 mod handler;
 mod health;
 mod hot;
@@ -22,6 +23,7 @@ use http::HeaderValue;
 use http::request::Parts;
 
 pub use deployer::{Deployer, Owner, Refused};
+pub use fall_back::fall_back;
 pub use handler::Handler;
 pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;

@@ -1,11 +1,11 @@
 //! What is remembered of a deployed handler: where it is, what it was given, and its versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HandlerName, HandlerSpec, Route, Source};
+use super::{HandlerName, HandlerSpec, Route, RouteError, Source};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -14,21 +14,16 @@ use crate::secret::Secret;
 pub struct Record {
     /// Its name.
     pub name: HandlerName,
-    /// Its routes.
-    #[serde(with = "routes")]
-    pub routes: Vec<Route>,
-    /// What it was given; for the rest it has what the host gives everybody.
-    pub settings: Settings,
     /// Its versions, the latest deployed last. At most [`limits::VERSIONS`].
     pub versions: Vec<Version>,
-    /// The digest of the version that serves.
-    pub current: String,
+    /// The number of the version that serves.
+    pub current: u64,
     /// Counts its changes, so that two states of it can be told apart.
     pub revision: u64,
 }
 
-/// A component that was deployed under a name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// All that was deployed under a name at one time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// Counts the deploys of the name, from 1.
     pub number: u64,
@@ -36,12 +31,19 @@ pub struct Version {
     pub digest: String,
     /// Bytes of the component.
     pub size: u64,
+    /// Its routes.
+    #[serde(with = "routes")]
+    pub routes: Vec<Route>,
+    /// What it was given; for the rest it has what the host gives everybody.
+    pub settings: Settings,
     /// When, in RFC 3339.
     pub deployed_at: String,
     /// By whom.
     pub by: String,
     /// What it reaches for outside the sandbox, and gets only if it is granted; in words.
     pub wants: Vec<String>,
+    /// The number of the version that served when it was deployed: what a rollback takes again.
+    pub follows: Option<u64>,
 }
 
 /// What a handler was given of its own.
@@ -59,28 +61,41 @@ pub struct Settings {
 }
 
 impl Record {
+    /// Nothing is deployed yet.
+    pub(super) fn new(name: HandlerName) -> Self {
+        Self {
+            name,
+            versions: Vec::new(),
+            current: 0,
+            revision: 0,
+        }
+    }
+
+    /// Its version of a number, if that is kept.
+    #[must_use]
+    pub fn version(&self, number: u64) -> Option<&Version> {
+        self.versions
+            .iter()
+            .find(|version| version.number == number)
+    }
+
     /// Its version that serves.
     #[must_use]
     pub fn current(&self) -> Option<&Version> {
-        self.versions
-            .iter()
-            .find(|version| version.digest == self.current)
+        self.version(self.current)
     }
 
-    /// The version that was deployed before the one that serves.
+    /// The version that served when the one that serves now was deployed.
     #[must_use]
     pub fn former(&self) -> Option<&Version> {
-        let at = self
-            .versions
-            .iter()
-            .position(|version| version.digest == self.current)?;
-        self.versions.get(at.checked_sub(1)?)
+        self.version(self.current()?.follows?)
     }
 
     /// Tells this state of the record from every other, as an entity tag does.
     #[must_use]
     pub fn tag(&self) -> String {
-        format!("\"{}.{}\"", self.current, self.revision)
+        let digest = self.current().map_or("", |version| &version.digest);
+        format!("\"{digest}.{}\"", self.revision)
     }
 
     /// The number of the next version.
@@ -88,22 +103,48 @@ impl Record {
         self.versions.last().map_or(1, |version| version.number + 1)
     }
 
-    /// Makes a version the one that serves. One with the same component gives up its place; the oldest goes if there
-    /// are too many.
+    /// Makes a new version the one that serves. If there are too many the oldest goes, but for the one that served
+    /// until now.
     pub(super) fn put(&mut self, version: Version) {
-        self.versions.retain(|old| old.digest != version.digest);
-        self.current.clone_from(&version.digest);
+        let former = std::mem::replace(&mut self.current, version.number);
         self.versions.push(version);
-        let surplus = self.versions.len().saturating_sub(limits::VERSIONS);
-        self.versions.drain(..surplus);
+        while self.versions.len() > limits::VERSIONS {
+            let oldest = usize::from(self.versions[0].number == former);
+            self.versions.remove(oldest);
+        }
+    }
+}
+
+impl Version {
+    /// What a new handler has that asks for nothing.
+    pub(super) fn first(name: &HandlerName) -> Result<Self, RouteError> {
+        let mut route: Route = format!("/{name}/*").parse()?;
+        route.strip_prefix = true;
+        Ok(Self {
+            number: 1,
+            digest: String::new(),
+            size: 0,
+            routes: vec![route],
+            settings: Settings::default(),
+            deployed_at: String::new(),
+            by: String::new(),
+            wants: Vec::new(),
+            follows: None,
+        })
     }
 
     /// What the deployer makes of it: like `template`, but for what is its own.
-    pub(super) fn spec(&self, template: &HandlerSpec, source: Source) -> HandlerSpec {
+    pub(super) fn spec(
+        &self,
+        name: &HandlerName,
+        template: &HandlerSpec,
+        source: Source,
+    ) -> HandlerSpec {
         let mut spec = HandlerSpec {
-            name: self.name.clone(),
+            name: name.clone(),
             routes: self.routes.clone(),
             source,
+            version: Some(self.number),
             ..template.clone()
         };
         let own = &self.settings;
@@ -118,6 +159,46 @@ impl Record {
         environment.retain(|(name, _)| !own.environment.contains_key(name));
         environment.extend(own.environment.clone());
         spec
+    }
+
+    /// Whether it is the same as another but for its number and when and by whom it was deployed.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.differences(Some(other)).is_empty()
+    }
+
+    /// Names what it has that `former` has not, or has otherwise: `component`, `routes`, `timeout`, `env.NAME` and so on. Without
+    /// a former version, all that it has of its own.
+    #[must_use]
+    pub fn differences(&self, former: Option<&Self>) -> Vec<String> {
+        let of_host = Settings::default();
+        let (own, others) = (
+            &self.settings,
+            former.map_or(&of_host, |former| &former.settings),
+        );
+        let facts = [
+            (
+                "component",
+                former.is_none_or(|former| former.digest != self.digest),
+            ),
+            (
+                "routes",
+                former.is_none_or(|former| former.routes != self.routes),
+            ),
+            ("timeout", own.timeout != others.timeout),
+            ("cpu", own.cpu != others.cpu),
+            ("memory", own.memory != others.memory),
+        ];
+        let facts = facts
+            .into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(name, _)| name.to_owned());
+        let names = own.environment.keys().chain(others.environment.keys());
+        let variables: BTreeSet<&String> = names
+            .filter(|name| own.environment.get(*name) != others.environment.get(*name))
+            .collect();
+        facts
+            .chain(variables.into_iter().map(|name| format!("env.{name}")))
+            .collect()
     }
 }
 
@@ -134,8 +215,12 @@ pub struct AuditLine {
     pub handler: HandlerName,
     /// The digest that served before, if one did.
     pub from: Option<String>,
+    /// The number of that version.
+    pub from_version: Option<u64>,
     /// The digest that serves since, if one does.
     pub to: Option<String>,
+    /// The number of that version.
+    pub to_version: Option<u64>,
 }
 
 /// What can be done to a handler.
@@ -144,7 +229,7 @@ pub struct AuditLine {
 pub enum Action {
     /// A component was sent.
     Deploy,
-    /// A component that had been sent before was taken again.
+    /// A version that had been deployed before was taken again.
     Rollback,
     /// It is gone.
     Undeploy,
@@ -210,36 +295,42 @@ mod environment {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::catalog) fn version(digest: &str) -> Version {
+    pub(in crate::catalog) fn version(number: u64, digest: &str) -> Version {
         Version {
-            number: 1,
+            number,
             digest: digest.to_owned(),
             size: 3,
-            deployed_at: "2026-01-01T00:00:00Z".to_owned(),
-            by: "uid 0".to_owned(),
-            wants: Vec::new(),
-        }
-    }
-
-    pub(in crate::catalog) fn record(name: &str) -> Record {
-        Record {
-            name: name.parse().expect("a name"),
             routes: vec!["example.com/shop/*".parse().expect("a route")],
             settings: Settings {
                 environment: BTreeMap::from([("KEY".to_owned(), Secret::from("value".to_owned()))]),
                 timeout: Some(Duration::from_millis(1_500)),
                 ..Settings::default()
             },
-            versions: vec![version("aa")],
-            current: "aa".to_owned(),
-            revision: 1,
+            deployed_at: "2026-01-01T00:00:00Z".to_owned(),
+            by: "uid 0".to_owned(),
+            wants: Vec::new(),
+            follows: None,
         }
+    }
+
+    pub(in crate::catalog) fn record(name: &str) -> Record {
+        let mut record = Record::new(name.parse().expect("a name"));
+        record.put(version(1, "aa"));
+        record
+    }
+
+    fn deploy(record: &mut Record) {
+        let number = record.next_number();
+        record.put(Version {
+            follows: Some(record.current),
+            ..version(number, "bb")
+        });
     }
 
     #[test]
     fn what_is_written_down_is_what_is_read() {
         let mut record = record("shop");
-        record.routes[0].strip_prefix = true;
+        record.versions[0].routes[0].strip_prefix = true;
         let written = serde_json::to_string(&record).expect("written");
         assert_eq!(
             serde_json::from_str::<Record>(&written).expect("read"),
@@ -251,18 +342,43 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_component_that_comes_back_is_the_latest_and_the_oldest_goes() {
+    fn a_way_back_leads_to_what_served_and_the_oldest_that_nobody_needs_goes() {
         let mut record = record("shop");
-        record.put(version("bb"));
-        record.put(version("aa"));
-        assert_eq!(
-            record.former().map(|former| former.digest.as_str()),
-            Some("bb")
-        );
-        for number in 0..limits::VERSIONS {
-            record.put(version(&format!("{number:02x}")));
-        }
+        (0..3).for_each(|_| deploy(&mut record));
+        record.current = 2;
+        deploy(&mut record);
+        let former = |record: &Record| record.former().map(|former| former.number);
+        assert_eq!((record.current, former(&record)), (5, Some(2)));
+        (5..limits::VERSIONS).for_each(|_| deploy(&mut record));
         assert_eq!(record.versions.len(), limits::VERSIONS);
-        assert_eq!(record.versions[0].digest, "00");
+        record.current = 1;
+        deploy(&mut record);
+        assert_eq!(record.versions.len(), limits::VERSIONS);
+        assert_eq!(former(&record), Some(1), "it served until now");
+        assert!(record.version(2).is_none());
+        deploy(&mut record);
+        assert!(record.version(1).is_none());
+    }
+
+    #[test]
+    fn what_differs_is_named_and_values_are_not() {
+        let (one, mut other) = (version(1, "aa"), version(2, "aa"));
+        assert!(other.is_like(&one));
+        let of_first = ["component", "routes", "timeout", "env.KEY"];
+        assert_eq!(one.differences(None), of_first);
+        let own = &mut other.settings;
+        own.environment
+            .insert("KEY".to_owned(), Secret::from("another".to_owned()));
+        own.environment
+            .insert("NEW".to_owned(), Secret::from(String::new()));
+        own.timeout = None;
+        own.memory = Some(1);
+        other.routes[0].strip_prefix = true;
+        let differences = other.differences(Some(&one));
+        assert_eq!(
+            differences,
+            ["routes", "timeout", "memory", "env.KEY", "env.NEW"]
+        );
+        assert_eq!(other.differences(Some(&other)), [""; 0]);
     }
 }

@@ -34,6 +34,8 @@ pub struct HandlerSpec {
     pub routes: Vec<Route>,
     /// The component's file.
     pub source: Source,
+    /// Its number among the versions of the handler, if those are kept.
+    pub version: Option<u64>,
     /// What it may use.
     pub limits: HandlerLimits,
     /// What its instances get.

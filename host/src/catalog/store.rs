@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableError, WriteTransaction,
 };
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -25,8 +25,13 @@ use crate::limits;
 
 /// Handlers by name, as JSON.
 const HANDLERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("handlers");
+/// What is written in the other tables, by [`FORMAT`].
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Changes in their order, as JSON.
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+
+/// The form of what is written. Count it up when a host that knows the one before cannot read it.
+const FORMAT: u64 = 1;
 
 /// Bytes of the database that are kept in memory: it is small, and read once.
 const PAGES: usize = 4 * limits::MIB;
@@ -58,6 +63,8 @@ impl Names {
 pub enum StoreError {
     /// Another host has it.
     InUse(PathBuf),
+    /// It was written by another version of the host, in a format of this number; 0: before formats had numbers.
+    OtherFormat(PathBuf, u64),
     /// The disk is full.
     NoSpace,
     /// The component is larger than the host takes.
@@ -72,6 +79,11 @@ impl fmt::Display for StoreError {
             Self::InUse(directory) => write!(
                 f,
                 "another host uses the state directory `{}`: stop it, or give this one another with `--state`",
+                directory.display()
+            ),
+            Self::OtherFormat(directory, found) => write!(
+                f,
+                "the state directory `{}` has format {found}, and this host reads format {FORMAT}: use the host that wrote it, or another directory with `--state`",
                 directory.display()
             ),
             Self::NoSpace => {
@@ -110,7 +122,7 @@ impl Store {
     /// Opens a state directory, or makes one, which nobody else can read. What a crash left behind is removed.
     ///
     /// # Errors
-    /// When it cannot be made or read, or another host has it.
+    /// When it cannot be made or read, another host has it, or it has another format. Nothing is written then.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let components = directory.join("components");
         DirBuilder::new()
@@ -132,6 +144,10 @@ impl Store {
                 DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(directory.to_owned()),
                 error => redb::Error::from(error).into(),
             })?;
+        let format = format_of(&database)?;
+        if format != FORMAT {
+            return Err(StoreError::OtherFormat(directory.to_owned(), format));
+        }
         let records = read_all(&database)?;
         // The directory's own entries: a database whose name is lost is lost.
         File::open(directory)?.sync_all()?;
@@ -294,9 +310,34 @@ fn is_ours(path: &Path) -> bool {
 /// How names of components begin that are not complete.
 const STAGED: &str = ".staged-";
 
+/// The format of what is in a database: ours, if nothing is.
+fn format_of(database: &Database) -> Result<u64, StoreError> {
+    let read = || -> Result<u64, redb::Error> {
+        let transaction = database.begin_read()?;
+        let said = match transaction.open_table(META) {
+            Ok(table) => table.get(FORMAT_KEY)?.map(|number| number.value()),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let is_empty = || match transaction.open_table(HANDLERS) {
+            Ok(table) => Ok::<_, redb::Error>(table.is_empty()?),
+            Err(TableError::TableDoesNotExist(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        };
+        match said {
+            Some(number) => Ok(number),
+            None => Ok(if is_empty()? { FORMAT } else { 0 }),
+        }
+    };
+    Ok(read()?)
+}
+
+const FORMAT_KEY: &str = "format";
+
 fn read_all(database: &Database) -> Result<BTreeMap<HandlerName, Arc<Record>>, StoreError> {
     let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
         let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
         let rows = {
             let table = transaction.open_table(HANDLERS)?;
             transaction.open_table(AUDIT)?;
@@ -314,6 +355,12 @@ fn read_all(database: &Database) -> Result<BTreeMap<HandlerName, Arc<Record>>, S
         let record: Record = serde_json::from_slice(&json).map_err(|error| {
             StoreError::Broken(format!("what is kept of `{name}` cannot be read: {error}"))
         })?;
+        if record.current().is_none() {
+            return Err(StoreError::Broken(format!(
+                "what is kept of `{name}` has no version {}",
+                record.current
+            )));
+        }
         records.insert(record.name.clone(), Arc::new(record));
     }
     Ok(records)
@@ -403,7 +450,9 @@ mod tests {
             action: Action::Deploy,
             handler: handler.parse().expect("a name"),
             from: None,
+            from_version: None,
             to: Some("aa".to_owned()),
+            to_version: Some(1),
         }
     }
 
@@ -427,7 +476,7 @@ mod tests {
         let store = open(here.path());
         let kept = keep(&store, b"abc");
         let mut shop = record("shop");
-        shop.put(version(&kept.digest));
+        shop.put(version(2, &kept.digest));
         store.put(shop.clone(), &change("shop")).expect("put");
         drop(kept);
         fs::write(store.components.join(".staged-x"), b"half").expect("written");
@@ -476,5 +525,48 @@ mod tests {
             refused.to_string().contains("another host uses"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_directory_of_another_format_is_refused_and_stays_as_it_is() {
+        let here = tempfile::tempdir().expect("a directory");
+        let set = |number: Option<u64>| {
+            let store = open(here.path());
+            let transaction = store.database.begin_write().expect("begun");
+            {
+                let mut meta = transaction.open_table(META).expect("opened");
+                match number {
+                    Some(number) => meta.insert(FORMAT_KEY, number),
+                    None => meta.remove(FORMAT_KEY),
+                }
+                .expect("set");
+            }
+            transaction.commit().expect("committed");
+        };
+        set(None);
+        let store = open(here.path());
+        let kept = keep(&store, b"abc");
+        let mut shop = record("shop");
+        shop.put(version(2, &kept.digest));
+        store.put(shop.clone(), &change("shop")).expect("put");
+        let component = kept.path();
+        drop((kept, store));
+        for (number, said) in [(None, "format 0"), (Some(FORMAT + 1), "format 2")] {
+            set(number);
+            for _ in 0..2 {
+                let refused = Store::open(here.path()).err().expect("refused");
+                assert!(refused.to_string().contains(said), "{refused}");
+            }
+            assert!(component.is_file());
+            let file = here.path().join("catalog.redb");
+            let database = Database::create(file).expect("opened");
+            let transaction = database.begin_write().expect("begun");
+            let mut meta = transaction.open_table(META).expect("opened");
+            meta.insert(FORMAT_KEY, FORMAT).expect("set");
+            drop(meta);
+            transaction.commit().expect("committed");
+            drop(database);
+            assert_eq!(*open(here.path()).record(&shop.name).expect("there"), shop);
+        }
     }
 }

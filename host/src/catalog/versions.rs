@@ -219,33 +219,36 @@ impl Versions {
         let mut making = JoinSet::new();
         let mut change = owned();
         for record in self.store.records() {
-            let spec = self.spec(&record);
+            let Some(version) = record.current() else {
+                continue;
+            };
+            let spec = self.spec(&record.name, version);
+            let digest = version.digest.clone();
             match self
                 .deployer
                 .recall(&spec)
-                .filter(|handler| handler.digest == record.current)
+                .filter(|handler| handler.digest == digest)
             {
                 Some(handler) => change.put.push((spec.routes, handler)),
                 None => {
                     let deployer = Arc::clone(&self.deployer);
-                    making.spawn(async move { (deployer.build(spec).await, record) });
+                    making.spawn(async move {
+                        let (name, routes) = (spec.name.clone(), spec.routes.clone());
+                        (deployer.build(spec).await, name, routes, digest)
+                    });
                 }
             }
         }
         while let Some(made) = making.join_next().await {
             match made {
-                Ok((Ok(handler), record)) if handler.digest == record.current => {
-                    change.put.push((record.routes.clone(), handler));
+                Ok((Ok(handler), _, routes, digest)) if handler.digest == digest => {
+                    change.put.push((routes, handler));
                 }
-                Ok((Ok(handler), record)) => tracing::error!(
-                    "`{}` is not deployed: the file of its component is damaged (it is {}, and was {}): deploy it again",
-                    record.name,
-                    &handler.digest[..12],
-                    record.current
+                Ok((Ok(handler), name, _, digest)) => tracing::error!(
+                    "`{name}` is not deployed: the file of its component is damaged (it is {:.12}, and was {digest}): deploy it again",
+                    handler.digest,
                 ),
-                Ok((Err(why), record)) => {
-                    tracing::error!("`{}` is not deployed: {why:#}", record.name)
-                }
+                Ok((Err(why), name, ..)) => tracing::error!("`{name}` is not deployed: {why:#}"),
                 Err(stopped) => tracing::error!("a handler is not deployed: {stopped}"),
             }
         }
@@ -386,48 +389,55 @@ impl Versions {
             digest: kept.digest.clone(),
             size: kept.size,
         });
-        let former = turn.record.clone();
-        let mut record = match &former {
+        let mut record = match &turn.record {
             Some(record) => Record::clone(record),
             None => self.new_record(&turn.name)?,
         };
         let allows_new = ask.allow_new_imports;
-        self.apply(ask, &mut record)?;
-        if let Some(former) = former.clone()
-            && former.current == kept.digest
-            && (&former.routes, &former.settings) == (&record.routes, &record.settings)
-            && self.serves(&former)
+        let former = record.current().cloned();
+        let mut version = Version {
+            digest: kept.digest.clone(),
+            size: kept.size,
+            ..self.asked(ask, &turn.name, former.as_ref())?
+        };
+        let is_like_former = former
+            .as_ref()
+            .is_some_and(|former| version.is_like(former));
+        if let Some(record) = turn.record.clone()
+            && is_like_former
+            && self.serves(&record)
         {
             return Ok(Deployed {
-                record: former,
+                record,
                 is_unchanged: true,
                 is_new: false,
             });
         }
-        // The same component with other routes or settings is no new version.
-        if record.current != kept.digest {
-            let (wants, number) = (look(kept.path()).await?, record.next_number());
-            if let Some(current) = record.current().filter(|_| !allows_new) {
-                refuse_new(current, number, &wants)?;
+        // One that does not serve, because its file was damaged or the host could not make it, is mended.
+        if !is_like_former {
+            if former
+                .as_ref()
+                .is_none_or(|former| former.digest != version.digest)
+            {
+                version.wants = look(kept.path()).await?;
             }
-            record.put(Version {
-                number,
-                digest: kept.digest.clone(),
-                size: kept.size,
-                deployed_at: now(),
-                by: who.to_owned(),
-                wants,
-            });
+            version.number = record.next_number();
+            version.follows = former.as_ref().map(|former| former.number);
+            (version.deployed_at, version.by) = (now(), who.to_owned());
+            if let Some(former) = former.filter(|_| !allows_new) {
+                refuse_new(&former, &version)?;
+            }
+            record.put(version);
         }
         record.revision += 1;
-        let handler = self.make(&record).await?;
-        tell(Step::Compiled);
-        let line = line(&turn, Action::Deploy, Some(&record), who);
-        self.put(turn, record, handler, kept, line).await
+        self.take(turn, record, kept, Action::Deploy, who, || {
+            tell(Step::Compiled);
+        })
+        .await
     }
 
-    /// Takes a version again that was deployed before: the one before the current, or one by its number or by how its
-    /// digest begins.
+    /// Takes a version again that was deployed before: the one that served before the current was deployed, or one by its
+    /// number or by how its digest begins. It comes back as it was, with its routes and its settings.
     ///
     /// # Errors
     /// With the reason; nothing has changed then.
@@ -442,7 +452,7 @@ impl Versions {
             .clone()
             .ok_or_else(|| NotDone::Absent(turn.name.clone()))?;
         let version = chosen(&former, to)?;
-        if version.digest == former.current && self.serves(&former) {
+        if version.number == former.current && self.serves(&former) {
             return Ok(Deployed {
                 record: former,
                 is_unchanged: true,
@@ -451,32 +461,31 @@ impl Versions {
         }
         let kept = self.store.pin(&version.digest, version.size);
         let mut record = Record::clone(&former);
-        record.current.clone_from(&version.digest);
+        record.current = version.number;
         record.revision += 1;
-        let handler = self.make(&record).await?;
-        let line = line(&turn, Action::Rollback, Some(&record), who);
-        self.put(turn, record, handler, kept, line).await
+        self.take(turn, record, kept, Action::Rollback, who, || {})
+            .await
     }
 
-    /// Goes back from a handler that fails, unless somebody changes it just now or has done so. Its settings stay.
-    pub(super) async fn fall_back(&self, failing: &Handler, former: &Handler) {
+    /// Goes back from a handler that fails to the version that served before it, unless it serves no more.
+    ///
+    /// # Errors
+    /// With the reason; nothing has changed then, and it may be tried again.
+    pub(super) async fn fall_back(
+        &self,
+        failing: &Arc<Handler>,
+        former: &Handler,
+    ) -> Result<(), NotDone> {
         let name = &failing.spec.name;
-        if failing.digest == former.digest {
-            tracing::error!(
-                "`{name}` fails with its new settings, and its component is the one before: deploy it with others"
-            );
-            return;
-        }
-        let Ok(turn) = self.begin(name, &Expected::Something) else {
-            return;
-        };
-        if turn
-            .record
-            .as_ref()
-            .is_some_and(|record| record.current == failing.digest)
-            && let Err(why) = self.rollback(turn, Some(&former.digest), HOST).await
-        {
-            tracing::error!("`{name}` is not rolled back: {why}");
+        let turn = self.begin(name, &Expected::Anything)?;
+        let catalog = self.deployer.catalog().load_full();
+        let serves = catalog.handler(name);
+        match former.spec.version {
+            Some(number) if serves.is_some_and(|serves| Arc::ptr_eq(serves, failing)) => {
+                let to = format!("v{number}");
+                self.rollback(turn, Some(&to), HOST).await.map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -509,19 +518,16 @@ impl Versions {
                 limits::HANDLERS
             )));
         }
-        let mut route: Route = format!("/{name}/*").parse()?;
-        route.strip_prefix = true;
-        Ok(Record {
-            name: name.clone(),
-            routes: vec![route],
-            settings: super::Settings::default(),
-            versions: Vec::new(),
-            current: String::new(),
-            revision: 0,
-        })
+        Ok(Record::new(name.clone()))
     }
 
-    fn apply(&self, ask: Ask, to: &mut Record) -> Result<(), NotDone> {
+    /// The former version, if there is one, with what is asked for in place of what it had.
+    fn asked(
+        &self,
+        ask: Ask,
+        name: &HandlerName,
+        former: Option<&Version>,
+    ) -> Result<Version, NotDone> {
         let most = self.template.guest.memory;
         if ask.memory.is_some_and(|memory| memory > most) {
             return Err(NotDone::Mistakes(vec![format!(
@@ -529,25 +535,46 @@ impl Versions {
                 most / limits::MIB
             )]));
         }
+        let mut version = match former {
+            Some(former) => former.clone(),
+            None => Version::first(name)?,
+        };
         if !ask.routes.is_empty() {
-            to.routes = ask.routes;
+            version.routes = ask.routes;
         }
-        for route in &mut to.routes {
+        for route in &mut version.routes {
             route.strip_prefix = ask.strip_prefix.unwrap_or(route.strip_prefix);
         }
-        let own = &mut to.settings;
+        let own = &mut version.settings;
         if !ask.environment.is_empty() {
             own.environment = ask.environment.into_iter().collect();
         }
         own.timeout = ask.timeout.or(own.timeout);
         own.cpu = ask.cpu.or(own.cpu);
         own.memory = ask.memory.or(own.memory);
-        Ok(())
+        Ok(version)
+    }
+
+    /// Makes the current version of a record, writes the record down and puts the handler in place.
+    async fn take(
+        &self,
+        turn: Turn,
+        record: Record,
+        kept: Kept,
+        action: Action,
+        who: &str,
+        is_made: impl FnOnce(),
+    ) -> Result<Deployed, NotDone> {
+        let version = record.current().ok_or_else(|| no_version(&record.name))?;
+        let handler = self.make(&record.name, version).await?;
+        is_made();
+        let line = line(&turn, action, Some(&record), who);
+        self.put(turn, record, handler, kept, line).await
     }
 
     /// On the threads that serve, since it runs the guest. Dropping this stops it.
-    async fn make(&self, record: &Record) -> Result<Arc<Handler>, NotDone> {
-        let (deployer, spec) = (Arc::clone(&self.deployer), self.spec(record));
+    async fn make(&self, name: &HandlerName, version: &Version) -> Result<Arc<Handler>, NotDone> {
+        let (deployer, spec) = (Arc::clone(&self.deployer), self.spec(name, version));
         let file = format!("`{}`", spec.source.path().display());
         let mut making = JoinSet::new();
         making.spawn_on(async move { deployer.build(spec).await }, &self.serving);
@@ -558,15 +585,14 @@ impl Versions {
         let handler = made.map_err(|why| {
             // Who deploys has sent a component and knows no file.
             let why = format!("{why:#}").replace(&file, "the component");
-            NotDone::Unfit(format!("`{}` cannot be served: {why}", record.name))
+            NotDone::Unfit(format!("`{name}` cannot be served: {why}"))
         })?;
-        if handler.digest == record.current {
+        if handler.digest == version.digest {
             Ok(handler)
         } else {
             Err(NotDone::Unfit(format!(
-                "the file of version {} of `{}` is damaged: deploy it again",
-                &record.current[..record.current.len().min(12)],
-                record.name
+                "the file of v{} of `{name}` is damaged: deploy its component, {:.12}, again",
+                version.number, version.digest,
             )))
         }
     }
@@ -582,7 +608,7 @@ impl Versions {
         let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
         blocking(move || {
             let change = Change {
-                put: vec![(record.routes.clone(), handler)],
+                put: vec![(handler.spec.routes.clone(), Arc::clone(&handler))],
                 ..owned()
             };
             let refused = deployer.commit_sealed(change, || store.put(record.clone(), &line))?;
@@ -593,9 +619,10 @@ impl Versions {
             drop(kept);
             deployer.save_known();
             tracing::info!(
-                "`{}` is deployed, {}, by {}",
+                "`{}` is deployed, v{}, {:.12}, by {}",
                 record.name,
-                &record.current[..12],
+                record.current,
+                handler.digest,
                 line.who
             );
             Ok(Deployed {
@@ -607,25 +634,24 @@ impl Versions {
         .await
     }
 
-    fn spec(&self, record: &Record) -> HandlerSpec {
-        record.spec(
-            &self.template,
-            Source::Wasm(self.store.component(&record.current)),
-        )
+    fn spec(&self, name: &HandlerName, version: &Version) -> HandlerSpec {
+        let component = Source::Wasm(self.store.component(&version.digest));
+        version.spec(name, &self.template, component)
     }
 
     fn serves(&self, record: &Record) -> bool {
         let catalog = self.deployer.catalog().load_full();
         catalog.entries.get(&record.name).is_some_and(|entry| {
-            entry.owner == Owner::Admin && entry.handler.digest == record.current
+            entry.owner == Owner::Admin && entry.handler.spec.version == Some(record.current)
         })
     }
 
     fn listed(&self, record: Arc<Record>) -> Listed {
+        let current = record.current();
         Listed {
             name: record.name.clone(),
-            routes: record.routes.clone(),
-            digest: record.current.clone(),
+            routes: current.map_or_else(Vec::new, |version| version.routes.clone()),
+            digest: current.map_or_else(String::new, |version| version.digest.clone()),
             is_serving: self.serves(&record),
             record: Some(record),
             file: None,
@@ -705,17 +731,18 @@ fn needs_grant(reach: Reach) -> bool {
     }
 }
 
-fn refuse_new(current: &Version, number: u64, wants: &[String]) -> Result<(), NotDone> {
+fn refuse_new(former: &Version, version: &Version) -> Result<(), NotDone> {
+    let wants = version.wants.iter();
     let new: Vec<&str> = wants
-        .iter()
-        .filter(|want| !current.wants.contains(want))
+        .filter(|want| !former.wants.contains(want))
         .map(String::as_str)
         .collect();
     if new.is_empty() {
         return Ok(());
     }
     Err(NotDone::Unfit(format!(
-        "v{number} also wants {}: if it may, deploy it with `--allow-new-imports`",
+        "v{} also wants {}: if it may, deploy it with `--allow-new-imports`",
+        version.number,
         new.join(", ")
     )))
 }
@@ -723,9 +750,7 @@ fn refuse_new(current: &Version, number: u64, wants: &[String]) -> Result<(), No
 fn chosen<'a>(record: &'a Record, to: Option<&str>) -> Result<&'a Version, NotDone> {
     let name = &record.name;
     let Some(to) = to else {
-        return record.former().ok_or_else(|| {
-            NotDone::NoVersion(format!("there is no version of `{name}` before this one"))
-        });
+        return record.former().ok_or_else(|| no_version(name));
     };
     let number = to
         .strip_prefix('v')
@@ -734,20 +759,31 @@ fn chosen<'a>(record: &'a Record, to: Option<&str>) -> Result<&'a Version, NotDo
         Some(number) => version.number == number,
         None => to.len() >= DIGEST_PREFIX && version.digest.starts_with(to),
     };
-    let mut found = record.versions.iter().filter(is_it);
-    match (found.next(), found.next()) {
-        (Some(version), None) => Ok(version),
-        (Some(_), Some(_)) => Err(NotDone::Mistakes(vec![
+    // The latest of those that have the component.
+    let mut found = record.versions.iter().rev().filter(is_it);
+    match found.next() {
+        Some(version) if found.all(|other| other.digest == version.digest) => Ok(version),
+        Some(_) => Err(NotDone::Mistakes(vec![
             "`to` is how two digests begin: give more of it".to_owned(),
         ])),
-        (None, _) => Err(NotDone::NoVersion(format!(
+        None => Err(NotDone::NoVersion(format!(
             "no such version of `{name}` is kept: `host show {name}` shows those that are"
         ))),
     }
 }
 
+fn no_version(name: &HandlerName) -> NotDone {
+    NotDone::NoVersion(format!(
+        "no version of `{name}` before this one is kept: `host show {name}` shows those that are"
+    ))
+}
+
 /// Characters of a digest that name a version: fewer are a typing mistake.
 const DIGEST_PREFIX: usize = 4;
+
+fn digest(of: Option<&Record>) -> Option<String> {
+    Some(of?.current()?.digest.clone())
+}
 
 fn line(turn: &Turn, action: Action, to: Option<&Record>, who: &str) -> AuditLine {
     AuditLine {
@@ -755,8 +791,10 @@ fn line(turn: &Turn, action: Action, to: Option<&Record>, who: &str) -> AuditLin
         who: who.to_owned(),
         action,
         handler: turn.name.clone(),
-        from: turn.record.as_ref().map(|record| record.current.clone()),
-        to: to.map(|record| record.current.clone()),
+        from: digest(turn.record.as_deref()),
+        from_version: turn.record.as_ref().map(|record| record.current),
+        to: digest(to),
+        to_version: to.map(|record| record.current),
     }
 }
 

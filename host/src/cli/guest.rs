@@ -110,6 +110,7 @@ impl GuestArgs {
             } else {
                 Source::Wasm(file.to_owned())
             },
+            version: None,
             limits: self.limits(),
             guest: GuestSettings {
                 environment: self.env.clone(),

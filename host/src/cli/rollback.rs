@@ -9,12 +9,13 @@ use super::deploy::told;
 use super::remote::{RemoteArgs, target};
 use crate::catalog::HandlerName;
 
-/// Take a version of a handler again that was deployed before.
+/// Take a version of a handler again that was deployed before, as it was: with its routes and its settings.
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// The handler's name.
     name: HandlerName,
-    /// The version: `v3`, or how its digest begins [default: the one before the current].
+    /// The version: `v3`, or how its digest begins [default: the one that served before the current
+    /// was deployed].
     #[arg(long, value_name = "VERSION")]
     to: Option<String>,
     #[command(flatten)]

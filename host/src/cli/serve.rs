@@ -16,7 +16,7 @@ use super::guest::GuestArgs;
 use super::{remote, say, values};
 use crate::admin::{self, Address, Door, Token};
 use crate::app::{self, Follower, Settings, Subject};
-use crate::catalog::{Deployer, HandlerSpec, Rollout, Store, Versions};
+use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
 use crate::config::{self, Config};
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
@@ -384,7 +384,7 @@ impl Host {
         let mut following = JoinSet::new();
         let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
         if follower.is_some() || versions.is_some() {
-            following.spawn(async move { deployer.fall_back(versions).await });
+            following.spawn(catalog::fall_back(deployer, versions));
         }
         if let Some(follower) = follower {
             following.spawn(follower.follow());

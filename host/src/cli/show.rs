@@ -6,10 +6,10 @@ use clap::Args;
 use http::Method;
 
 use super::remote::{RemoteArgs, short, size, table};
-use crate::admin::HandlerView;
+use crate::admin::{HandlerView, RouteView, SettingsView, VersionView};
 use crate::catalog::HandlerName;
 
-/// Show a handler of a running host: its routes, its settings and its versions.
+/// Show a handler of a running host: its routes, its settings, and its versions with what each changed.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// The handler's name.
@@ -33,27 +33,15 @@ fn shown(handler: HandlerView) -> String {
     if !handler.serving {
         facts.push(("state", "not serving: the host's log says why".to_owned()));
     }
-    for route in &handler.routes {
-        let stripped = if route.strip_prefix {
-            ", prefix stripped"
-        } else {
-            ""
-        };
-        facts.push(("route", format!("{}{stripped}", route.route)));
-    }
+    let all = |route: &RouteView| ("route", routed(route));
+    facts.extend(handler.routes.iter().map(all));
     if let Some(own) = &handler.settings {
-        let memory = own.memory.map(|bytes| size(bytes as u64));
-        let env = (!own.env.is_empty()).then(|| own.env.join(", "));
-        let own = [
-            ("env", env),
-            ("timeout", own.timeout.clone()),
-            ("cpu", own.cpu.clone()),
-            ("memory", memory),
-        ];
-        facts.extend(
-            own.into_iter()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        let env = (!own.env.is_empty()).then(|| ("env", own.env.join(", ")));
+        facts.extend(env);
+        let limits = LIMITS
+            .iter()
+            .filter_map(|name| Some((*name, limit(own, name)?)));
+        facts.extend(limits);
     }
     facts.extend(handler.file.map(|file| ("file", file)));
     facts.push(("digest", handler.digest));
@@ -71,7 +59,7 @@ fn shown(handler: HandlerView) -> String {
         let head = ["", "VERSION", "DIGEST", "SIZE", "DEPLOYED", "BY"]
             .map(str::to_owned)
             .to_vec();
-        let row = |version: &crate::admin::VersionView| {
+        let row = |version: &VersionView| {
             vec![
                 if version.current { "*" } else { "" }.to_owned(),
                 format!("v{}", version.number),
@@ -84,7 +72,116 @@ fn shown(handler: HandlerView) -> String {
         let rows: Vec<Vec<String>> = std::iter::once(head)
             .chain(handler.versions.iter().rev().map(row))
             .collect();
-        text = format!("{text}\n\n{}", table(&rows));
+        let rows = table(&rows);
+        let mut lines = rows.lines().map(str::to_owned);
+        let mut of_versions: Vec<String> = lines.next().into_iter().collect();
+        for (line, version) in lines.zip(handler.versions.iter().rev()) {
+            of_versions.push(line);
+            of_versions.extend(
+                differences(version)
+                    .iter()
+                    .map(|it| format!("{INDENT}{it}")),
+            );
+        }
+        text = format!("{text}\n\n{}", of_versions.join("\n"));
     }
     text
+}
+
+/// Under the number of a version.
+const INDENT: &str = "       ";
+
+fn routed(route: &RouteView) -> String {
+    let stripped = if route.strip_prefix {
+        ", prefix stripped"
+    } else {
+        ""
+    };
+    format!("{}{stripped}", route.route)
+}
+
+const LIMITS: [&str; 3] = ["timeout", "cpu", "memory"];
+
+fn limit(own: &SettingsView, name: &str) -> Option<String> {
+    match name {
+        "timeout" => own.timeout.clone(),
+        "cpu" => own.cpu.clone(),
+        "memory" => own.memory.map(|bytes| size(bytes as u64)),
+        _ => None,
+    }
+}
+
+/// A line for each thing in which a version differs from the one that it follows, but for its component, whose digest is shown.
+fn differences(version: &VersionView) -> Vec<String> {
+    let own = &version.settings;
+    let mut lines = Vec::new();
+    for differs in &version.differs {
+        match differs.as_str() {
+            "component" => {}
+            "routes" => lines.extend(
+                version
+                    .routes
+                    .iter()
+                    .map(|route| format!("route   {}", routed(route))),
+            ),
+            name => match name.strip_prefix("env.") {
+                Some(variable) if own.env.iter().any(|name| name == variable) => {
+                    lines.push(format!("env     {variable}"));
+                }
+                Some(variable) => lines.push(format!("env     without {variable}")),
+                None => {
+                    let limit = limit(own, name).unwrap_or_else(|| "of the host".to_owned());
+                    lines.push(format!("{name:8}{limit}"));
+                }
+            },
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_shown_under_each_version() {
+        let version = VersionView {
+            number: 2,
+            digest: String::new(),
+            size: 1,
+            deployed_at: String::new(),
+            by: String::new(),
+            wants: Vec::new(),
+            routes: vec![RouteView {
+                route: "/shop/*".to_owned(),
+                strip_prefix: true,
+            }],
+            settings: SettingsView {
+                env: vec!["NEW".to_owned()],
+                timeout: Some("2s".to_owned()),
+                cpu: None,
+                memory: None,
+            },
+            follows: Some(1),
+            differs: [
+                "component",
+                "routes",
+                "timeout",
+                "cpu",
+                "env.NEW",
+                "env.OLD",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            current: true,
+        };
+        let expected = [
+            "route   /shop/*, prefix stripped",
+            "timeout 2s",
+            "cpu     of the host",
+            "env     NEW",
+            "env     without OLD",
+        ];
+        assert_eq!(differences(&version), expected);
+    }
 }

@@ -68,6 +68,7 @@ impl Defaults {
             tenant: None,
             routes: Vec::new(),
             source: Source::Wasm(PathBuf::new()),
+            version: None,
             guest: GuestSettings {
                 memory: limits.memory,
                 fields,
@@ -91,6 +92,7 @@ impl HandlerConfig {
             tenant: self.tenant.as_ref().and_then(owner).map(Tenant::spec),
             routes: self.routes.clone(),
             source: Source::Wasm(self.source.clone()),
+            version: None,
             limits: self.limits.clone(),
             guest: self.guest.clone(),
             quarantine: true,
