@@ -20,6 +20,7 @@
 //! | `problems` | how a failure is told: request ids, `Accept`, and nothing that leaks |
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
+//! | `calls` | handlers that call one another by name |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
@@ -38,6 +39,7 @@
 mod admin;
 mod attack;
 mod bad_input;
+mod calls;
 mod cli;
 mod compiling;
 mod config;

@@ -166,7 +166,7 @@ impl Stop {
 }
 
 /// The door of the people: every request goes down the pipeline.
-struct PublicDoor(Pipeline);
+struct PublicDoor(Arc<Pipeline>);
 
 impl server::Handler for PublicDoor {
     type Body = ResponseBody;

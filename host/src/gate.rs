@@ -57,14 +57,29 @@ impl Gate {
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait.
     pub async fn admit(&self) -> Result<Permit, Full> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Permit(place));
+        if let Ok(permit) = self.try_admit() {
+            return Ok(permit);
         }
         let _waiting = Waiting::join(&self.waiting, self.max_waiting)?;
         match tokio::time::timeout(self.max_wait, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(Permit(place)),
             Ok(Err(_)) | Err(_) => Err(Full),
         }
+    }
+
+    /// A place that is free now.
+    ///
+    /// # Errors
+    /// [`Full`], when there is none.
+    pub fn try_admit(&self) -> Result<Permit, Full> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map(Permit).map_err(|_| Full)
+    }
+
+    /// How many hold a place.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.size.saturating_sub(self.places.available_permits())
     }
 
     /// Waits until nobody holds a permit, and lets nobody pass from then on.

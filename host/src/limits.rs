@@ -163,6 +163,17 @@ pub const FIELDS_BYTES: usize = 128 * KIB;
 /// Bytes that one call from guest to host may copy (a list, a string).
 pub const HOSTCALL_BYTES: usize = 16 * MIB;
 
+/// Calls of handlers inside one another. Services that call services go three or four deep; what goes deeper goes round.
+pub const CALL_DEPTH: u32 = 8;
+/// Calls that one instance has on their way at once. Each takes a place of the host's, and pieces of its bodies count
+/// against [`HandlerLimits::memory`].
+pub const CALLS_AT_ONCE: usize = 16;
+/// How long a guest may leave what another answers unread before the other is given up. It may wait for a client of its
+/// own, who takes [`BODY_CHUNK`] at a kilobyte a second.
+pub const CALL_STALL: Duration = Duration::from_secs(5 * 60);
+/// How often it is said that a guest may not call another.
+pub const REFUSED_CALLS_PAUSE: Duration = Duration::from_secs(10);
+
 /// Random bytes that one call may ask for.
 pub const RANDOM_BYTES: u64 = 4 * MIB as u64;
 

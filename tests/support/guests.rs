@@ -17,13 +17,16 @@ pub(crate) const METHODS: Guest = Guest("methods");
 pub(crate) const STATIC_FILES: Guest = Guest("static-files");
 pub(crate) const FAULTS: Guest = Guest("faults");
 pub(crate) const FAULTS_P3: Guest = Guest("faults-p3");
+pub(crate) const RELAY: Guest = Guest("relay");
+pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
 /// The same guest in wasi:http 0.2 and 0.3, for claims that hold for both.
 pub(crate) const BOTH_HELLOS: [Guest; 2] = [HELLO, HELLO_P3];
 pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
+pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 8] = [
+const ALL: [Guest; 10] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -32,6 +35,8 @@ const ALL: [Guest; 8] = [
     STATIC_FILES,
     FAULTS,
     FAULTS_P3,
+    RELAY,
+    RELAY_P3,
 ];
 
 impl Guest {

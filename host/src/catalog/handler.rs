@@ -122,6 +122,16 @@ impl Handler {
         loaded.map_err(|error| Fault::new(FaultKind::StartFailed, format!("{error:#}")))
     }
 
+    /// Whether this handler and `other` belong to one tenant, or to none.
+    #[must_use]
+    pub fn is_of_the_same_tenant(&self, other: &Self) -> bool {
+        match (&self.tenant, &other.tenant) {
+            (Some(tenant), Some(other)) => tenant.is(other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// Whether `other` would answer as this one does.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.digest == other.digest && self.spec.makes_the_same(&other.spec)

@@ -113,6 +113,7 @@ impl Loader {
         spec: &HandlerSpec,
     ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
+        let name = spec.name.shared();
         let memory = self.tenant(spec).and_then(|tenant| tenant.memory());
         let file = spec.source.path().display().to_string();
         let link = move || {
@@ -120,7 +121,7 @@ impl Loader {
             let component = engine
                 .map(&artifact.file)
                 .with_context(|| format!("`{file}` cannot be mapped"))?;
-            Guest::link(engine, &component, settings, memory)
+            Guest::link(engine, &component, name, settings, memory)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?

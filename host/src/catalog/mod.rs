@@ -98,6 +98,12 @@ impl Catalog {
         self.entries.get(name).map(|entry| &entry.handler)
     }
 
+    /// The handler that is called so.
+    #[must_use]
+    pub fn called(&self, name: &str) -> Option<&Arc<Handler>> {
+        self.entries.get(name).map(|entry| &entry.handler)
+    }
+
     /// Whose the handler of a name is.
     #[must_use]
     pub fn owner(&self, name: &HandlerName) -> Option<Owner> {

@@ -1,5 +1,6 @@
 //! What an operator wants deployed, checked.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,6 +126,12 @@ impl HandlerName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Borrow<str> for HandlerName {
+    fn borrow(&self) -> &str {
+        self.as_str()
     }
 }
 

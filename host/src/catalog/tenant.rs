@@ -85,6 +85,20 @@ impl Tenant {
         }
     }
 
+    /// One of its places that is free now, if they are counted.
+    ///
+    /// # Errors
+    /// As [`Gate::try_admit`].
+    pub fn try_admit(&self) -> Result<Option<Permit>, Full> {
+        self.gate.as_ref().map(Gate::try_admit).transpose()
+    }
+
+    /// Whether handlers of this one and of `other` belong together, whatever ceilings are said of it meanwhile.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.spec.name == other.spec.name
+    }
+
     fn is_in_use(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1
             || self

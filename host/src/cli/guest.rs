@@ -23,6 +23,9 @@ pub(super) struct GuestArgs {
     /// Give the guest a directory, read-only unless `:rw` is added; without GUEST it keeps its name.
     #[arg(long, value_name = "HOST[::GUEST][:rw]", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,
+    /// Let the guest call another handler of this host: a request to `http://NAME.handler.internal`.
+    #[arg(long, value_name = "NAME", help_heading = "Grants")]
+    allow_call: Vec<HandlerName>,
 
     /// Time to the response's headers, wait for a place and start included.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits")]
@@ -115,6 +118,7 @@ impl GuestArgs {
             guest: GuestSettings {
                 environment: self.env.clone(),
                 directories: self.dir.clone(),
+                calls: self.allow_call.iter().map(HandlerName::shared).collect(),
                 memory: self.memory,
                 fields: self.max_response_head,
                 reuse: Reuse {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::host::Tenant;
 use super::keys::{DIRECTORY, LIMITS};
 use super::limits::{Limits, Settled};
+use super::name::checked;
 use super::reader::{Table, Value};
 use super::route::route;
 use crate::catalog::{HandlerName, HandlerSpec, Route, Source};
@@ -130,6 +131,7 @@ impl HandlerConfig {
         let guest = GuestSettings {
             environment: environment(table),
             directories: directories(table),
+            calls: calls(table),
             memory: limits.memory,
             fields,
             reuse,
@@ -181,6 +183,13 @@ fn environment(table: &Table<'_>) -> Vec<(String, Secret)> {
             }
             Some((variable.name.to_owned(), variable.value.variable()?))
         })
+        .collect()
+}
+
+fn calls(table: &Table<'_>) -> Vec<Arc<str>> {
+    let list = table.list("calls");
+    list.iter()
+        .filter_map(|name| name.parsed(checked))
         .collect()
 }
 

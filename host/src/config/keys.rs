@@ -372,6 +372,12 @@ const DIRS: Key = key(
     Nothing,
     "Directories that it may use.",
 );
+const CALLS: Key = key(
+    "calls",
+    List(&Text("cart")),
+    Nothing,
+    "Other handlers of its tenant that it may call, by name: requests to `http://NAME.handler.internal`.",
+);
 const LIMITS_OF: Key = key("limits", Table(&LIMITS), Nothing, LIMITS.about);
 
 pub(super) static HANDLER: Shape = Shape {
@@ -394,6 +400,7 @@ pub(super) static HANDLER: Shape = Shape {
         ),
         ENV,
         DIRS,
+        CALLS,
         LIMITS_OF,
     ],
 };
@@ -419,6 +426,7 @@ pub(super) static MANIFEST: Shape = Shape {
         ),
         ENV,
         DIRS,
+        CALLS,
         LIMITS_OF,
     ],
 };

@@ -175,6 +175,7 @@ fn a_handler_is_as_the_example_says() {
         writable: true,
     };
     assert_eq!(shop.guest.directories, [public]);
+    assert_eq!(shop.guest.calls, ["cart", "stock"].map(Arc::from));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::guest::{Exports, Guest};
 use super::running::{Ending, Outcome};
 use super::shared::Job;
 use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
+use crate::capabilities::calls::{Broken, Caller};
 use crate::meter::Meter;
 use crate::observe::GuestOutput;
 
@@ -28,6 +29,17 @@ pub(super) struct Head {
 /// Where a guest puts its answer: a head, or the error code that it answers with.
 pub(super) type Answer = oneshot::Sender<Result<Head, HttpError>>;
 
+/// What goes with a request into a guest.
+#[derive(Clone)]
+pub struct Call {
+    /// What it is charged to.
+    pub meter: Arc<Meter>,
+    /// What it prints to.
+    pub output: Arc<GuestOutput>,
+    /// By what it calls other handlers, if it may.
+    pub caller: Option<Arc<dyn Caller>>,
+}
+
 impl Guest {
     /// Calls the guest. The response comes as soon as its headers are known; the guest goes on
     /// while the body is read. Dropping the future, or the body, cancels the guest.
@@ -40,8 +52,7 @@ impl Guest {
     pub async fn call<B>(
         self: &Arc<Self>,
         request: Request<B>,
-        meter: Arc<Meter>,
-        output: Arc<GuestOutput>,
+        call: Call,
         held: impl Send + 'static,
     ) -> Result<Response<GuestBody>, Fault>
     where
@@ -52,14 +63,14 @@ impl Guest {
         let mut answered = Some(answered);
         let ending = Ending::default();
         let background = Arc::clone(&self.engine.background);
+        let meter = Arc::clone(&call.meter);
         let mut running = if self.shares_instances() {
             let request = request.map(UnsyncBoxBody::new);
             let job = Job {
                 request,
                 answer,
                 ending: Arc::clone(&ending),
-                meter: Arc::clone(&meter),
-                output,
+                call,
                 held: Box::new(held),
             };
             Running::shared(
@@ -69,11 +80,10 @@ impl Guest {
                 background,
             )
         } else {
-            let (guest, of_call, told) =
-                (Arc::clone(self), Arc::clone(&meter), Arc::clone(&ending));
+            let (guest, told) = (Arc::clone(self), Arc::clone(&ending));
             let call = async move {
                 let _held = held;
-                guest.run(request, of_call, output, answer, told).await;
+                guest.run(request, call, answer, told).await;
             };
             Running::new(call, Arc::clone(&ending), meter, background)
         };
@@ -124,18 +134,12 @@ impl Guest {
         Ok(Response::from_parts(parts, body))
     }
 
-    async fn run<B>(
-        &self,
-        request: Request<B>,
-        meter: Arc<Meter>,
-        output: Arc<GuestOutput>,
-        answer: Answer,
-        ending: Ending,
-    ) where
+    async fn run<B>(&self, request: Request<B>, call: Call, answer: Answer, ending: Ending)
+    where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let _ticking = self.engine.epoch.ticking();
-        let mut instance = match self.instance(&meter, Arc::clone(&output)).await {
+        let mut instance = match self.instance(call).await {
             Ok(instance) => instance,
             Err(fault) => {
                 let outcome = Outcome {
@@ -146,12 +150,19 @@ impl Guest {
             }
         };
         // Declared after the instance, so that it is dropped before the store closes the body.
-        let unless_told = CutOff(&ending);
+        let broken = instance.store.data().outbound_http.broken.clone();
+        let unless_told = CutOff {
+            ending: &ending,
+            broken: &broken,
+        };
         let outcome = match &instance.exports {
             Exports::P2(proxy) => p2::call(&mut instance.store, proxy, request, answer).await,
             Exports::P3(service) => p3::call(&mut instance.store, service, request, answer).await,
         };
         let well = outcome.result.is_ok() && !outcome.body_unfinished;
+        if !well {
+            broken.set();
+        }
         let _ = ending.set(outcome);
         drop(unless_told);
         // An instance is never used again after a fault.
@@ -161,15 +172,21 @@ impl Guest {
     }
 }
 
-/// A call that is dropped, or panics, has not finished its body.
-struct CutOff<'a>(&'a Ending);
+/// A call that is dropped, or panics, has not finished its bodies.
+struct CutOff<'a> {
+    ending: &'a Ending,
+    broken: &'a Broken,
+}
 
 impl Drop for CutOff<'_> {
     fn drop(&mut self) {
-        let _ = self.0.set(Outcome {
+        let cut_off = Outcome {
             result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
             body_unfinished: true,
-        });
+        };
+        if self.ending.set(cut_off).is_ok() {
+            self.broken.set();
+        }
     }
 }
 

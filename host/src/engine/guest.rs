@@ -14,11 +14,13 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::budget::Budget;
+use super::call::Call;
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
 use super::state::State;
 use super::{Engine, Fault, Generation};
+use crate::capabilities::calls::CallGrant;
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId};
@@ -31,6 +33,8 @@ pub struct GuestSettings {
     pub environment: Vec<(String, Secret)>,
     /// Directories, by the names that the guest sees.
     pub directories: Vec<Directory>,
+    /// Handlers that it may call, by name.
+    pub calls: Vec<Arc<str>>,
     /// Bytes of memory, see [`limits::HandlerLimits::memory`].
     pub memory: usize,
     /// Bytes of a set of header fields that it makes, see [`limits::FIELDS_BYTES`].
@@ -55,6 +59,7 @@ pub struct Guest {
     pub(super) engine: Arc<Engine>,
     pre: Pre,
     pub(super) settings: GuestSettings,
+    calls: Arc<CallGrant>,
     /// What it shares with other guests.
     shared_memory: Option<Arc<Budget>>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
@@ -98,13 +103,14 @@ pub(super) enum Exports {
 }
 
 impl Guest {
-    /// Resolves the imports of a compiled component.
+    /// Resolves the imports of a compiled component, for the handler of this name.
     ///
     /// # Errors
     /// When an import is provided by nobody, or the component exports no wasi:http handler.
     pub(crate) fn link(
         engine: Arc<Engine>,
         component: &Component,
+        handler: Arc<str>,
         settings: GuestSettings,
         shared_memory: Option<Arc<Budget>>,
     ) -> anyhow::Result<Self> {
@@ -119,6 +125,7 @@ impl Guest {
         Ok(Self {
             engine,
             pre,
+            calls: Arc::new(CallGrant::new(handler, settings.calls.clone())),
             settings,
             shared_memory,
             idle: Mutex::default(),
@@ -165,23 +172,31 @@ impl Guest {
     /// An instance that waits, or a new one.
     pub(super) async fn instance(
         &self,
-        meter: &Arc<Meter>,
-        output: Arc<GuestOutput>,
+        Call {
+            meter,
+            output,
+            caller,
+        }: Call,
     ) -> Result<Instance, Fault> {
         if let Some(mut instance) = self.take_idle() {
             let state = instance.store.data_mut();
-            state.meter = Arc::clone(meter);
+            state.meter = meter;
             state.memory.forget();
             state.output.replace(output);
+            state.outbound_http.caller = caller;
             instance.store.set_epoch_deadline(1);
             return Ok(instance);
         }
-        self.instantiate(meter, output).await
+        let mut instance = self.instantiate(&meter, output).await?;
+        instance.store.data_mut().outbound_http.caller = caller;
+        Ok(instance)
     }
 
     /// Keeps an instance for the next request, if it has served well and may serve again.
     pub(super) fn keep(&self, mut instance: Instance) {
         instance.served += 1;
+        // It holds what the request was routed by.
+        instance.store.data_mut().outbound_http.caller = None;
         if instance.served >= self.uses() {
             return;
         }
@@ -241,6 +256,7 @@ impl Guest {
         let state = State::new(
             wasi,
             &self.settings,
+            Arc::clone(&self.calls),
             shared_memory,
             Arc::clone(meter),
             output,

@@ -34,6 +34,7 @@ use wasmtime::component::{Component, Linker};
 
 pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
+pub use call::Call;
 pub use config::{Generation, Room};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Directory, Guest, GuestSettings};

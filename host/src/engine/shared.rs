@@ -19,13 +19,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 
-use super::call::Answer;
+use super::call::{Answer, Call};
 use super::epoch::Ticking;
 use super::fault::{Fault, Stage, classify};
 use super::guest::{Exports, Guest, Instance};
 use super::running::{Ending, Outcome};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
+use crate::capabilities::calls::{Broken, Caller};
 use crate::limits;
 use crate::meter::Meter;
 use crate::observe::GuestOutput;
@@ -35,8 +36,7 @@ pub(super) struct Job {
     pub(super) request: Request<UnsyncBoxBody<Bytes, HttpError>>,
     pub(super) answer: Answer,
     pub(super) ending: Ending,
-    pub(super) meter: Arc<Meter>,
-    pub(super) output: Arc<GuestOutput>,
+    pub(super) call: Call,
     /// Held until the guest is done with the request.
     pub(super) held: Box<dyn Send>,
 }
@@ -97,7 +97,7 @@ impl Guest {
         let instance = match self.vacancy() {
             Some(instance) => instance,
             None => {
-                self.start_shared(job.meter.budget(), Arc::clone(&job.output))
+                self.start_shared(job.call.meter.budget(), Arc::clone(&job.call.output))
                     .await?
             }
         };
@@ -171,14 +171,20 @@ struct Seated(Mutex<Vec<Entry>>);
 struct Entry {
     ending: Ending,
     charged: Arc<Meter>,
+    caller: Option<Arc<dyn Caller>>,
 }
 
 impl Seated {
-    fn enter(&self, ending: &Ending, meter: &Arc<Meter>) {
-        self.entries().push(Entry {
-            ending: Arc::clone(ending),
-            charged: Arc::clone(meter),
-        });
+    fn enter(&self, entry: Entry) {
+        self.entries().push(entry);
+    }
+
+    /// On whose behalf the instance calls others, since nobody can tell for whom it does: of the requests that are
+    /// deepest in calls, so that it cannot go round for ever, the one that came last.
+    fn caller(&self) -> Option<Arc<dyn Caller>> {
+        let entries = self.entries();
+        let callers = entries.iter().filter_map(|entry| entry.caller.as_ref());
+        callers.max_by_key(|caller| caller.depth()).cloned()
     }
 
     fn leave(&self, ending: &Ending, outcome: Outcome) {
@@ -221,6 +227,15 @@ impl Drop for Seated {
     }
 }
 
+/// What an instance was writing when it ended has broken off. Dropped before the instance.
+struct CutOff(Broken);
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
 fn cut_off(fault: &Fault) -> Outcome {
     Outcome {
         result: Err(fault.clone()),
@@ -241,6 +256,7 @@ async fn drive(
         return;
     };
     let seated = Seated::default();
+    let _cut_off = CutOff(instance.store.data().outbound_http.broken.clone());
     let store = &mut instance.store;
     let ended = {
         let mut run = pin!(store.run_concurrent(async |accessor| {
@@ -293,8 +309,21 @@ async fn one(
     seated: &Seated,
 ) -> wasmtime::Result<()> {
     let _held = job.held;
-    seated.enter(&job.ending, &job.meter);
-    accessor.with(|mut store| store.data_mut().output.replace(Arc::clone(&job.output)));
+    let Call {
+        meter,
+        output,
+        caller,
+    } = job.call;
+    seated.enter(Entry {
+        ending: Arc::clone(&job.ending),
+        charged: meter,
+        caller,
+    });
+    accessor.with(|mut store| {
+        let state = store.data_mut();
+        state.output.replace(output);
+        state.outbound_http.caller = seated.caller();
+    });
     let handled = p3::handle(accessor, service, job.request, job.answer);
     let outcome = tokio::select! {
         handled = handled => {
@@ -305,6 +334,7 @@ async fn one(
         () = done.closed() => cut_off(&Fault::new(FaultKind::Trap, "the call was cut off")),
     };
     seated.leave(&job.ending, outcome);
+    accessor.with(|mut store| store.data_mut().outbound_http.caller = seated.caller());
     let _ = done.send(());
     Ok(())
 }

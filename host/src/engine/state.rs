@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::guest::GuestSettings;
 use super::holdings;
 use super::output::Current;
+use crate::capabilities::calls::CallGrant;
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
 use crate::meter::Meter;
@@ -18,7 +19,7 @@ use crate::meter::Meter;
 pub(super) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound_http: OutboundHttp,
+    pub(super) outbound_http: OutboundHttp,
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) meter: Arc<Meter>,
@@ -29,6 +30,7 @@ impl State {
     pub(super) fn new(
         wasi: WasiCtx,
         settings: &GuestSettings,
+        calls: Arc<CallGrant>,
         shared: Option<Arc<Budget>>,
         meter: Arc<Meter>,
         output: Arc<Current>,
@@ -40,7 +42,7 @@ impl State {
         Self {
             wasi,
             http,
-            outbound_http: OutboundHttp,
+            outbound_http: OutboundHttp::new(calls),
             table,
             memory: Memory {
                 used: 0,
@@ -63,7 +65,8 @@ impl State {
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
         let holdings = holdings::of(&mut self.table);
-        self.memory.hold(holdings.bytes, holdings.files)
+        let bytes = holdings.bytes + self.outbound_http.holds();
+        self.memory.hold(bytes, holdings.files)
     }
 }
 

@@ -179,6 +179,8 @@ struct Line<'a> {
     route: Option<&'a str>,
     #[serde(rename = "host.handler", skip_serializing_if = "Option::is_none")]
     handler: Option<&'a str>,
+    #[serde(rename = "host.caller", skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     #[serde(rename = "host.request.id")]
@@ -204,6 +206,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         guest_cpu: micros(exchange.guest_cpu()),
         route: exchange.route.as_deref(),
         handler: exchange.handler.as_deref(),
+        caller: exchange.called_by.as_ref().map(|by| &*by.caller),
         label: label(exchange),
         request_id: exchange.id.to_string(),
     };

@@ -58,7 +58,10 @@ pub struct Exchange {
     /// When the head of the request had arrived.
     pub started: Instant,
     pub(super) at: jiff::Timestamp,
-    pub(super) client: SocketAddr,
+    /// Who sent the request, or the one that it is a call inside of.
+    pub client: SocketAddr,
+    /// Who sent it, if it is no client's but a call.
+    pub called_by: Option<CalledBy>,
     stall: Stall,
     /// None if no request came of what the client sent.
     pub(super) asked: Option<Asked>,
@@ -87,6 +90,15 @@ pub struct Exchange {
     log: Arc<AccessLog>,
 }
 
+/// A handler that sent a request to another, on behalf of one that it serves.
+#[derive(Debug, Clone)]
+pub struct CalledBy {
+    /// Its name.
+    pub caller: Arc<str>,
+    /// Calls that the request is inside of, itself included: from 1.
+    pub depth: u32,
+}
+
 /// What of a request's head the log tells.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -98,6 +110,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    fn of(request: &request::Parts) -> Self {
+        let header = |name| request.headers.get(name).cloned();
+        Self {
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            version: request.version,
+            referer: header(header::REFERER),
+            user_agent: header(header::USER_AGENT),
+        }
+    }
+
     /// What CONNECT asks for has no path: it is an authority.
     pub(super) fn path(&self) -> &str {
         match (self.uri.path_and_query(), self.uri.authority()) {
@@ -116,15 +139,21 @@ impl Exchange {
         stall: Stall,
         log: Arc<AccessLog>,
     ) -> Self {
-        let header = |name| request.headers.get(name).cloned();
-        let asked = Asked {
-            method: request.method.clone(),
-            uri: request.uri.clone(),
-            version: request.version,
-            referer: header(header::REFERER),
-            user_agent: header(header::USER_AGENT),
-        };
-        Self::new(Some(asked), client, stall, log)
+        Self::new(Some(Asked::of(request)), client, stall, log)
+    }
+
+    /// Begins with the head of a call on behalf of another request, whose identifier it has too.
+    #[must_use]
+    pub fn of_call(
+        request: &request::Parts,
+        called_by: CalledBy,
+        (id, client): (RequestId, SocketAddr),
+        stall: Stall,
+        log: Arc<AccessLog>,
+    ) -> Self {
+        let mut exchange = Self::new(Some(Asked::of(request)), client, stall, log);
+        (exchange.id, exchange.called_by) = (id, Some(called_by));
+        exchange
     }
 
     /// Begins with something that is no request.
@@ -139,6 +168,7 @@ impl Exchange {
             started: Instant::now(),
             at: jiff::Timestamp::now(),
             client,
+            called_by: None,
             stall,
             asked,
             route: None,

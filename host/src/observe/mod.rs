@@ -8,7 +8,7 @@ pub mod log;
 mod seldom;
 mod stall;
 
-pub use exchange::{Exchange, RequestId};
+pub use exchange::{CalledBy, Exchange, RequestId};
 pub(crate) use guest_output::printable;
 pub use guest_output::{GuestOutput, GuestStream};
 pub use line_queue::{Flush, LineQueue};

@@ -1,9 +1,10 @@
 //! What a request must be before anything looks at it, and the URI that a guest sees.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Uri, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
 
 use super::Failure;
+use crate::capabilities::calls::SUFFIX;
 use crate::limits::DoorLimits;
 
 /// Checks the head of a request and completes its URI with scheme and authority.
@@ -32,6 +33,36 @@ pub(super) fn head(
         .path_and_query(path)
         .build()
         .map_err(|_| Failure::BadRequest("the request's target is not valid"))?;
+    Ok(())
+}
+
+/// Checks the head of a call, and completes it to what a client of the handler of this name would send.
+pub(super) fn call(
+    parts: &mut request::Parts,
+    name: &str,
+    limits: &DoorLimits,
+) -> Result<(), Failure> {
+    if parts.method == Method::CONNECT {
+        return Err(Failure::NoTunnel);
+    }
+    super::drop_hop_by_hop(&mut parts.headers);
+    if parts.headers.len() > limits.request_headers {
+        return Err(Failure::HeadTooLarge);
+    }
+    let invalid = |_| Failure::BadRequest("the request's target is not valid");
+    let host = HeaderValue::try_from(format!("{name}{SUFFIX}"));
+    let host = host.map_err(|_| Failure::BadRequest("the request's Host is not valid"))?;
+    let path = match parts.uri.path_and_query() {
+        Some(path) => path.clone(),
+        None => PathAndQuery::from_static("/"),
+    };
+    parts.uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(host.as_bytes())
+        .path_and_query(path)
+        .build()
+        .map_err(invalid)?;
+    parts.headers.insert(header::HOST, host);
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! Why a client got no answer from a guest, and what it gets instead. Decided here and nowhere else.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
 use crate::engine::{Fault, FaultKind};
 use crate::gate::Full;
+use crate::limits::CALL_DEPTH;
 use crate::observe::Exchange;
 
 /// Why the client got no answer from the guest.
@@ -28,6 +30,10 @@ pub enum Failure {
     Draining,
     /// No handler is deployed for this.
     NoRoute,
+    /// A call of a handler that is not deployed; its name.
+    NotDeployed(Arc<str>),
+    /// A call inside of too many others.
+    Loop,
     /// The path is there for other methods only: these.
     Method(HeaderValue),
     /// CONNECT, which no handler can answer.
@@ -69,7 +75,8 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NotDeployed(_) => StatusCode::NOT_FOUND,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
             Self::BadRequest(_) | Self::ClientLeft => StatusCode::BAD_REQUEST,
@@ -100,7 +107,8 @@ impl Failure {
             Self::Quarantined(_) => "quarantined",
             Self::Draining => "draining",
             Self::TooOften(_) => "rate-limited",
-            Self::NoRoute => "no-route",
+            Self::NoRoute | Self::NotDeployed(_) => "no-route",
+            Self::Loop => "loop",
             Self::Method(_) | Self::NoTunnel => "method",
             Self::BadRequest(_) => "bad-request",
             Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => "too-large",
@@ -122,7 +130,8 @@ impl Failure {
             Self::Quarantined(_) => "the handler fails, try again later",
             Self::Draining => "the server is stopping, try again later",
             Self::TooOften(_) => "too many requests, try again later",
-            Self::NoRoute => "there is no handler for this",
+            Self::NoRoute | Self::NotDeployed(_) => "there is no handler for this",
+            Self::Loop => "handlers call one another too deep",
             Self::Method(_) => "this is there for other methods only",
             Self::NoTunnel => "CONNECT is not supported",
             Self::BadRequest(what) => what,
@@ -149,6 +158,12 @@ impl Failure {
             )),
             Self::Stuck(limit) => Some(format!(
                 "no byte of the response's body for {limit:?}: raise `--body-timeout` if the handler needs longer"
+            )),
+            Self::NotDeployed(name) => Some(format!(
+                "`{name}` is called and is not deployed: deploy it, or take it out of `calls`"
+            )),
+            Self::Loop => Some(format!(
+                "inside of {CALL_DEPTH} calls there is no other: see whether handlers call one another in a circle"
             )),
             _ => None,
         }

@@ -1,10 +1,12 @@
 //! The life of one request, from its head to the last byte of its response.
 //!
 //! [`Pipeline::handle`] cannot fail: it turns every [`Failure`] into a response in one place. What
-//! it calls returns early, and reads as what happens: check, route, admit, limit, call.
+//! it calls returns early, and reads as what happens: check, route, admit, limit, call. What a handler
+//! asks of another takes the same way behind the route (`calls.rs`).
 
 mod after;
 mod body;
+mod calls;
 mod check;
 mod failure;
 mod own;
@@ -26,7 +28,7 @@ pub use failure::Failure;
 pub use pages::{Page, Pages};
 
 use crate::catalog::{Catalog, Handler, OwnAnswer, Quarantined, Route, Routed, Target, TooOften};
-use crate::engine::GuestBody;
+use crate::engine::{Call, GuestBody};
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
@@ -48,6 +50,8 @@ pub struct Pipeline {
     shutdown: Shutdown,
     pages: Option<Arc<dyn Pages>>,
     limits: DoorLimits,
+    /// Where calls of handlers are driven: one that burns is on background threads, and who it calls is not.
+    front: tokio::runtime::Handle,
 }
 
 /// The two ends of a connection, and what becomes of it.
@@ -62,7 +66,8 @@ pub struct Ends {
 }
 
 impl Pipeline {
-    /// A pipeline to what the catalog holds at each request's arrival; `gate` is the whole host's.
+    /// A pipeline to what the catalog holds at each request's arrival; `gate` is the whole host's. Call it inside the
+    /// runtime that serves.
     #[must_use]
     pub fn new(
         catalog: Arc<ArcSwap<Catalog>>,
@@ -71,19 +76,24 @@ impl Pipeline {
         shutdown: Shutdown,
         pages: Option<Arc<dyn Pages>>,
         limits: DoorLimits,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             catalog,
             gate,
             log,
             shutdown,
             pages,
             limits,
-        }
+            front: tokio::runtime::Handle::current(),
+        })
     }
 
     /// Answers a request, whatever happens.
-    pub async fn handle<B>(&self, request: Request<B>, ends: Ends) -> Response<ResponseBody>
+    pub async fn handle<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        ends: Ends,
+    ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
@@ -106,9 +116,7 @@ impl Pipeline {
                 .answer(&mut parts, body, ends.local, &mut exchange)
                 .await
             {
-                Ok(Answer::Guest(head, guest, answered)) => {
-                    respond(head, guest, answered, exchange)
-                }
+                Ok(Answer::Guest(answer)) => respond(answer, exchange),
                 Ok(Answer::Own(answer)) => own::respond(&answer, parts.uri.query(), exchange),
                 Err(failure) => {
                     let page = of_developer.and_then(|(pages, headers)| {
@@ -133,7 +141,7 @@ impl Pipeline {
     }
 
     async fn answer<B>(
-        &self,
+        self: &Arc<Self>,
         parts: &mut request::Parts,
         body: B,
         local: SocketAddr,
@@ -158,6 +166,21 @@ impl Pipeline {
             Routed::Method(allow) => return Err(Failure::Method(allow.clone())),
             Routed::Nothing => return Err(Failure::NoRoute),
         };
+        let answer = self.serve(handler, parts, body, exchange).await;
+        answer.map(Answer::Guest)
+    }
+
+    /// Answers with a handler, once it is known with which.
+    async fn serve<B>(
+        self: &Arc<Self>,
+        handler: Arc<Handler>,
+        parts: &mut request::Parts,
+        body: B,
+        exchange: &mut Exchange,
+    ) -> Result<OfGuest, Failure>
+    where
+        B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
+    {
         exchange.handler = Some(Arc::clone(&handler.name));
         if let Some(tenant) = &handler.tenant {
             let counted = tenant.count();
@@ -172,9 +195,9 @@ impl Pipeline {
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
         let answer = self.call(Arc::clone(&handler), parts, body, read.clone(), exchange);
         let failure = match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(Ok((head, guest, answered))) => {
+            Ok(Ok(answer)) => {
                 handler.answered();
-                return Ok(Answer::Guest(head, guest, answered));
+                return Ok(answer);
             }
             // What the client did to its body explains what the guest made of it.
             Ok(Err(failure)) => read.failure().unwrap_or(failure),
@@ -192,13 +215,13 @@ impl Pipeline {
     }
 
     async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         handler: Arc<Handler>,
         parts: &mut request::Parts,
         body: RequestBody<B>,
         read: ReadFailure,
         exchange: &mut Exchange,
-    ) -> Result<(http::response::Parts, GuestBody, Answered), Failure>
+    ) -> Result<OfGuest, Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
@@ -207,7 +230,7 @@ impl Pipeline {
             return Err(Failure::BodyTooLarge);
         }
         // The guest holds it too: its instance may outlive a client that leaves.
-        let permit = Arc::new(self.admit(&handler).await?);
+        let permit = Arc::new(self.admit(&handler, exchange).await?);
 
         let meter = Arc::new(Meter::new(limits.cpu));
         exchange.meter = Some(Arc::clone(&meter));
@@ -220,32 +243,34 @@ impl Pipeline {
         let request = request_for_guest(parts, body);
         let is_head = parts.method == Method::HEAD;
         let guest = handler.guest().await?;
-        match guest
-            .call(request, meter, output, Arc::clone(&permit))
-            .await
-        {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
-                Ok((
-                    head,
-                    body,
-                    Answered {
-                        handler,
-                        permit,
-                        is_head,
-                        read,
-                    },
-                ))
-            }
-            Err(fault) => Err(Failure::Fault(fault)),
-        }
+        let call = Call {
+            meter,
+            output,
+            caller: self.caller(&handler, exchange),
+        };
+        let response = guest.call(request, call, Arc::clone(&permit)).await?;
+        let (head, body) = response.into_parts();
+        Ok(OfGuest {
+            head,
+            body,
+            handler,
+            permit,
+            is_head,
+            read,
+        })
     }
 
-    /// Waits for a place of the handler's and one of the host's; one who still waits when the host stops is told so.
-    async fn admit(&self, handler: &Handler) -> Result<Permits, Failure> {
-        let both = async {
+    /// Waits for a place of the handler's and one of the host's; one who still waits when the host stops is told so. A
+    /// call has a place of the host already, its caller's, and who holds one and waits for another could wait for himself.
+    async fn admit(&self, handler: &Handler, exchange: &Exchange) -> Result<Permits, Failure> {
+        let all = async {
             // In this order: who waits for a busy handler takes no place from others.
             let of_handler = handler.gate.admit().await?;
+            if exchange.called_by.is_some() {
+                let tenant = handler.tenant.as_ref();
+                let of_tenant = tenant.map(|it| it.try_admit()).transpose()?.flatten();
+                return Ok((of_handler, of_tenant, self.gate.try_admit()?));
+            }
             let of_tenant = match &handler.tenant {
                 Some(tenant) => tenant.admit().await?,
                 None => None,
@@ -261,7 +286,7 @@ impl Pipeline {
         };
         tokio::select! {
             biased;
-            permits = both => permits.map_err(|full: Full| {
+            permits = all => permits.map_err(|full: Full| {
                 tell_overload(handler);
                 full.into()
             }),
@@ -291,7 +316,7 @@ type Permits = (Permit, Option<Permit>, Permit);
     reason = "nearly all are the large one, and none is kept"
 )]
 enum Answer {
-    Guest(http::response::Parts, GuestBody, Answered),
+    Guest(OfGuest),
     Own(OwnAnswer),
 }
 
@@ -304,8 +329,10 @@ fn stripped(route: &Route, uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// What a response of a guest still needs.
-struct Answered {
+/// A guest's answer, and what it still needs.
+struct OfGuest {
+    head: http::response::Parts,
+    body: GuestBody,
     handler: Arc<Handler>,
     permit: Arc<Permits>,
     is_head: bool,
@@ -320,18 +347,15 @@ fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
     request
 }
 
-fn respond(
-    mut head: http::response::Parts,
-    guest: GuestBody,
-    answered: Answered,
-    mut exchange: Exchange,
-) -> Response<ResponseBody> {
-    let Answered {
+fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<ResponseBody> {
+    let OfGuest {
+        mut head,
+        body,
         handler,
         permit,
         is_head,
         read,
-    } = answered;
+    } = answer;
     drop_hop_by_hop(&mut head.headers);
     exchange.status = Some(head.status.as_u16());
     let patience = handler.limits().body_deadline;
@@ -341,10 +365,10 @@ fn respond(
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
     let body = if no_body {
-        After::new(&exchange, Some(permit), patience).read(guest);
+        After::new(&exchange, Some(permit), patience).read(body);
         ResponseBody::own(Bytes::new(), exchange)
     } else {
-        ResponseBody::guest(guest, permit, exchange, patience, read)
+        ResponseBody::guest(body, permit, exchange, patience, read)
     };
     Response::from_parts(head, body)
 }
