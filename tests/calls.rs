@@ -7,6 +7,7 @@ use std::ops::Deref;
 use tempfile::TempDir;
 
 use crate::support::guests::{ECHO, ECHO_P3};
+use crate::support::program;
 use crate::support::*;
 
 /// A host with a relay, and with handlers that it may call: `faults` and `echo` of both generations.
@@ -509,4 +510,31 @@ fn a_manifest_may_say_whom_a_handler_calls() {
     fs::write(files.path().join("relay.toml"), "calls = [\"faults\"]").expect("written");
     let host = TestHost::serve_file(files.path(), "");
     assert_eq!(host.get("/relay/faults/ok").text(), "ok\n");
+}
+
+#[test]
+fn an_operator_grants_a_call_and_takes_it_away() {
+    let files = directory();
+    let socket = files.path().join("admin");
+    let flags = format!(
+        "{} {}",
+        flag("--admin", &socket),
+        flag("--state", &files.path().join("state"))
+    );
+    let host = TestHost::serve_nothing(&flags);
+    let deploy = |guest: Guest, more: &str| {
+        let file = guest.path();
+        let to = flag("--admin", &socket);
+        let ended = program::host(&format!("deploy {} {to} {more}", file.display()));
+        assert_eq!(ended.code, Some(0), "{more}: {ended:?}");
+    };
+    deploy(FAULTS, "");
+    deploy(RELAY, "--allow-call faults --allow-call other");
+    assert_eq!(host.get("/relay/faults/ok").text(), "ok\n");
+    let shown = program::host(&format!("show relay {}", flag("--admin", &socket)));
+    assert!(shown.stdout_text().contains("faults, other"), "{shown:?}");
+    deploy(RELAY, "--timeout 5s");
+    assert_eq!(host.get("/relay/faults/ok").text(), "ok\n", "it stays");
+    deploy(RELAY, "--allow-call=");
+    assert_eq!(host.get("/relay/faults/ok").status(), 403);
 }

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 use super::problem::Problem;
 use super::routes::Operation;
-use crate::catalog::{Ask, Expected, HandlerName, Route};
+use crate::catalog::{Ask, BadName, Expected, HandlerName, Route};
 use crate::limits;
 use crate::values;
 
@@ -31,6 +31,9 @@ pub(super) fn ask(operation: &Operation, query: &str) -> Result<Ask, Problem> {
             "timeout" => values::duration(&value).map(|time| ask.timeout = Some(time)),
             "cpu" => values::duration(&value).map(|time| ask.cpu = Some(time)),
             "memory" => values::memory(&value).map(|bytes| ask.memory = Some(bytes)),
+            "allow_call" => {
+                callee(&value).map(|name| ask.calls.get_or_insert_default().extend(name))
+            }
             "allow_new_imports" => claim(&value).map(|is_so| ask.allow_new_imports = is_so),
             _ => Ok(()),
         };
@@ -43,6 +46,15 @@ pub(super) fn ask(operation: &Operation, query: &str) -> Result<Ask, Problem> {
     } else {
         Err(Problem::mistakes(mistakes))
     }
+}
+
+/// A handler that may be called; none if the text is empty, which takes away what was allowed.
+fn callee(text: &str) -> Result<Option<HandlerName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let name = text.parse().map_err(|bad: BadName| bad.to_string());
+    name.map(Some)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -121,10 +133,13 @@ mod tests {
     fn every_mistake_of_a_deploy_is_told_at_once() {
         let (operation, _) =
             super::super::routes::find(&Method::PUT, "/handlers/shop").expect("there");
-        let problem =
-            ask(operation, "route=..%2Fx&env=oops&timeout=never&memory=1K").expect_err("mistakes");
+        let problem = ask(
+            operation,
+            "route=..%2Fx&env=oops&timeout=never&memory=1K&allow_call=a/b",
+        )
+        .expect_err("mistakes");
         assert_eq!(problem.status, 400);
-        assert_eq!(problem.mistakes.len(), 4, "{problem:?}");
+        assert_eq!(problem.mistakes.len(), 5, "{problem:?}");
         let good = ask(
             operation,
             "route=example.com/shop/*&strip_prefix=true&env=A%3Db%3Dc&memory=64MiB",

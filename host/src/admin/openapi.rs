@@ -103,6 +103,7 @@ fn schemas() -> Value {
     let settings = || {
         object(json!({
             "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
+            "calls": list(text()),
         }))
     };
     json!({
@@ -174,6 +175,7 @@ mod tests {
             timeout: Some(String::new()),
             cpu: Some(String::new()),
             memory: Some(1),
+            calls: vec![String::new()],
         };
         let shown = HandlerView {
             name: String::new(),

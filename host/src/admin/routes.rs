@@ -110,6 +110,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
             once("timeout", "Time to the response's headers, as in `30s`"),
             once("cpu", "CPU time of one request, as in `500ms`"),
             once("memory", "Memory of one instance, as in `64MiB`"),
+            often(
+                "allow_call",
+                "A handler that it may call, by name. Those that are given are all; an empty one takes away those that were",
+            ),
             once(
                 "allow_new_imports",
                 "`true`: it may want what the version before did not",

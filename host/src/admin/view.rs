@@ -61,6 +61,9 @@ pub struct SettingsView {
     /// Bytes of one instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<usize>,
+    /// Handlers that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
 }
 
 /// A version.
@@ -124,6 +127,7 @@ fn settings(own: &Settings) -> SettingsView {
         timeout: own.timeout.map(shown),
         cpu: own.cpu.map(shown),
         memory: own.memory,
+        calls: own.calls.iter().map(ToString::to_string).collect(),
     }
 }
 

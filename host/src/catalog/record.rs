@@ -58,6 +58,9 @@ pub struct Settings {
     pub cpu: Option<Duration>,
     /// Bytes of one instance.
     pub memory: Option<usize>,
+    /// Handlers that it may call.
+    #[serde(default)]
+    pub calls: Vec<HandlerName>,
 }
 
 impl Record {
@@ -158,6 +161,8 @@ impl Version {
         let environment = &mut spec.guest.environment;
         environment.retain(|(name, _)| !own.environment.contains_key(name));
         environment.extend(own.environment.clone());
+        let calls = own.calls.iter().map(HandlerName::shared);
+        spec.guest.calls.extend(calls);
         spec
     }
 
@@ -187,6 +192,7 @@ impl Version {
             ("timeout", own.timeout != others.timeout),
             ("cpu", own.cpu != others.cpu),
             ("memory", own.memory != others.memory),
+            ("calls", own.calls != others.calls),
         ];
         let facts = facts
             .into_iter()
@@ -373,11 +379,12 @@ pub(super) mod tests {
             .insert("NEW".to_owned(), Secret::from(String::new()));
         own.timeout = None;
         own.memory = Some(1);
+        own.calls.push(HandlerName::like("cart"));
         other.routes[0].strip_prefix = true;
         let differences = other.differences(Some(&one));
         assert_eq!(
             differences,
-            ["routes", "timeout", "memory", "env.KEY", "env.NEW"]
+            ["routes", "timeout", "memory", "calls", "env.KEY", "env.NEW"]
         );
         assert_eq!(other.differences(Some(&other)), [""; 0]);
     }

@@ -52,6 +52,8 @@ pub struct Ask {
     pub cpu: Option<Duration>,
     /// Bytes of one instance.
     pub memory: Option<usize>,
+    /// All the handlers that it may call.
+    pub calls: Option<Vec<HandlerName>>,
     /// It may want what the version before did not.
     pub allow_new_imports: bool,
 }
@@ -552,6 +554,7 @@ impl Versions {
         own.timeout = ask.timeout.or(own.timeout);
         own.cpu = ask.cpu.or(own.cpu);
         own.memory = ask.memory.or(own.memory);
+        own.calls = ask.calls.unwrap_or(std::mem::take(&mut own.calls));
         Ok(version)
     }
 

@@ -39,6 +39,10 @@ pub(super) struct Deploy {
     /// Give the guest an environment variable. Those that are given are all that it has of its own.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<String>,
+    /// Let it call another handler: a request to `http://NAME.handler.internal`. Those that are given are all that it may; an
+    /// empty one, `--allow-call=`, takes away those that were.
+    #[arg(long, value_name = "NAME", value_parser = callee)]
+    allow_call: Vec<String>,
     /// Time to the response's headers.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<String>,
@@ -101,6 +105,7 @@ impl Deploy {
         let one = |name: &'static str, value: Option<String>| value.map(|value| (name, value));
         let mut parameters: Vec<_> = many("route", &self.route);
         parameters.extend::<Vec<_>>(many("env", &self.env));
+        parameters.extend::<Vec<_>>(many("allow_call", &self.allow_call));
         parameters.extend(one(
             "strip_prefix",
             self.strip_prefix.map(|is_so| is_so.to_string()),
@@ -186,6 +191,13 @@ fn route(text: &str) -> Result<String, String> {
             "`{}` would be a host: write `/{text}` for a path, or `{host}./…` if there is a host of that name",
             names::short(host)
         ));
+    }
+    Ok(text.to_owned())
+}
+
+fn callee(text: &str) -> Result<String, String> {
+    if !text.is_empty() {
+        text.parse::<HandlerName>().map_err(|bad| bad.to_string())?;
     }
     Ok(text.to_owned())
 }

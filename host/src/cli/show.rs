@@ -38,10 +38,10 @@ fn shown(handler: HandlerView) -> String {
     if let Some(own) = &handler.settings {
         let env = (!own.env.is_empty()).then(|| ("env", own.env.join(", ")));
         facts.extend(env);
-        let limits = LIMITS
+        let facts_of_own = OWN
             .iter()
-            .filter_map(|name| Some((*name, limit(own, name)?)));
-        facts.extend(limits);
+            .filter_map(|name| Some((*name, of_own(own, name)?)));
+        facts.extend(facts_of_own);
     }
     facts.extend(handler.file.map(|file| ("file", file)));
     facts.push(("digest", handler.digest));
@@ -100,13 +100,14 @@ fn routed(route: &RouteView) -> String {
     format!("{}{stripped}", route.route)
 }
 
-const LIMITS: [&str; 3] = ["timeout", "cpu", "memory"];
+const OWN: [&str; 4] = ["timeout", "cpu", "memory", "calls"];
 
-fn limit(own: &SettingsView, name: &str) -> Option<String> {
+fn of_own(own: &SettingsView, name: &str) -> Option<String> {
     match name {
         "timeout" => own.timeout.clone(),
         "cpu" => own.cpu.clone(),
         "memory" => own.memory.map(|bytes| size(bytes as u64)),
+        "calls" => (!own.calls.is_empty()).then(|| own.calls.join(", ")),
         _ => None,
     }
 }
@@ -130,8 +131,8 @@ fn differences(version: &VersionView) -> Vec<String> {
                 }
                 Some(variable) => lines.push(format!("env     without {variable}")),
                 None => {
-                    let limit = limit(own, name).unwrap_or_else(|| "of the host".to_owned());
-                    lines.push(format!("{name:8}{limit}"));
+                    let own = of_own(own, name).unwrap_or_else(|| "of the host".to_owned());
+                    lines.push(format!("{name:8}{own}"));
                 }
             },
         }
@@ -161,6 +162,7 @@ mod tests {
                 timeout: Some("2s".to_owned()),
                 cpu: None,
                 memory: None,
+                calls: Vec::new(),
             },
             follows: Some(1),
             differs: [

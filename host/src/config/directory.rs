@@ -124,6 +124,9 @@ impl Listing {
         said.guest
             .directories
             .splice(0..0, template.guest.directories.iter().cloned());
+        said.guest
+            .calls
+            .splice(0..0, template.guest.calls.iter().cloned());
         Ok(said)
     }
 }
