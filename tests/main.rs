@@ -9,6 +9,7 @@
 //! | `admin` | the operator's door: deploy, list, show, roll back, undeploy; what a crash leaves; who may come in |
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
 //! | `host_file` | `serve HOST.TOML`: routes, tenants, and changes that are taken up |
+//! | `warm_up` | a request that a handler must answer before it is put in place |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
 //! | `logs` | the access log in its forms, the host's log, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
@@ -65,3 +66,4 @@ mod reuse;
 mod streaming;
 mod support;
 mod trailers;
+mod warm_up;

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 use super::problem::Problem;
 use super::routes::Operation;
-use crate::catalog::{Ask, BadName, Expected, HandlerName, Route};
+use crate::catalog::{Ask, BadName, Expected, HandlerName, Route, WarmUp};
 use crate::limits;
 use crate::values;
 
@@ -34,6 +34,7 @@ pub(super) fn ask(operation: &Operation, query: &str) -> Result<Ask, Problem> {
             "allow_call" => {
                 callee(&value).map(|name| ask.calls.get_or_insert_default().extend(name))
             }
+            "warm_up" => warm_up(&value).map(|request| ask.warm_up = Some(request)),
             "allow_new_imports" => claim(&value).map(|is_so| ask.allow_new_imports = is_so),
             _ => Ok(()),
         };
@@ -55,6 +56,14 @@ fn callee(text: &str) -> Result<Option<HandlerName>, String> {
     }
     let name = text.parse().map_err(|bad: BadName| bad.to_string());
     name.map(Some)
+}
+
+/// A request; none if the text is empty, which takes away the one that was.
+fn warm_up(text: &str) -> Result<Option<WarmUp>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -135,11 +144,11 @@ mod tests {
             super::super::routes::find(&Method::PUT, "/handlers/shop").expect("there");
         let problem = ask(
             operation,
-            "route=..%2Fx&env=oops&timeout=never&memory=1K&allow_call=a/b",
+            "route=..%2Fx&env=oops&timeout=never&memory=1K&allow_call=a/b&warm_up=x",
         )
         .expect_err("mistakes");
         assert_eq!(problem.status, 400);
-        assert_eq!(problem.mistakes.len(), 5, "{problem:?}");
+        assert_eq!(problem.mistakes.len(), 6, "{problem:?}");
         let good = ask(
             operation,
             "route=example.com/shop/*&strip_prefix=true&env=A%3Db%3Dc&memory=64MiB",

@@ -103,7 +103,7 @@ fn schemas() -> Value {
     let settings = || {
         object(json!({
             "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
-            "calls": list(text()),
+            "calls": list(text()), "warm_up": text(),
         }))
     };
     json!({
@@ -176,6 +176,7 @@ mod tests {
             cpu: Some(String::new()),
             memory: Some(1),
             calls: vec![String::new()],
+            warm_up: Some(String::new()),
         };
         let shown = HandlerView {
             name: String::new(),

@@ -115,6 +115,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 "A handler that it may call, by name. Those that are given are all; an empty one takes away those that were",
             ),
             once(
+                "warm_up",
+                "A request that it must answer before it is put in place, and the status of its answer: `[METHOD ]PATH[=STATUS]`, \
+                 GET and 200 if they are left out. An empty one takes away the one that was",
+            ),
+            once(
                 "allow_new_imports",
                 "`true`: it may want what the version before did not",
             ),

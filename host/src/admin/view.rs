@@ -64,6 +64,9 @@ pub struct SettingsView {
     /// Handlers that it may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
+    /// What it must answer before it is put in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<String>,
 }
 
 /// A version.
@@ -128,6 +131,7 @@ fn settings(own: &Settings) -> SettingsView {
         cpu: own.cpu.map(shown),
         memory: own.memory,
         calls: own.calls.iter().map(ToString::to_string).collect(),
+        warm_up: own.warm_up.as_ref().map(ToString::to_string),
     }
 }
 

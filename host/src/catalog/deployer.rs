@@ -134,8 +134,8 @@ impl Deployer {
         }
     }
 
-    /// Makes a handler: loads and compiles, resolves the imports, and makes one instance to see
-    /// that it can be made.
+    /// Makes a handler: loads and compiles, resolves the imports, makes one instance to see that it can be made, and
+    /// asks it what it must answer.
     ///
     /// # Errors
     /// With the file's name, what is wrong with it, and what to do.

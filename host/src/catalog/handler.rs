@@ -49,7 +49,7 @@ impl Handler {
     pub(super) fn new(
         spec: HandlerSpec,
         digest: String,
-        guest: Option<Guest>,
+        guest: Option<Arc<Guest>>,
         gate: Arc<Gate>,
         hot: &Arc<Hot>,
     ) -> Arc<Self> {

@@ -60,7 +60,7 @@ impl Hot {
     }
 
     /// A place with this guest in it, or with none.
-    pub(super) fn place(self: &Arc<Self>, digest: &str, guest: Option<Guest>) -> Arc<Place> {
+    pub(super) fn place(self: &Arc<Self>, digest: &str, guest: Option<Arc<Guest>>) -> Arc<Place> {
         let place = Arc::new(Place {
             hot: Arc::clone(self),
             digest: digest.to_owned(),
@@ -163,7 +163,8 @@ impl Place {
             return Ok(guest);
         }
         let guest = self.hot.loader.again(spec, &self.digest).await?;
-        let guest = self.put(guest);
+        let guest = Arc::new(guest);
+        self.put(Arc::clone(&guest));
         if self
             .hot
             .loads
@@ -176,12 +177,10 @@ impl Place {
         Ok(guest)
     }
 
-    fn put(self: &Arc<Self>, guest: Guest) -> Arc<Guest> {
-        let guest = Arc::new(guest);
-        self.guest.store(Some(Arc::clone(&guest)));
+    fn put(self: &Arc<Self>, guest: Arc<Guest>) {
+        self.guest.store(Some(guest));
         self.hot.admit(self);
         tokio::spawn(look_after(Arc::downgrade(self)));
-        guest
     }
 
     /// Says that the handler is quarantined.

@@ -35,21 +35,22 @@ impl Loader {
         }
     }
 
-    /// Loads and compiles, resolves the imports, and makes one instance to see that it can be made. Gives the
-    /// component's digest too.
+    /// Loads and compiles, resolves the imports, makes one instance to see that it can be made, and asks it what it must
+    /// answer. Gives the component's digest too.
     pub(super) async fn make(
         self: &Arc<Self>,
         spec: &HandlerSpec,
-    ) -> anyhow::Result<(Guest, String)> {
+    ) -> anyhow::Result<(Arc<Guest>, String)> {
         // From before the file is read: one that changes meanwhile is then not remembered.
         let stamp = Stamp::of(spec.source.path());
         let artifact = self.artifact(&spec.source).await?;
         let digest = artifact.digest.clone();
-        let guest = self.link(artifact, spec).await?;
-        let file = spec.source.path();
-        try_start(&guest, &spec.limits)
-            .await
-            .map_err(|why| anyhow!("`{}`: {why}", file.display()))?;
+        let guest = Arc::new(self.link(artifact, spec).await?);
+        let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
+        try_start(&guest, &spec.limits).await.map_err(of_file)?;
+        if let Some(warm_up) = &spec.warm_up {
+            warm_up.ask(&guest, spec).await.map_err(of_file)?;
+        }
         if let Source::Wasm(path) = &spec.source {
             self.components
                 .remember(path, stamp, &digest, &spec.settings());

@@ -15,6 +15,7 @@ mod spec;
 mod store;
 mod tenant;
 mod versions;
+mod warm_up;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use spec::{BadName, HandlerName, HandlerSpec, Source, Wanted};
 pub use store::{Store, StoreError};
 pub use tenant::{Tenant, TenantSpec, TooOften};
 pub use versions::{Ask, Deployed, Expected, Listed, NotDone, Receiving, Step, Turn, Versions};
+pub use warm_up::WarmUp;
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
 #[derive(Debug, Default)]

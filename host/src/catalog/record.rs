@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HandlerName, HandlerSpec, Route, RouteError, Source};
+use super::{HandlerName, HandlerSpec, Route, RouteError, Source, WarmUp};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -61,6 +61,9 @@ pub struct Settings {
     /// Handlers that it may call.
     #[serde(default)]
     pub calls: Vec<HandlerName>,
+    /// What it must answer before it is put in place.
+    #[serde(default)]
+    pub warm_up: Option<WarmUp>,
 }
 
 impl Record {
@@ -163,6 +166,9 @@ impl Version {
         environment.extend(own.environment.clone());
         let calls = own.calls.iter().map(HandlerName::shared);
         spec.guest.calls.extend(calls);
+        if own.warm_up.is_some() {
+            spec.warm_up.clone_from(&own.warm_up);
+        }
         spec
     }
 
@@ -193,6 +199,7 @@ impl Version {
             ("cpu", own.cpu != others.cpu),
             ("memory", own.memory != others.memory),
             ("calls", own.calls != others.calls),
+            ("warm_up", own.warm_up != others.warm_up),
         ];
         let facts = facts
             .into_iter()
@@ -380,11 +387,14 @@ pub(super) mod tests {
         own.timeout = None;
         own.memory = Some(1);
         own.calls.push(HandlerName::like("cart"));
+        own.warm_up = "/ready".parse().ok();
         other.routes[0].strip_prefix = true;
         let differences = other.differences(Some(&one));
         assert_eq!(
             differences,
-            ["routes", "timeout", "memory", "calls", "env.KEY", "env.NEW"]
+            [
+                "routes", "timeout", "memory", "calls", "warm_up", "env.KEY", "env.NEW"
+            ]
         );
         assert_eq!(other.differences(Some(&other)), [""; 0]);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{OwnAnswer, Route, TenantSpec};
+use super::{OwnAnswer, Route, TenantSpec, WarmUp};
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
 use crate::names::short;
@@ -41,6 +41,8 @@ pub struct HandlerSpec {
     pub limits: HandlerLimits,
     /// What its instances get.
     pub guest: GuestSettings,
+    /// What it must answer before it is put in place.
+    pub warm_up: Option<WarmUp>,
     /// Requests are answered from the door while it fails again and again. Not where it is the only handler: nobody
     /// gains by that.
     pub quarantine: bool,
@@ -55,18 +57,22 @@ impl HandlerSpec {
             && self.tenant == other.tenant
             && self.limits == other.limits
             && self.guest == other.guest
+            && self.warm_up == other.warm_up
             && self.quarantine == other.quarantine
             && self.keep_output == other.keep_output
     }
 
-    /// Names what decides, besides the component, whether a guest starts.
+    /// Names what decides, besides the component, whether a guest starts and is ready.
     pub(super) fn settings(&self) -> String {
         // Printed, variables are stars.
         let variables = self.guest.environment.iter();
         let variables: Vec<_> = variables
             .map(|(name, value)| (name, value.reveal()))
             .collect();
-        let said = format!("{:?} {:?} {variables:?}", self.limits, self.guest);
+        let said = format!(
+            "{:?} {:?} {variables:?} {:?}",
+            self.limits, self.guest, self.warm_up
+        );
         format!("{:x}", Sha256::digest(said))
     }
 }

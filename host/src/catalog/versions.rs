@@ -20,7 +20,7 @@ use super::deployer::Change;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
-    Deployer, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
+    Deployer, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source, WarmUp,
 };
 use crate::components::{self, Reach};
 use crate::limits;
@@ -54,6 +54,8 @@ pub struct Ask {
     pub memory: Option<usize>,
     /// All the handlers that it may call.
     pub calls: Option<Vec<HandlerName>>,
+    /// What it must answer before it is put in place, or nothing any more.
+    pub warm_up: Option<Option<WarmUp>>,
     /// It may want what the version before did not.
     pub allow_new_imports: bool,
 }
@@ -554,6 +556,7 @@ impl Versions {
         own.timeout = ask.timeout.or(own.timeout);
         own.cpu = ask.cpu.or(own.cpu);
         own.memory = ask.memory.or(own.memory);
+        own.warm_up = ask.warm_up.unwrap_or(own.warm_up.take());
         own.calls = ask.calls.unwrap_or(std::mem::take(&mut own.calls));
         Ok(version)
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::remote::{Remote, RemoteArgs, short, size, target};
 use super::{print, say, values};
 use crate::admin::{HandlerView, LINES, Problem};
-use crate::catalog::{HandlerName, Route};
+use crate::catalog::{HandlerName, Route, WarmUp};
 use crate::components;
 use crate::names;
 
@@ -52,6 +52,10 @@ pub(super) struct Deploy {
     /// Memory of one instance.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<String>,
+    /// A request that it must answer before it is put in place, and the status of its answer, as in `/ready` or
+    /// `HEAD /ready=204`; an empty one takes away the one that was.
+    #[arg(long, value_name = "PATH[=STATUS]", value_parser = warm_up)]
+    warm_up: Option<String>,
     /// Let it reach for what the version before did not.
     #[arg(long)]
     allow_new_imports: bool,
@@ -113,6 +117,7 @@ impl Deploy {
         parameters.extend(one("timeout", self.timeout.clone()));
         parameters.extend(one("cpu", self.cpu.clone()));
         parameters.extend(one("memory", self.memory.clone()));
+        parameters.extend(one("warm_up", self.warm_up.clone()));
         parameters.extend(one(
             "allow_new_imports",
             self.allow_new_imports.then(|| true.to_string()),
@@ -198,6 +203,13 @@ fn route(text: &str) -> Result<String, String> {
 fn callee(text: &str) -> Result<String, String> {
     if !text.is_empty() {
         text.parse::<HandlerName>().map_err(|bad| bad.to_string())?;
+    }
+    Ok(text.to_owned())
+}
+
+fn warm_up(text: &str) -> Result<String, String> {
+    if !text.is_empty() {
+        text.parse::<WarmUp>()?;
     }
     Ok(text.to_owned())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values;
-use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source};
+use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings};
 use crate::gate::Gate;
@@ -27,6 +27,10 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     allow_call: Vec<HandlerName>,
 
+    /// A request that it must answer before it is served, and the status of its answer, as in `/ready` or
+    /// `HEAD /ready=204` [default status: 200].
+    #[arg(long, value_name = "PATH[=STATUS]")]
+    warm_up: Option<WarmUp>,
     /// Time to the response's headers, wait for a place and start included.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits")]
     timeout: Duration,
@@ -127,6 +131,7 @@ impl GuestArgs {
                     idle: self.idle_instance_timeout,
                 },
             },
+            warm_up: self.warm_up.clone(),
             quarantine: false,
             keep_output: false,
         }

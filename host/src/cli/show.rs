@@ -100,13 +100,14 @@ fn routed(route: &RouteView) -> String {
     format!("{}{stripped}", route.route)
 }
 
-const OWN: [&str; 4] = ["timeout", "cpu", "memory", "calls"];
+const OWN: [&str; 5] = ["timeout", "cpu", "memory", "calls", "warm_up"];
 
 fn of_own(own: &SettingsView, name: &str) -> Option<String> {
     match name {
         "timeout" => own.timeout.clone(),
         "cpu" => own.cpu.clone(),
         "memory" => own.memory.map(|bytes| size(bytes as u64)),
+        "warm_up" => own.warm_up.clone(),
         "calls" => (!own.calls.is_empty()).then(|| own.calls.join(", ")),
         _ => None,
     }
@@ -163,6 +164,7 @@ mod tests {
                 cpu: None,
                 memory: None,
                 calls: Vec::new(),
+                warm_up: None,
             },
             follows: Some(1),
             differs: [

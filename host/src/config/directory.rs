@@ -127,6 +127,7 @@ impl Listing {
         said.guest
             .calls
             .splice(0..0, template.guest.calls.iter().cloned());
+        said.warm_up = said.warm_up.or_else(|| template.warm_up.clone());
         Ok(said)
     }
 }

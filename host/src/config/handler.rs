@@ -5,13 +5,15 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::{Method, StatusCode};
+
 use super::host::Tenant;
-use super::keys::{DIRECTORY, LIMITS};
+use super::keys::{DIRECTORY, LIMITS, WARM_UP};
 use super::limits::{Limits, Settled};
 use super::name::checked;
 use super::reader::{Table, Value};
 use super::route::route;
-use crate::catalog::{HandlerName, HandlerSpec, Route, Source};
+use crate::catalog::{HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::HandlerLimits;
 use crate::names::{most_alike, short};
@@ -33,6 +35,8 @@ pub struct HandlerConfig {
     pub limits: HandlerLimits,
     /// What its instances get.
     pub guest: GuestSettings,
+    /// What it must answer before it is put in place.
+    pub warm_up: Option<WarmUp>,
     /// Where `source` is written, for what is found wrong with the file, and each of the routes.
     pub(super) source_place: Range<usize>,
     pub(super) route_places: Vec<Range<usize>>,
@@ -77,6 +81,7 @@ impl Defaults {
                 ..GuestSettings::default()
             },
             limits,
+            warm_up: None,
             quarantine: true,
             keep_output: false,
         }
@@ -96,6 +101,7 @@ impl HandlerConfig {
             version: None,
             limits: self.limits.clone(),
             guest: self.guest.clone(),
+            warm_up: self.warm_up.clone(),
             quarantine: true,
             keep_output: false,
         }
@@ -144,6 +150,7 @@ impl HandlerConfig {
             routes,
             limits,
             guest,
+            warm_up: warm_up(table),
             source_place,
             route_places,
         })
@@ -191,6 +198,18 @@ fn calls(table: &Table<'_>) -> Vec<Arc<str>> {
     list.iter()
         .filter_map(|name| name.parsed(checked))
         .collect()
+}
+
+fn warm_up(table: &Table<'_>) -> Option<WarmUp> {
+    let said = table.table("warm_up", &WARM_UP)?;
+    let path = said.parsed("path", WarmUp::path_of);
+    let status = said.parsed("status", WarmUp::status_of);
+    let method = said.parsed("method", WarmUp::method_of);
+    Some(WarmUp {
+        path: path?,
+        status: status.unwrap_or(StatusCode::OK),
+        method: method.unwrap_or(Method::GET),
+    })
 }
 
 fn directories(table: &Table<'_>) -> Vec<Directory> {

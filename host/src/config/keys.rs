@@ -378,6 +378,7 @@ const CALLS: Key = key(
     Nothing,
     "Other handlers of its tenant that it may call, by name: requests to `http://NAME.handler.internal`.",
 );
+const WARM_UP_OF: Key = key("warm_up", Table(&WARM_UP), Nothing, WARM_UP.about);
 const LIMITS_OF: Key = key("limits", Table(&LIMITS), Nothing, LIMITS.about);
 
 pub(super) static HANDLER: Shape = Shape {
@@ -401,6 +402,7 @@ pub(super) static HANDLER: Shape = Shape {
         ENV,
         DIRS,
         CALLS,
+        WARM_UP_OF,
         LIMITS_OF,
     ],
 };
@@ -427,6 +429,7 @@ pub(super) static MANIFEST: Shape = Shape {
         ENV,
         DIRS,
         CALLS,
+        WARM_UP_OF,
         LIMITS_OF,
     ],
 };
@@ -519,6 +522,27 @@ pub(super) static REDIRECT: Shape = Shape {
             Is(|| json!(308)),
             "301, 302, 303, 307 or 308, which keeps the method and is for good.",
         ),
+    ],
+};
+
+pub(super) static WARM_UP: Shape = Shape {
+    name: "warm_up",
+    place: "in `warm_up` of `[handlers.NAME]`",
+    about: "A request that it must answer before it is put in place.",
+    keys: &[
+        key(
+            "path",
+            Text("/ready"),
+            Missing(r#"path = "/ready""#),
+            "The path and query, as the guest sees them.",
+        ),
+        key(
+            "status",
+            Status(200, 599),
+            Is(|| json!(200)),
+            "The status that the answer must have.",
+        ),
+        key("method", Text("GET"), Is(|| json!("GET")), "The method."),
     ],
 };
 

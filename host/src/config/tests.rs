@@ -176,6 +176,8 @@ fn a_handler_is_as_the_example_says() {
     };
     assert_eq!(shop.guest.directories, [public]);
     assert_eq!(shop.guest.calls, ["cart", "stock"].map(Arc::from));
+    let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
+    assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));
 }
 
 #[test]
@@ -432,6 +434,19 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         (ROUTED, "rotes = []", "rotes", "did you mean `routes`?"),
         (ROUTED, "env = { A = 1 }", "*", "put it in quotes"),
         (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
+        (ROUTED, "calls = [\"a/b\"]", "\"a/b\"", "is no name"),
+        (
+            ROUTED,
+            "warm_up = { path = \"ready\" }",
+            "\"ready\"",
+            "begins with `/`",
+        ),
+        (
+            ROUTED,
+            "warm_up = { path = \"/\", status = 100 }",
+            "100",
+            "from 200 to 599",
+        ),
         (
             ROUTED,
             "dirs = [{ host = \"public\" }]",
