@@ -3,8 +3,8 @@
 //! A permit is a value: whoever holds it may run, and dropping it gives the place back, so a
 //! place cannot be lost however an exchange ends.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,7 +13,26 @@ use crate::limits::HandlerLimits;
 
 /// The right to run.
 #[derive(Debug)]
-pub struct Permit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Permit {
+    /// None only while it is dropped.
+    place: Option<OwnedSemaphorePermit>,
+    surplus: Arc<AtomicUsize>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.surplus.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let one_less = |surplus: usize| surplus.checked_sub(1);
+        let taken = self
+            .surplus
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        if let (Ok(_), Some(place)) = (taken, self.place.take()) {
+            place.forget();
+        }
+    }
+}
 
 /// No place became free in time, or too many wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +42,11 @@ pub struct Full;
 #[derive(Debug)]
 pub struct Gate {
     places: Arc<Semaphore>,
-    size: usize,
+    size: Mutex<usize>,
+    /// Places that are one too many, and go when they are given back.
+    surplus: Arc<AtomicUsize>,
     waiting: AtomicUsize,
-    max_waiting: usize,
+    max_waiting: AtomicUsize,
     max_wait: Duration,
 }
 
@@ -35,9 +56,10 @@ impl Gate {
     pub fn new(places: usize, max_waiting: usize, max_wait: Duration) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
-            size: places,
+            size: Mutex::new(places),
+            surplus: Arc::default(),
             waiting: AtomicUsize::new(0),
-            max_waiting,
+            max_waiting: AtomicUsize::new(max_waiting),
             max_wait,
         }
     }
@@ -52,6 +74,26 @@ impl Gate {
         )
     }
 
+    /// From now on so many may pass, and so many wait. Who has passed stays, also if that is more.
+    pub fn resize(&self, places: usize, max_waiting: usize) {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        self.max_waiting.store(max_waiting, Ordering::Relaxed);
+        let more = places.saturating_sub(*size);
+        if more > 0 {
+            let kept = |surplus: usize| Some(surplus.saturating_sub(more));
+            let surplus = self
+                .surplus
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, kept)
+                .unwrap_or(0);
+            self.places.add_permits(more.saturating_sub(surplus));
+        } else {
+            let less = *size - places;
+            let held = less - self.places.forget_permits(less);
+            self.surplus.fetch_add(held, Ordering::Relaxed);
+        }
+        *size = places;
+    }
+
     /// Waits for a place, first come first served.
     ///
     /// # Errors
@@ -60,9 +102,10 @@ impl Gate {
         if let Ok(permit) = self.try_admit() {
             return Ok(permit);
         }
-        let _waiting = Waiting::join(&self.waiting, self.max_waiting)?;
+        let max_waiting = self.max_waiting.load(Ordering::Relaxed);
+        let _waiting = Waiting::join(&self.waiting, max_waiting)?;
         match tokio::time::timeout(self.max_wait, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(Permit(place)),
+            Ok(Ok(place)) => Ok(self.permit(place)),
             Ok(Err(_)) | Err(_) => Err(Full),
         }
     }
@@ -73,18 +116,27 @@ impl Gate {
     /// [`Full`], when there is none.
     pub fn try_admit(&self) -> Result<Permit, Full> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Permit).map_err(|_| Full)
+        place.map(|place| self.permit(place)).map_err(|_| Full)
     }
 
     /// How many hold a place.
     #[must_use]
     pub fn taken(&self) -> usize {
-        self.size.saturating_sub(self.places.available_permits())
+        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        size.saturating_sub(self.places.available_permits())
+    }
+
+    fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
+        Permit {
+            place: Some(place),
+            surplus: Arc::clone(&self.surplus),
+        }
     }
 
     /// Waits until nobody holds a permit, and lets nobody pass from then on.
     pub async fn close_when_empty(&self) {
-        let places = u32::try_from(self.size).unwrap_or(u32::MAX);
+        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = u32::try_from(size).unwrap_or(u32::MAX);
         if let Ok(all) = self.places.acquire_many(places).await {
             all.forget();
         }
@@ -123,6 +175,26 @@ mod tests {
         assert!(futures_util::poll!(&mut next).is_pending());
         drop(permit);
         next.await.expect("the place is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_is_made_smaller_as_places_are_given_back_and_larger_at_once() {
+        let gate = Gate::new(3, 0, Duration::from_secs(1));
+        let held = [gate.admit().await, gate.admit().await, gate.admit().await];
+        let [one, two, three] = held.map(|permit| permit.expect("free"));
+        gate.resize(1, 0);
+        drop((one, two));
+        assert_eq!(gate.admit().await.expect_err("one of one is taken"), Full);
+        gate.resize(2, 0);
+        let four = gate.admit().await.expect("two places");
+        gate.resize(1, 0);
+        gate.resize(3, 0);
+        let five = gate.admit().await.expect("three places");
+        assert_eq!(gate.admit().await.expect_err("three are taken"), Full);
+        drop((three, four, five));
+        let all = [gate.admit().await, gate.admit().await, gate.admit().await];
+        assert!(all.iter().all(Result::is_ok), "no place is lost");
+        assert_eq!(gate.admit().await.expect_err("nor made"), Full);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
-    most: usize,
+    most: AtomicUsize,
 }
 
 impl Budget {
@@ -15,13 +15,19 @@ impl Budget {
     pub fn new(most: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
-            most,
+            most: AtomicUsize::new(most),
         }
+    }
+
+    /// From now on it is one of so many bytes. What is taken already stays taken, also if that is more.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Takes bytes, or none if there are not as many left.
     pub(super) fn take(&self, bytes: usize) -> bool {
-        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let most = self.most.load(Ordering::Relaxed);
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= most);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
             .is_ok()
