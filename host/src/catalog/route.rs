@@ -34,6 +34,15 @@ impl Route {
         }
     }
 
+    /// Whether every request on this route is one on `other` too: the same host or one below its wildcard, a path that
+    /// begins as its does, and none but its methods.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.host.is_within(&other.host)
+            && self.path.is_within(&other.path)
+            && are_within(&self.methods, &other.methods)
+    }
+
     /// The path and query that the guest sees of those of a request on this route. It begins with `/`; where nothing
     /// can be stripped, since the whole path is the route's own text, it is all of it.
     #[must_use]
@@ -96,6 +105,22 @@ pub(super) enum Hosts {
     Below(Box<str>),
 }
 
+impl HostPattern {
+    fn is_within(&self, other: &Self) -> bool {
+        let is_below = |name: &str, parent: &str| {
+            name.strip_suffix(parent)
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        };
+        match (&self.0, &other.0) {
+            (_, Hosts::Any) => true,
+            (Hosts::Exact(name), Hosts::Exact(other)) => name == other,
+            (Hosts::Exact(name), Hosts::Below(other)) => is_below(name, other),
+            (Hosts::Below(name), Hosts::Below(other)) => name == other || is_below(name, other),
+            (Hosts::Any, _) | (Hosts::Below(_), Hosts::Exact(_)) => false,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -138,6 +163,14 @@ impl FromStr for HostPattern {
             Hosts::Exact(name)
         }))
     }
+}
+
+/// No methods are all of them, and HEAD comes with GET.
+fn are_within(mine: &[Method], others: &[Method]) -> bool {
+    let is_listed = |method: &Method| {
+        others.contains(method) || (*method == Method::HEAD && others.contains(&Method::GET))
+    };
+    others.is_empty() || (!mine.is_empty() && mine.iter().all(is_listed))
 }
 
 fn bracketed(host: &str) -> Option<&str> {
@@ -206,6 +239,30 @@ impl PathPattern {
 
     fn prefix(&self) -> &str {
         &self.text[..self.prefix]
+    }
+
+    /// As the router matches: a parameter is never empty, `{*name}` neither, and `*` may be.
+    fn is_within(&self, other: &Self) -> bool {
+        let (mut mine, mut others) = (self.segments(), other.segments());
+        loop {
+            let (mine, other) = (mine.next(), others.next());
+            match (mine, other) {
+                (mine, Some(Segment::Everything)) => return mine.is_some(),
+                (mine, Some(Segment::Rest(_))) => {
+                    return match mine {
+                        Some(Segment::Literal(text)) => !text.is_empty(),
+                        Some(Segment::Parameter(_) | Segment::Rest(_)) => true,
+                        Some(Segment::Everything) | None => false,
+                    };
+                }
+                (Some(Segment::Literal(text)), Some(Segment::Parameter(_))) if !text.is_empty() => {
+                }
+                (Some(Segment::Parameter(_)), Some(Segment::Parameter(_))) => {}
+                (Some(Segment::Literal(mine)), Some(Segment::Literal(other))) if mine == other => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
     }
 
     pub(super) fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
@@ -528,6 +585,77 @@ mod tests {
         assert_eq!("/*".parse(), Ok(Route::everything()));
         assert_eq!("*".parse(), Ok(HostPattern::default()));
         assert_eq!(HostPattern::default().to_string(), "*");
+    }
+
+    #[test]
+    fn a_route_is_within_another_if_no_request_on_it_is_outside() {
+        for (route, other) in [
+            ("/acme/", "/acme/*"),
+            ("/acme/*", "/acme/*"),
+            ("/acme/shop/*", "/acme/*"),
+            ("/acme/{id}/x", "/acme/*"),
+            ("/acme/{*rest}", "/acme/*"),
+            ("a.example/acme/*", "/acme/*"),
+            ("*.example/acme/*", "/acme/*"),
+            ("/acme", "/acme"),
+            ("/anything/{id}", "/*"),
+            ("/*", "/*"),
+            ("/acme/{*rest}", "/acme/{*all}"),
+            ("/acme/{id}/*", "/acme/{*all}"),
+            ("/acme/x", "/acme/{*all}"),
+            ("/acme/{other}", "/acme/{id}"),
+            ("/acme/x/{y}", "/acme/{id}/{*all}"),
+            ("acme.example/*", "ACME.example./*"),
+            ("acme.example/shop/{id}", "acme.example/*"),
+            ("a.acme.example/*", "*.acme.example/*"),
+            ("a.b.acme.example/*", "*.acme.example/*"),
+            ("*.acme.example/x", "*.acme.example/*"),
+            ("*.a.acme.example/x", "*.acme.example/*"),
+            ("[0::1]/x", "[::1]/*"),
+        ] {
+            let [route, other] = [route, other].map(|text| text.parse::<Route>().expect(text));
+            assert!(route.is_within(&other), "{route} in {other}");
+        }
+        for (route, other) in [
+            ("/*", "/acme/*"),
+            ("/acme", "/acme/*"),
+            ("/acmex/", "/acme/*"),
+            ("/Acme/", "/acme/*"),
+            ("/%61cme/", "/acme/*"),
+            ("/{id}/x", "/acme/*"),
+            ("/{*rest}", "/acme/*"),
+            ("/{id}", "/acme"),
+            ("/acme/x/y", "/acme/{id}"),
+            ("/acme/{*rest}", "/acme/{id}"),
+            ("/acme/", "/acme/{id}"),
+            ("/acme/*", "/acme/{*all}"),
+            ("/acme/", "/acme/{*all}"),
+            ("/acme/{*rest}", "/acme/{id}/*"),
+            ("/acme/x", "/acme/"),
+            ("/acme/", "/acme"),
+            ("/*", "acme.example/*"),
+            ("acme.example/*", "*.acme.example/*"),
+            ("*.acme.example/*", "acme.example/*"),
+            ("*.example/*", "*.acme.example/*"),
+            ("notacme.example/*", "*.acme.example/*"),
+            ("acme.example.evil/*", "*.acme.example/*"),
+            ("x-acme.example/*", "acme.example/*"),
+            ("127.0.0.1/*", "127.0.0.2/*"),
+        ] {
+            let [route, other] = [route, other].map(|text| text.parse::<Route>().expect(text));
+            assert!(!route.is_within(&other), "{route} not in {other}");
+        }
+        let with = |methods: &[Method]| Route {
+            methods: methods.to_vec(),
+            ..Route::everything()
+        };
+        let (get, head, both) = (
+            with(&[Method::GET]),
+            with(&[Method::HEAD]),
+            with(&[Method::GET, Method::POST]),
+        );
+        assert!(get.is_within(&both) && head.is_within(&get) && get.is_within(&with(&[])));
+        assert!(!both.is_within(&get) && !with(&[]).is_within(&both) && !get.is_within(&head));
     }
 
     #[test]
