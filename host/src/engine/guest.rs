@@ -141,6 +141,7 @@ impl Guest {
         let _ticking = self.engine.epoch.ticking();
         let output = Arc::new(GuestOutput::new(
             Arc::from("start"),
+            None,
             RequestId::none(),
             false,
         ));

@@ -181,6 +181,8 @@ struct Line<'a> {
     handler: Option<&'a str>,
     #[serde(rename = "host.caller", skip_serializing_if = "Option::is_none")]
     caller: Option<&'a str>,
+    #[serde(rename = "host.tenant", skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     #[serde(rename = "host.request.id")]
@@ -207,6 +209,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         route: exchange.route.as_deref(),
         handler: exchange.handler.as_deref(),
         caller: exchange.called_by.as_ref().map(|by| &*by.caller),
+        tenant: exchange.tenant.as_deref(),
         label: label(exchange),
         request_id: exchange.id.to_string(),
     };

@@ -69,6 +69,8 @@ pub struct Exchange {
     pub route: Option<Arc<str>>,
     /// The handler that it was routed to.
     pub handler: Option<Arc<str>>,
+    /// Who owns that handler.
+    pub tenant: Option<Arc<str>>,
     /// The status sent; none if the client left before.
     pub status: Option<u16>,
     /// Bytes of the response's body that were handed to the connection.
@@ -173,6 +175,7 @@ impl Exchange {
             asked,
             route: None,
             handler: None,
+            tenant: None,
             status: None,
             sent: 0,
             label: None,
@@ -224,6 +227,7 @@ impl Drop for Exchange {
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {
             tracing::warn!(
                 handler = self.handler.as_deref().unwrap_or("-"),
+                tenant = self.tenant.as_deref(),
                 request_id = %self.id,
                 label = %label,
                 "{detail}"

@@ -11,6 +11,7 @@ use crate::limits::{OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
 #[derive(Debug)]
 pub struct GuestOutput {
     handler: Arc<str>,
+    tenant: Option<Arc<str>>,
     request_id: RequestId,
     lines: Mutex<Lines>,
 }
@@ -45,13 +46,19 @@ impl fmt::Display for GuestStream {
 impl GuestOutput {
     /// For one exchange; `keep_tail` for those who ask for [`Self::tail`].
     #[must_use]
-    pub fn new(handler: Arc<str>, request_id: RequestId, keep_tail: bool) -> Self {
+    pub fn new(
+        handler: Arc<str>,
+        tenant: Option<Arc<str>>,
+        request_id: RequestId,
+        keep_tail: bool,
+    ) -> Self {
         let lines = Lines {
             tail: keep_tail.then(VecDeque::new),
             ..Lines::default()
         };
         Self {
             handler,
+            tenant,
             request_id,
             lines: Mutex::new(lines),
         }
@@ -81,6 +88,7 @@ impl GuestOutput {
         if dropped > 0 {
             tracing::warn!(
                 handler = &*self.handler,
+                tenant = self.tenant.as_deref(),
                 request_id = self.request_id.as_str(),
                 dropped,
                 "the guest printed more than {OUTPUT_LINES} lines: the rest was dropped"
@@ -106,7 +114,7 @@ impl GuestOutput {
         let line = printable(&bytes);
         tracing::info!(
             target: "guest",
-            handler = &*self.handler, request_id = self.request_id.as_str(), %stream,
+            handler = &*self.handler, tenant = self.tenant.as_deref(), request_id = self.request_id.as_str(), %stream,
             "{line}"
         );
         if let Some(tail) = &mut lines.tail {
@@ -157,7 +165,7 @@ mod tests {
     use super::*;
 
     fn output() -> GuestOutput {
-        GuestOutput::new(Arc::from("shop"), RequestId::none(), true)
+        GuestOutput::new(Arc::from("shop"), None, RequestId::none(), true)
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl Pipeline {
     {
         exchange.handler = Some(Arc::clone(&handler.name));
         if let Some(tenant) = &handler.tenant {
+            exchange.tenant = Some(Arc::clone(tenant.name()));
             let counted = tenant.count();
             counted.map_err(|TooOften(pause)| Failure::TooOften(pause))?;
         }
@@ -236,6 +237,7 @@ impl Pipeline {
         exchange.meter = Some(Arc::clone(&meter));
         let output = Arc::new(GuestOutput::new(
             Arc::clone(&handler.name),
+            exchange.tenant.clone(),
             exchange.id.clone(),
             handler.spec.keep_output,
         ));
