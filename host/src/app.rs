@@ -16,7 +16,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use reload::{Follower, Subject};
+pub use reload::{Follower, Owners, Subject};
 
 use crate::catalog::Catalog;
 use crate::gate::Gate;

@@ -261,6 +261,14 @@ pub const ADMIN_BODY_PAUSE: Duration = Duration::from_secs(10);
 pub const ADMIN_CONNECTION: Duration = Duration::from_secs(15 * 60);
 /// Bytes of an admin door's token: fewer can be guessed.
 pub const ADMIN_TOKEN: usize = 16;
+/// Tokens of one tenant: two while one is replaced, for each of a few people or machines.
+pub const TENANT_TOKENS: usize = 8;
+/// Patterns of routes that one tenant may take: its domains, with some to spare.
+pub const TENANT_ROUTES: usize = 100;
+/// Components that arrive at once from one tenant, and from all tenants together: the operator always has a place.
+pub const TENANT_UPLOADS: usize = 2;
+/// See [`TENANT_UPLOADS`].
+pub const TENANTS_UPLOADS: usize = ADMIN_UPLOADS / 2;
 
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);

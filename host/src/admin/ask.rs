@@ -20,6 +20,10 @@ pub(super) fn ask(operation: &Operation, query: &str) -> Result<Ask, Problem> {
     let (mut ask, mut mistakes) = (Ask::default(), Vec::new());
     for (name, value) in parameters {
         let taken = match name {
+            "tenant" => {
+                ask.tenant = Some(value);
+                Ok(())
+            }
             "route" => value
                 .parse::<Route>()
                 .map(|route| ask.routes.push(route))

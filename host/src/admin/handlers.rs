@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use super::listen::Token;
+use super::keys::Keys;
 use super::problem::Problem;
-use super::routes::{self, Call, Operation};
+use super::routes::{self, Call};
 use super::view::{HandlerView, HandlersView};
 use super::{LINES, ask, openapi};
-use crate::catalog::{Ask, Deployed, HandlerName, Receiving, Step, Turn, Versions};
+use crate::catalog::{Action, Ask, Deployed, HandlerName, Receiving, Step, Turn, Versions, Who};
 use crate::limits;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -29,128 +29,148 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Where operators are answered.
 pub(super) struct Desk {
     versions: Arc<Versions>,
-    token: Option<Arc<Token>>,
+    keys: Arc<Keys>,
+    needs_token: bool,
 }
 
 impl Desk {
-    pub(super) fn new(versions: Arc<Versions>, token: Option<Arc<Token>>) -> Self {
-        Self { versions, token }
+    pub(super) fn new(versions: Arc<Versions>, keys: Arc<Keys>, needs_token: bool) -> Self {
+        Self {
+            versions,
+            keys,
+            needs_token,
+        }
     }
 
-    /// Answers a request of somebody.
+    /// Answers a request of somebody: of the visitor himself, or of whom his token says.
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        who: Arc<str>,
+        visitor: Arc<str>,
     ) -> Result<Answer, Infallible> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answered = self.call(request, &who).await;
-        Ok(answered.unwrap_or_else(|problem| {
-            if method != Method::GET {
-                let path = crate::names::short(&path);
-                tracing::warn!("{method} {path} by {who} is refused: {}", problem.detail);
+        let who = self.who(request.headers(), &path, &visitor);
+        let shown = who.as_ref().map_or(visitor, |who| who.to_string().into());
+        let is_tenant = who.as_ref().is_ok_and(|who| who.tenant().is_some());
+        let answered = match who {
+            Ok(who) => self.call(request, &who).await,
+            Err(problem) => {
+                let (parts, body) = request.into_parts();
+                Err(read_over(&parts.headers, body, problem).await)
             }
-            tell(&problem)
+        };
+        Ok(answered.unwrap_or_else(|problem| {
+            if method != Method::GET || problem.status().is_server_error() {
+                let path = crate::names::short(&path);
+                tracing::warn!("{method} {path} by {shown} is refused: {}", problem.detail);
+            }
+            tell(&told(problem, is_tenant))
         }))
     }
 
     async fn call(
         self: Arc<Self>,
         request: Request<Incoming>,
-        who: &Arc<str>,
+        who: &Who,
     ) -> Result<Answer, Problem> {
         let (parts, mut body) = request.into_parts();
         let query = parts.uri.query().unwrap_or("");
-        let found = self.check(&parts.headers, parts.uri.path());
-        let found = found.and_then(|()| routes::find(&parts.method, parts.uri.path()));
-        let (operation, name) = match found {
+        let (operation, name) = match routes::find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(problem) => return Err(read_over(&parts.headers, body, problem).await),
+        };
+        let begin = |name: &HandlerName, action| {
+            let expected = ask::expected(&parts.headers)?;
+            Ok::<_, Problem>(self.versions.begin(name, action, &expected, who)?)
         };
         match operation.call {
             Call::Health => Ok(answer(StatusCode::OK, &json!({ "status": "ok" }))),
             Call::OpenApi => Ok(answer(StatusCode::OK, &openapi::document())),
-            Call::List => self.list().await,
-            Call::Show => self.show(&ask::name(name)?, StatusCode::OK),
+            Call::List => self.list(who).await,
+            Call::Show => self.show(&ask::name(name)?, StatusCode::OK, who),
             Call::Audit => {
-                let changes = self.versions.changes(ask::last(operation, query)?).await?;
+                let last = ask::last(operation, query)?;
+                let changes = self.versions.changes(last, who).await?;
                 Ok(answer(StatusCode::OK, &json!({ "changes": changes })))
             }
             Call::Undeploy => {
                 let name = ask::name(name)?;
-                let turn = self
-                    .versions
-                    .begin(&name, &ask::expected(&parts.headers)?)?;
-                self.versions.undeploy(turn, who).await?;
+                let turn = begin(&name, Action::Undeploy)?;
+                self.versions.undeploy(turn).await?;
                 Ok(answer(StatusCode::OK, &json!({ "name": name })))
             }
             Call::Rollback => {
                 let (name, to) = (ask::name(name)?, ask::to(operation, query)?);
-                let turn = self
-                    .versions
-                    .begin(&name, &ask::expected(&parts.headers)?)?;
-                let deployed = self.versions.rollback(turn, to.as_deref(), who).await?;
-                self.deployed(&deployed)
+                let turn = begin(&name, Action::Rollback)?;
+                let deployed = self.versions.rollback(turn, to.as_deref()).await?;
+                self.deployed(&deployed, who)
             }
             Call::Deploy => {
-                let begun = self.begin(operation, name, query, &parts.headers);
+                let begun = (|| {
+                    let (name, ask) = (ask::name(name)?, ask::ask(operation, query)?);
+                    let turn = begin(&name, Action::Deploy)?;
+                    let receiving = self.versions.receive(&turn, &ask)?;
+                    Ok((turn, ask, receiving))
+                })();
                 let (turn, ask, receiving) = match begun {
                     Ok(begun) => begun,
                     Err(problem) => return Err(read_over(&parts.headers, body, problem).await),
                 };
                 let received = receive(receiving, &mut body).await?;
+                self.is_still(who, &parts.headers)?;
                 if wants_lines(&parts.headers) {
                     return Ok(self.in_lines(turn, ask, received, who));
                 }
-                let deployed = self
-                    .versions
-                    .deploy(turn, ask, received, who, |_| {})
-                    .await?;
-                self.deployed(&deployed)
+                let deployed = self.versions.deploy(turn, ask, received, |_| {}).await?;
+                self.deployed(&deployed, who)
             }
         }
     }
 
-    /// Everybody may ask whether the host is there.
-    fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Problem> {
-        let Some(token) = self.token.as_ref().filter(|_| path != "/healthz") else {
-            return Ok(());
-        };
-        let shown = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        match shown.and_then(|shown| shown.strip_prefix("Bearer ")) {
-            Some(shown) if token.is(shown) => Ok(()),
-            Some(_) => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "token",
-                "the token is not that of this host",
-            )),
-            None => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "token",
+    /// Who asks: whose the token is that is shown, or else whoever could open the door. Everybody may ask whether the
+    /// host is there.
+    fn who(&self, headers: &HeaderMap, path: &str, visitor: &Arc<str>) -> Result<Who, Problem> {
+        if path == "/healthz" {
+            return Ok(Who::operator(visitor));
+        }
+        let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "token", detail);
+        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+        match (shown.next(), shown.next()) {
+            (None, _) if !self.needs_token => Ok(Who::operator(visitor)),
+            (None, _) => Err(refused(
                 "this door needs a token: send `authorization: Bearer TOKEN`, or give its file with `--admin-token-file`",
             )),
+            (Some(shown), None) => shown
+                .to_str()
+                .ok()
+                .and_then(|shown| shown.strip_prefix("Bearer "))
+                .and_then(|shown| self.keys.who(shown, visitor))
+                .ok_or_else(|| {
+                    refused(if self.needs_token {
+                        "the token is none of this host's"
+                    } else {
+                        "the token is none of this host's: the operator needs none here"
+                    })
+                }),
+            (Some(_), Some(_)) => Err(refused("two tokens are shown: send one")),
         }
     }
 
-    fn begin(
-        &self,
-        operation: &Operation,
-        name: &str,
-        query: &str,
-        headers: &HeaderMap,
-    ) -> Result<(Turn, Ask, Receiving), Problem> {
-        let (name, ask) = (ask::name(name)?, ask::ask(operation, query)?);
-        let turn = self.versions.begin(&name, &ask::expected(headers)?)?;
-        Ok((turn, ask, self.versions.receive()?))
+    /// A component takes its time to arrive, and a token may have been taken away meanwhile.
+    fn is_still(&self, who: &Who, headers: &HeaderMap) -> Result<(), Problem> {
+        let now = self.who(headers, "", &Arc::from(""))?;
+        if now.tenant() == who.tenant() {
+            return Ok(());
+        }
+        let detail = "the token has another owner meanwhile";
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "token", detail))
     }
 
     /// Twenty thousand handlers take a while to write.
-    async fn list(&self) -> Result<Answer, Problem> {
-        let versions = Arc::clone(&self.versions);
+    async fn list(&self, who: &Who) -> Result<Answer, Problem> {
+        let (versions, who) = (Arc::clone(&self.versions), who.clone());
         let list = move || {
-            let handlers = versions.all().iter().map(HandlerView::from).collect();
+            let handlers = versions.all(&who).iter().map(HandlerView::from).collect();
             answer(StatusCode::OK, &HandlersView { handlers })
         };
         let stopped = |_| {
@@ -163,27 +183,21 @@ impl Desk {
         spawn_blocking(list).await.map_err(stopped)
     }
 
-    fn show(&self, name: &HandlerName, status: StatusCode) -> Result<Answer, Problem> {
+    fn show(&self, name: &HandlerName, status: StatusCode, who: &Who) -> Result<Answer, Problem> {
         Ok(shown(
             status,
-            &HandlerView::from(&self.versions.find(name)?),
+            &HandlerView::from(&self.versions.find(name, who)?),
         ))
     }
 
-    fn deployed(&self, deployed: &Deployed) -> Result<Answer, Problem> {
-        self.show(&deployed.record.name, status(deployed))
+    fn deployed(&self, deployed: &Deployed, who: &Who) -> Result<Answer, Problem> {
+        self.show(&deployed.record.name, status(deployed), who)
     }
 
     /// Deploys, and answers with a line for each step. A client that leaves stops it.
-    fn in_lines(
-        self: Arc<Self>,
-        turn: Turn,
-        ask: Ask,
-        received: Receiving,
-        who: &Arc<str>,
-    ) -> Answer {
+    fn in_lines(self: Arc<Self>, turn: Turn, ask: Ask, received: Receiving, who: &Who) -> Answer {
         let (lines, receiver) = mpsc::channel::<Bytes>(STEPS);
-        let who = Arc::clone(who);
+        let who = who.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             // There is room for every step.
@@ -191,10 +205,10 @@ impl Desk {
                 |line: serde_json::Value| drop(lines.try_send(Bytes::from(format!("{line}\n"))));
             let deployed = self
                 .versions
-                .deploy(turn, ask, received, &who, |step| say(line(&step)))
+                .deploy(turn, ask, received, |step| say(line(&step)))
                 .await;
             let outcome = deployed.map_err(Problem::from).and_then(|deployed| {
-                let handler = HandlerView::from(&self.versions.find(&deployed.record.name)?);
+                let handler = HandlerView::from(&self.versions.find(&deployed.record.name, &who)?);
                 Ok((status(&deployed).as_u16(), handler))
             });
             say(match outcome {
@@ -203,6 +217,7 @@ impl Desk {
                 }
                 Err(problem) => {
                     tracing::warn!("a deploy by {who} is refused: {}", problem.detail);
+                    let problem = told(problem, who.tenant().is_some());
                     json!({ "step": "refused", "status": problem.status, "problem": problem })
                 }
             });
@@ -331,6 +346,14 @@ fn shown(status: StatusCode, handler: &HandlerView) -> Answer {
         .headers_mut()
         .extend(etag.map(|etag| (header::ETAG, etag)));
     response
+}
+
+fn told(problem: Problem, is_tenant: bool) -> Problem {
+    if is_tenant {
+        problem.for_tenant()
+    } else {
+        problem
+    }
 }
 
 fn tell(problem: &Problem) -> Answer {

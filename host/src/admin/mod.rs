@@ -1,12 +1,13 @@
 //! The operator's door: deploys, and tells what is deployed, while the host runs.
 //!
 //! It has a thread, a listener and ceilings of its own, so it answers however busy the public door is. Guests are made
-//! on the threads that serve; what waits for a disk waits in threads of this one. `listen` says who may come in,
+//! on the threads that serve; what waits for a disk waits in threads of this one. `listen` and `keys` say who may come in,
 //! `routes` what can be asked for, `ask` turns text into typed values, `handlers` does it with
 //! [`crate::catalog::Versions`], `view` is what is shown and `problem` what is told when something is not done.
 
 mod ask;
 mod handlers;
+mod keys;
 mod listen;
 mod openapi;
 mod problem;
@@ -22,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use keys::Keys;
 pub use listen::{Address, Door, Token};
 pub use problem::Problem;
 pub use view::{HandlerView, HandlersView, RouteView, SettingsView, VersionView};
@@ -80,7 +82,11 @@ pub fn serve(door: Door, versions: Arc<Versions>) -> anyhow::Result<Running> {
 
 async fn accept(door: &Door, versions: Arc<Versions>, asked: Shutdown) -> std::io::Result<()> {
     let accepting = door.accepting()?;
-    let desk = Arc::new(Desk::new(versions, door.token.clone()));
+    let desk = Arc::new(Desk::new(
+        versions,
+        Arc::clone(&door.keys),
+        door.needs_token(),
+    ));
     let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
     loop {
         let next = async {

@@ -110,6 +110,7 @@ fn schemas() -> Value {
         "Handlers": object(json!({ "handlers": list(reference("Handler")) })),
         "Handler": object(json!({
             "name": text(),
+            "tenant": text(),
             "routes": routes(),
             "digest": text(),
             "serving": is_so(),
@@ -126,7 +127,7 @@ fn schemas() -> Value {
         "Audit": object(json!({
             "changes": list(object(json!({
                 "at": text(), "who": text(), "action": { "enum": ["deploy", "rollback", "undeploy"] },
-                "handler": text(), "from": text(), "from_version": number(), "to": text(), "to_version": number(),
+                "handler": text(), "tenant": text(), "from": text(), "from_version": number(), "to": text(), "to_version": number(),
             }))),
         })),
         "Health": object(json!({ "status": text() })),
@@ -180,6 +181,7 @@ mod tests {
         };
         let shown = HandlerView {
             name: String::new(),
+            tenant: Some(String::new()),
             routes: routes(),
             digest: String::new(),
             serving: true,

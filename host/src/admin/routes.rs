@@ -68,7 +68,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: Method::GET,
         path: "/handlers",
         id: "listHandlers",
-        summary: "Every handler, by name",
+        summary: "Every handler, by name; with a tenant's token its own, here and everywhere",
         parameters: &[],
         headers: &[],
         body: None,
@@ -120,6 +120,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
                  GET and 200 if they are left out. An empty one takes away the one that was",
             ),
             once(
+                "tenant",
+                "Who owns the handler from now on, a name of `[tenants]`; of a new one only. A tenant's token says it by itself",
+            ),
+            once(
                 "allow_new_imports",
                 "`true`: it may want what the version before did not",
             ),
@@ -127,7 +131,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         headers: &["if-match", "if-none-match"],
         body: Some(WASM),
         answers: &[(200, "Handler"), (201, "Handler")],
-        problems: &[400, 408, 409, 412, 413, 422, 500, 503, 507],
+        problems: &[400, 403, 408, 409, 412, 413, 422, 500, 503, 507],
     },
     Operation {
         call: Call::Undeploy,
@@ -155,7 +159,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         headers: &["if-match"],
         body: None,
         answers: &[(200, "Handler")],
-        problems: &[400, 404, 409, 412, 422, 500, 507],
+        problems: &[400, 403, 404, 409, 412, 422, 500, 507],
     },
     Operation {
         call: Call::Audit,

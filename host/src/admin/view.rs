@@ -18,6 +18,9 @@ pub struct HandlersView {
 pub struct HandlerView {
     /// Its name.
     pub name: String,
+    /// Who owns it. Not there: the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Its routes.
     pub routes: Vec<RouteView>,
     /// The digest of the component that serves.
@@ -104,6 +107,7 @@ impl From<&Listed> for HandlerView {
         let current = record.and_then(Record::current);
         Self {
             name: listed.name.to_string(),
+            tenant: listed.tenant.clone(),
             routes: routes(&listed.routes),
             digest: listed.digest.clone(),
             serving: listed.is_serving,

@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::catalog::{Event, HandlerSpec, Rollout, Wanted};
+use crate::admin::Keys;
+use crate::catalog::{Deployer, Event, HandlerSpec, Rollout, Versions, Wanted};
 use crate::config::{self, Config, Listing};
 use crate::limits;
 
@@ -45,6 +46,27 @@ pub struct Follower {
     seen: Option<Listing>,
     /// What was wrong then: it is told once.
     wrong: HashSet<String>,
+    owners: Owners,
+}
+
+/// Where it is known who owns handlers, besides what is deployed of files.
+#[derive(Default)]
+pub struct Owners {
+    /// Who may come in at the admin door.
+    pub keys: Option<Arc<Keys>>,
+    /// What was deployed there.
+    pub versions: Option<Arc<Versions>>,
+}
+
+impl Owners {
+    /// What `config` says of tenants holds from now on.
+    pub fn say(&self, config: &Config, deployer: &Deployer) {
+        deployer.tenants().say(&config.tenants());
+        if let Some(keys) = &self.keys {
+            let tenants = config.tenants.iter();
+            keys.say(tenants.map(|tenant| (&tenant.name, &*tenant.admin_tokens)));
+        }
+    }
 }
 
 impl Subject {
@@ -134,8 +156,9 @@ fn directory_of(file: &Path) -> &Path {
 impl Follower {
     /// Nothing is deployed yet.
     #[must_use]
-    pub fn new(subject: Subject, rollout: Rollout) -> Self {
+    pub fn new(subject: Subject, rollout: Rollout, owners: Owners) -> Self {
         Self {
+            owners,
             watch: Watch::new(),
             seen: None,
             wrong: HashSet::new(),
@@ -178,6 +201,9 @@ impl Follower {
             match self.settled(changed).await {
                 Some(seen) if self.seen.as_ref() != Some(&seen) => self.take_up(seen),
                 _ => self.rollout.retry().iter().for_each(tell),
+            }
+            if let Some(versions) = &self.owners.versions {
+                versions.heed_tenants().await;
             }
         }
     }
@@ -223,7 +249,8 @@ impl Follower {
         }
         self.wrong = wrong.into_iter().collect();
         if let Some(wanted) = wanted {
-            if let Subject::File { path, .. } = &self.subject {
+            if let Subject::File { path, config } = &self.subject {
+                self.owners.say(config, self.rollout.deployer());
                 tracing::info!("`{}` is taken up", path.display());
             }
             self.rollout.want(wanted).iter().for_each(tell);

@@ -13,6 +13,7 @@ use super::loader::Loader;
 use super::router::Router;
 use super::{
     Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target,
+    Tenants,
 };
 use crate::components::{Artifact, Components};
 use crate::engine::Room;
@@ -114,6 +115,12 @@ impl Deployer {
     #[must_use]
     pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.catalog)
+    }
+
+    /// Who owns handlers, as it is said now.
+    #[must_use]
+    pub fn tenants(&self) -> &Arc<Tenants> {
+        self.loader.tenants()
     }
 
     /// Makes a handler and puts it in place of the one before, whose requests in flight go on.

@@ -125,11 +125,7 @@ impl Handler {
     /// Whether this handler and `other` belong to one tenant, or to none.
     #[must_use]
     pub fn is_of_the_same_tenant(&self, other: &Self) -> bool {
-        match (&self.tenant, &other.tenant) {
-            (Some(tenant), Some(other)) => tenant.is(other),
-            (None, None) => true,
-            _ => false,
-        }
+        self.spec.tenant == other.spec.tenant
     }
 
     /// Whether `other` would answer as this one does.

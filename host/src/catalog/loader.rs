@@ -20,7 +20,7 @@ pub(super) struct Loader {
     on_demand: [OnceLock<Arc<Engine>>; 2],
     /// Held by the one who makes an engine.
     turn: Mutex<()>,
-    tenants: Tenants,
+    tenants: Arc<Tenants>,
 }
 
 impl Loader {
@@ -31,7 +31,7 @@ impl Loader {
             pooled: [OnceLock::new(), OnceLock::new()],
             on_demand: [OnceLock::new(), OnceLock::new()],
             turn: Mutex::default(),
-            tenants: Tenants::default(),
+            tenants: Arc::default(),
         }
     }
 
@@ -56,6 +56,11 @@ impl Loader {
                 .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
+    }
+
+    /// Who owns handlers.
+    pub(super) fn tenants(&self) -> &Arc<Tenants> {
+        &self.tenants
     }
 
     /// Who owns the handler.
@@ -115,7 +120,7 @@ impl Loader {
     ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let name = spec.name.shared();
-        let memory = self.tenant(spec).and_then(|tenant| tenant.memory());
+        let memory = self.tenant(spec).map(|tenant| tenant.memory());
         let file = spec.source.path().display().to_string();
         let link = move || {
             let engine = loader.engine(artifact.generation(), settings.memory)?;

@@ -7,7 +7,9 @@ mod health;
 mod hot;
 mod loader;
 mod own;
+mod ownership;
 mod record;
+mod rights;
 mod rollout;
 mod route;
 mod router;
@@ -16,6 +18,7 @@ mod store;
 mod tenant;
 mod versions;
 mod warm_up;
+mod who;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,9 +37,10 @@ pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
 pub use router::{Conflict, Found, Router};
 pub use spec::{BadName, HandlerName, HandlerSpec, Source, Wanted};
 pub use store::{Store, StoreError};
-pub use tenant::{Tenant, TenantSpec, TooOften};
+pub use tenant::{Tenant, TenantSpec, Tenants, TooOften};
 pub use versions::{Ask, Deployed, Expected, Listed, NotDone, Receiving, Step, Turn, Versions};
 pub use warm_up::WarmUp;
+pub use who::Who;
 
 /// All handlers at one moment. A catalog never changes; it is replaced.
 #[derive(Debug, Default)]

@@ -14,6 +14,9 @@ use crate::secret::Secret;
 pub struct Record {
     /// Its name.
     pub name: HandlerName,
+    /// Who owns it, for as long as it is deployed. None: the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Its versions, the latest deployed last. At most [`limits::VERSIONS`].
     pub versions: Vec<Version>,
     /// The number of the version that serves.
@@ -71,6 +74,7 @@ impl Record {
     pub(super) fn new(name: HandlerName) -> Self {
         Self {
             name,
+            tenant: None,
             versions: Vec::new(),
             current: 0,
             revision: 0,
@@ -226,6 +230,9 @@ pub struct AuditLine {
     pub action: Action,
     /// The handler's name.
     pub handler: HandlerName,
+    /// Who owned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// The digest that served before, if one did.
     pub from: Option<String>,
     /// The number of that version.

@@ -72,6 +72,12 @@ impl Rollout {
         }
     }
 
+    /// Where it deploys.
+    #[must_use]
+    pub fn deployer(&self) -> &Deployer {
+        &self.deployer
+    }
+
     /// Takes up what has changed. Handlers that are gone and routes that have moved are so at once; what must be made
     /// comes out of [`Self::next`].
     pub fn want(&mut self, wanted: Wanted) -> Vec<Event> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{OwnAnswer, Route, TenantSpec, WarmUp};
+use super::{OwnAnswer, Route, WarmUp};
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
 use crate::names::short;
@@ -30,7 +30,7 @@ pub struct HandlerSpec {
     /// What it is called.
     pub name: HandlerName,
     /// Who owns it. None: the operator.
-    pub tenant: Option<TenantSpec>,
+    pub tenant: Option<Arc<str>>,
     /// The requests that it gets.
     pub routes: Vec<Route>,
     /// The component's file.

@@ -19,8 +19,8 @@ use redb::{
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::HandlerName;
 use super::record::{AuditLine, Record};
+use super::{HandlerName, Who};
 use crate::limits;
 
 /// Handlers by name, as JSON.
@@ -168,6 +168,14 @@ impl Store {
         self.names().records.values().cloned().collect()
     }
 
+    /// What is deployed of a tenant.
+    pub(super) fn of_tenant(&self, tenant: &str) -> Vec<Arc<Record>> {
+        let names = self.names();
+        let records = names.records.values();
+        let of_tenant = records.filter(|record| record.tenant.as_deref() == Some(tenant));
+        of_tenant.cloned().collect()
+    }
+
     /// How many handlers are deployed.
     pub(super) fn count(&self) -> usize {
         self.names().records.len()
@@ -232,20 +240,27 @@ impl Store {
         Ok(())
     }
 
-    /// The latest changes, the last one first.
+    /// The latest changes that somebody may see, the last one first.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn changes(&self, most: usize) -> Result<Vec<AuditLine>, StoreError> {
-        let read = || -> Result<Vec<Vec<u8>>, redb::Error> {
+    pub fn changes(&self, most: usize, who: &Who) -> Result<Vec<AuditLine>, StoreError> {
+        let read = || -> Result<Vec<AuditLine>, redb::Error> {
             let table = self.database.begin_read()?.open_table(AUDIT)?;
-            let lines = table.iter()?.rev().take(most);
-            lines.map(|line| Ok(line?.1.value().to_vec())).collect()
+            let mut seen = Vec::new();
+            for line in table.iter()?.rev() {
+                if seen.len() >= most {
+                    break;
+                }
+                let line: AuditLine =
+                    serde_json::from_slice(line?.1.value()).map_err(io::Error::from)?;
+                if who.sees(line.tenant.as_deref()) {
+                    seen.push(line);
+                }
+            }
+            Ok(seen)
         };
-        let parse = |json: Vec<u8>| {
-            serde_json::from_slice(&json).map_err(|error| io::Error::from(error).into())
-        };
-        read()?.into_iter().map(parse).collect()
+        Ok(read()?)
     }
 
     fn write(
@@ -449,6 +464,7 @@ mod tests {
             who: "uid 0".to_owned(),
             action: Action::Deploy,
             handler: handler.parse().expect("a name"),
+            tenant: (handler == "shop").then(|| "acme".to_owned()),
             from: None,
             from_version: None,
             to: Some("aa".to_owned()),
@@ -487,12 +503,16 @@ mod tests {
 
         let store = open(here.path());
         assert_eq!(*store.record(&shop.name).expect("there"), shop);
-        assert_eq!(store.changes(10).expect("read"), [change("shop")]);
+        let operator = Who::operator(&Arc::from("uid 0"));
+        assert_eq!(
+            store.changes(10, &operator).expect("read"),
+            [change("shop")]
+        );
         assert!(of_others.is_file(), "what others keep here stays");
         assert_eq!(files(&store), 2);
         store.remove(&shop.name, &change("shop")).expect("removed");
         assert_eq!(files(&store), 1);
-        assert_eq!(store.changes(1).expect("read").len(), 1);
+        assert_eq!(store.changes(1, &operator).expect("read").len(), 1);
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! What all handlers of a tenant may use together.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Route;
 use crate::engine::Budget;
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::{self, HandlerLimits};
 
-/// A tenant as it was said.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A tenant as it was said. What is None has no ceiling but those of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSpec {
     /// Its name.
     pub name: Arc<str>,
@@ -24,19 +27,33 @@ pub struct TenantSpec {
     pub concurrent_requests: Option<usize>,
     /// Requests that its handlers get in a second.
     pub requests_per_second: Option<u32>,
+    /// Handlers that it may have, those of files included.
+    pub handlers: Option<usize>,
+    /// Handlers that it has of files.
+    pub handlers_of_files: usize,
+    /// Bytes of the components of all its versions that are kept.
+    pub stored_bytes: Option<u64>,
+    /// The routes that it may take by itself: those within one of these.
+    pub routes: Vec<Route>,
 }
 
-/// Who owns handlers, with what they use now.
+/// Who owns handlers, with what they use now. Its ceilings change while it is used.
 pub struct Tenant {
-    spec: TenantSpec,
-    gate: Option<Gate>,
-    rate: Option<DefaultDirectRateLimiter>,
-    memory: Option<Arc<Budget>>,
+    name: Arc<str>,
+    /// None: nobody says any more that there is such a tenant.
+    said: ArcSwapOption<TenantSpec>,
+    gate: ArcSwapOption<Gate>,
+    rate: ArcSwapOption<DefaultDirectRateLimiter>,
+    memory: Arc<Budget>,
+    /// Components that arrive by its tokens.
+    uploads: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.spec.fmt(f)
+        f.debug_struct("Tenant")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,21 +62,21 @@ impl fmt::Debug for Tenant {
 pub struct TooOften(pub Duration);
 
 impl Tenant {
-    fn new(spec: TenantSpec) -> Self {
-        let unsaid = HandlerLimits::default();
+    fn new(name: &Arc<str>) -> Self {
         Self {
-            gate: spec
-                .concurrent_requests
-                .map(|most| Gate::new(most, most, unsaid.permit_wait)),
-            rate: spec
-                .requests_per_second
-                .and_then(NonZeroU32::new)
-                .map(|most| RateLimiter::direct(Quota::per_second(most))),
-            memory: spec
-                .memory
-                .map(|most| Arc::new(Budget::new(usize::try_from(most).unwrap_or(usize::MAX)))),
-            spec,
+            name: Arc::clone(name),
+            said: ArcSwapOption::empty(),
+            gate: ArcSwapOption::empty(),
+            rate: ArcSwapOption::empty(),
+            memory: Arc::new(Budget::new(usize::MAX)),
+            uploads: Arc::new(Semaphore::new(limits::TENANT_UPLOADS)),
         }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Counts a request.
@@ -67,7 +84,8 @@ impl Tenant {
     /// # Errors
     /// When there were too many. The first second of a quiet tenant's may come all at once.
     pub fn count(&self) -> Result<(), TooOften> {
-        let Some(rate) = &self.rate else {
+        let rate = self.rate.load();
+        let Some(rate) = &*rate else {
             return Ok(());
         };
         rate.check()
@@ -79,7 +97,7 @@ impl Tenant {
     /// # Errors
     /// As [`Gate::admit`].
     pub async fn admit(&self) -> Result<Option<Permit>, Full> {
-        match &self.gate {
+        match self.gate.load_full() {
             Some(gate) => gate.admit().await.map(Some),
             None => Ok(None),
         }
@@ -90,47 +108,132 @@ impl Tenant {
     /// # Errors
     /// As [`Gate::try_admit`].
     pub fn try_admit(&self) -> Result<Option<Permit>, Full> {
-        self.gate.as_ref().map(Gate::try_admit).transpose()
-    }
-
-    /// Whether handlers of this one and of `other` belong together, whatever ceilings are said of it meanwhile.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        self.spec.name == other.spec.name
-    }
-
-    fn is_in_use(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1
-            || self
-                .memory
-                .as_ref()
-                .is_some_and(|memory| Arc::strong_count(memory) > 1)
+        let gate = self.gate.load();
+        gate.as_ref().map(|gate| gate.try_admit()).transpose()
     }
 
     /// What its instances may take together.
-    pub(super) fn memory(&self) -> Option<Arc<Budget>> {
-        self.memory.clone()
+    pub(super) fn memory(&self) -> Arc<Budget> {
+        Arc::clone(&self.memory)
+    }
+
+    /// A place for a component that arrives. None: its places are taken.
+    pub(super) fn upload(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.uploads).try_acquire_owned().ok()
+    }
+
+    /// What holds from now on. What its handlers use already is counted against it.
+    fn say(&self, spec: &TenantSpec) {
+        let before = self.said.load_full();
+        let memory = spec.memory.map(usize::try_from);
+        self.memory
+            .resize(memory.and_then(Result::ok).unwrap_or(usize::MAX));
+        match (spec.concurrent_requests, self.gate.load_full()) {
+            (Some(most), Some(gate)) => gate.resize(most, most),
+            (Some(most), None) => {
+                let wait = HandlerLimits::default().permit_wait;
+                self.gate.store(Some(Arc::new(Gate::new(most, most, wait))));
+            }
+            (None, _) => self.gate.store(None),
+        }
+        let rate = spec.requests_per_second;
+        if before.is_none_or(|before| before.requests_per_second != rate) {
+            let limiter = |most| Arc::new(RateLimiter::direct(Quota::per_second(most)));
+            self.rate.store(rate.and_then(NonZeroU32::new).map(limiter));
+        }
+        self.said.store(Some(Arc::new(spec.clone())));
+    }
+
+    fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || Arc::strong_count(&self.memory) > 1
     }
 }
 
-/// The tenants of a host, as they were said. While the handlers of one are made anew because its ceilings have changed,
-/// the old ones count by themselves.
+/// The tenants of a host. One that nobody speaks of any more is remembered for as long as something of it runs.
 #[derive(Debug, Default)]
-pub(super) struct Tenants(Mutex<HashMap<TenantSpec, Arc<Tenant>>>);
+pub struct Tenants(Mutex<BTreeMap<Arc<str>, Arc<Tenant>>>);
 
 impl Tenants {
-    pub(super) fn get(&self, spec: &TenantSpec) -> Arc<Tenant> {
-        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tenant) = tenants.get(spec) {
-            return Arc::clone(tenant);
+    /// These are the tenants from now on, with these ceilings.
+    pub fn say(&self, specs: &[TenantSpec]) {
+        let mut tenants = self.all();
+        for spec in specs {
+            let tenant = tenants.entry(Arc::clone(&spec.name));
+            tenant
+                .or_insert_with(|| Arc::new(Tenant::new(&spec.name)))
+                .say(spec);
         }
-        // Those of whom nothing is left, also no instance: only when there are many, since one whose handlers are being
-        // made is held by nobody yet.
-        if tenants.len() >= limits::HANDLERS {
-            tenants.retain(|_, tenant| tenant.is_in_use());
+        tenants.retain(|name, tenant| {
+            let is_said = specs.iter().any(|spec| spec.name == *name);
+            if !is_said {
+                tenant.said.store(None);
+            }
+            is_said || tenant.is_in_use()
+        });
+    }
+
+    /// What is said of a tenant. None: there is none of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<TenantSpec>> {
+        self.all().get(name)?.said.load_full()
+    }
+
+    /// Their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let all = self.all();
+        let said = all.values().filter(|tenant| tenant.said.load().is_some());
+        said.map(|tenant| Arc::clone(&tenant.name)).collect()
+    }
+
+    pub(super) fn get(&self, name: &Arc<str>) -> Arc<Tenant> {
+        let mut tenants = self.all();
+        let tenant = tenants.entry(Arc::clone(name));
+        Arc::clone(tenant.or_insert_with(|| Arc::new(Tenant::new(name))))
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Tenant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str) -> TenantSpec {
+        TenantSpec {
+            name: Arc::from(name),
+            memory: None,
+            concurrent_requests: None,
+            requests_per_second: None,
+            handlers: None,
+            handlers_of_files: 0,
+            stored_bytes: None,
+            routes: Vec::new(),
         }
-        let tenant = Arc::new(Tenant::new(spec.clone()));
-        tenants.insert(spec.clone(), Arc::clone(&tenant));
-        tenant
+    }
+
+    #[test]
+    fn a_tenant_that_is_said_again_is_the_same_with_other_ceilings() {
+        let tenants = Tenants::default();
+        let slow = TenantSpec {
+            requests_per_second: Some(1),
+            ..spec("acme")
+        };
+        tenants.say(std::slice::from_ref(&slow));
+        let acme = tenants.get(&slow.name);
+        assert!(acme.count().is_ok() && acme.count().is_err());
+        tenants.say(std::slice::from_ref(&slow));
+        assert!(acme.count().is_err(), "what it has used stays used");
+        tenants.say(&[spec("acme"), spec("other")]);
+        assert!(acme.count().is_ok());
+        assert_eq!(tenants.names(), [Arc::from("acme"), Arc::from("other")]);
+
+        tenants.say(&[]);
+        assert!(tenants.find("acme").is_none() && tenants.names().is_empty());
+        assert_eq!(tenants.all().len(), 1, "something of it runs");
+        tenants.say(std::slice::from_ref(&slow));
+        assert!(Arc::ptr_eq(&acme, &tenants.get(&slow.name)));
     }
 }

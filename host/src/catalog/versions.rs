@@ -20,7 +20,8 @@ use super::deployer::Change;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
-    Deployer, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source, WarmUp,
+    Deployer, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
+    TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
 use crate::limits;
@@ -28,18 +29,23 @@ use crate::secret::Secret;
 
 /// Deploys, and remembers what it deployed.
 pub struct Versions {
-    deployer: Arc<Deployer>,
-    store: Arc<Store>,
-    template: HandlerSpec,
+    pub(super) deployer: Arc<Deployer>,
+    pub(super) store: Arc<Store>,
+    pub(super) template: HandlerSpec,
     component_bytes: u64,
     serving: Handle,
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
     uploads: Arc<Semaphore>,
+    pub(super) uploads_of_tenants: Arc<Semaphore>,
+    /// Handlers whose tenant there is not: kept and not served.
+    pub(super) away: Mutex<BTreeSet<HandlerName>>,
 }
 
 /// What a deploy asks for besides its component. What is not asked for stays as it was.
 #[derive(Debug, Clone, Default)]
 pub struct Ask {
+    /// Who shall own it: of a new handler only, and only the operator says so.
+    pub tenant: Option<String>,
     /// All its routes.
     pub routes: Vec<Route>,
     /// For all its routes: the guest sees paths without what comes before the wildcard.
@@ -112,8 +118,10 @@ pub struct Listed {
     pub is_serving: bool,
     /// What is remembered of it. None if it is served from a file.
     pub record: Option<Arc<Record>>,
-    /// The file that it is served from, if it was not deployed.
+    /// The file that it is served from, if it was not deployed. A tenant knows no place of the host.
     pub file: Option<PathBuf>,
+    /// Who owns it. None: the operator.
+    pub tenant: Option<String>,
 }
 
 /// Why a change was not made. Nothing has changed.
@@ -129,6 +137,12 @@ pub enum NotDone {
     Busy(HandlerName),
     /// The name, or routes, are somebody else's.
     Taken(Refused),
+    /// The same, told to who may not know whose; or a handler is to change its owner.
+    Occupied(String),
+    /// A tenant may not do that by itself, all of it.
+    Forbidden(Vec<String>),
+    /// A tenant has as much as it may have.
+    NoRoom(String),
     /// It is not as it was expected to be; how it is, if it is there.
     Outdated(HandlerName, Option<String>),
     /// The component cannot be served, or not as it is.
@@ -142,12 +156,16 @@ pub enum NotDone {
 impl fmt::Display for NotDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mistakes(mistakes) => f.write_str(&mistakes.join("; ")),
+            Self::Mistakes(all) | Self::Forbidden(all) => f.write_str(&all.join("; ")),
             Self::Absent(name) => write!(
                 f,
                 "no handler `{name}` is deployed: `host list` shows those that are"
             ),
-            Self::NoVersion(why) | Self::Unfit(why) | Self::TooMany(why) => f.write_str(why),
+            Self::NoVersion(why)
+            | Self::Unfit(why)
+            | Self::TooMany(why)
+            | Self::Occupied(why)
+            | Self::NoRoom(why) => f.write_str(why),
             Self::Busy(name) => write!(
                 f,
                 "`{name}` is being changed by somebody else: look at the outcome, then try again"
@@ -183,8 +201,9 @@ impl From<RouteError> for NotDone {
 
 /// The right to change one name. Dropping it lets the next one.
 pub struct Turn {
-    name: HandlerName,
-    record: Option<Arc<Record>>,
+    pub(super) name: HandlerName,
+    pub(super) who: Who,
+    pub(super) record: Option<Arc<Record>>,
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
 }
 
@@ -214,6 +233,8 @@ impl Versions {
             serving,
             busy: Arc::default(),
             uploads: Arc::new(Semaphore::new(limits::ADMIN_UPLOADS)),
+            uploads_of_tenants: Arc::new(Semaphore::new(limits::TENANTS_UPLOADS)),
+            away: Mutex::default(),
         }
     }
 
@@ -226,7 +247,11 @@ impl Versions {
             let Some(version) = record.current() else {
                 continue;
             };
-            let spec = self.spec(&record.name, version);
+            if self.tenant_is_away(&record) {
+                self.put_away(&record);
+                continue;
+            }
+            let spec = self.spec(&record, version);
             let digest = version.digest.clone();
             match self
                 .deployer
@@ -270,9 +295,9 @@ impl Versions {
         }
     }
 
-    /// Every handler, by name.
+    /// Every handler that is there for somebody, by name.
     #[must_use]
-    pub fn all(&self) -> Vec<Listed> {
+    pub fn all(&self, who: &Who) -> Vec<Listed> {
         let catalog = self.deployer.catalog().load_full();
         let records = self.store.records();
         let of_files = catalog
@@ -283,6 +308,10 @@ impl Versions {
             .map(|(_, entry)| of_file(&entry.handler, &entry.routes))
             .collect();
         all.extend(records.into_iter().map(|record| self.listed(record)));
+        all.retain(|listed| who.sees(listed.tenant.as_deref()));
+        if who.tenant().is_some() {
+            all.iter_mut().for_each(|listed| listed.file = None);
+        }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -290,32 +319,50 @@ impl Versions {
     /// The handler of a name.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn find(&self, name: &HandlerName) -> Result<Listed, NotDone> {
-        if let Some(record) = self.store.record(name) {
-            return Ok(self.listed(record));
+    /// When there is none for him who asks.
+    pub fn find(&self, name: &HandlerName, who: &Who) -> Result<Listed, NotDone> {
+        let listed = self.listed_of(name);
+        let mut listed = listed
+            .filter(|listed| who.sees(listed.tenant.as_deref()))
+            .ok_or_else(|| NotDone::Absent(name.clone()))?;
+        if who.tenant().is_some() {
+            listed.file = None;
         }
-        let catalog = self.deployer.catalog().load_full();
-        match catalog.entries.get(name) {
-            Some(entry) => Ok(of_file(&entry.handler, &entry.routes)),
-            None => Err(NotDone::Absent(name.clone())),
-        }
+        Ok(listed)
     }
 
-    /// The latest changes, the last one first.
+    pub(super) fn listed_of(&self, name: &HandlerName) -> Option<Listed> {
+        if let Some(record) = self.store.record(name) {
+            return Some(self.listed(record));
+        }
+        let catalog = self.deployer.catalog().load_full();
+        let entry = catalog.entries.get(name)?;
+        Some(of_file(&entry.handler, &entry.routes))
+    }
+
+    /// The latest changes that he who asks may see, the last one first.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn changes(&self, most: usize) -> Result<Vec<AuditLine>, NotDone> {
-        let store = Arc::clone(&self.store);
-        blocking(move || Ok(store.changes(most)?)).await
+    pub async fn changes(&self, most: usize, who: &Who) -> Result<Vec<AuditLine>, NotDone> {
+        let (store, who) = (Arc::clone(&self.store), who.clone());
+        blocking(move || Ok(store.changes(most, &who)?)).await
     }
 
-    /// Takes the turn to change a name.
+    /// Takes the turn to do something to a name.
     ///
     /// # Errors
-    /// When somebody else has it, when the name belongs to a file, or when it is not as expected.
-    pub fn begin(&self, name: &HandlerName, expected: &Expected) -> Result<Turn, NotDone> {
+    /// When somebody else has it, when the name belongs to a file, or when it is not as expected. What is not there for
+    /// him who asks is absent, and may not be deployed.
+    pub fn begin(
+        &self,
+        name: &HandlerName,
+        action: Action,
+        expected: &Expected,
+        who: &Who,
+    ) -> Result<Turn, NotDone> {
+        // Before anything else, so that nothing else tells him of it.
+        self.is_there(name, action, who)?;
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if !busy.insert(name.clone()) {
             return Err(NotDone::Busy(name.clone()));
@@ -323,9 +370,11 @@ impl Versions {
         drop(busy);
         let mut turn = Turn {
             name: name.clone(),
+            who: who.clone(),
             record: None,
             busy: Arc::clone(&self.busy),
         };
+        self.is_there(name, action, who)?;
         turn.record = self.store.record(name);
         let catalog = self.deployer.catalog().load_full();
         if turn.record.is_none() && catalog.owner(name) == Some(Owner::Files) {
@@ -349,11 +398,20 @@ impl Versions {
         }
     }
 
-    /// Begins to take a component.
+    /// Begins to take a component, if what is asked for with it can be.
     ///
     /// # Errors
-    /// When too many arrive already.
-    pub fn receive(&self) -> Result<Receiving, NotDone> {
+    /// When too many arrive already, and as [`Self::deploy`] where that needs no look at the component.
+    pub fn receive(&self, turn: &Turn, ask: &Ask) -> Result<Receiving, NotDone> {
+        let tenant = self.tenant_of(turn, ask)?;
+        let former = turn.record.as_ref().and_then(|record| record.current());
+        let version = self.asked(ask.clone(), &turn.name, former)?;
+        self.check(turn, tenant.as_deref(), &version)?;
+        if let Some(tenant) = tenant.filter(|_| turn.record.is_none()) {
+            rights::room_for_another(&tenant, self.store.of_tenant(&tenant.name).len())?;
+        }
+        let of_tenant = turn.who.tenant().map(|tenant| self.upload_of(tenant));
+        let of_tenant = of_tenant.transpose()?;
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| {
             NotDone::TooMany(format!(
                 "{} components arrive already: try again in a moment",
@@ -372,7 +430,7 @@ impl Versions {
         Ok(Receiving {
             chunks,
             writing,
-            place,
+            _places: (place, of_tenant),
         })
     }
 
@@ -385,9 +443,9 @@ impl Versions {
         turn: Turn,
         ask: Ask,
         receiving: Receiving,
-        who: &str,
         tell: impl Fn(Step),
     ) -> Result<Deployed, NotDone> {
+        let tenant = self.tenant_of(&turn, &ask)?;
         let kept = receiving.finish().await?;
         tell(Step::Received {
             digest: kept.digest.clone(),
@@ -395,7 +453,7 @@ impl Versions {
         });
         let mut record = match &turn.record {
             Some(record) => Record::clone(record),
-            None => self.new_record(&turn.name)?,
+            None => self.new_record(&turn.name, tenant.as_deref())?,
         };
         let allows_new = ask.allow_new_imports;
         let former = record.current().cloned();
@@ -404,6 +462,7 @@ impl Versions {
             size: kept.size,
             ..self.asked(ask, &turn.name, former.as_ref())?
         };
+        self.check(&turn, tenant.as_deref(), &version)?;
         let is_like_former = former
             .as_ref()
             .is_some_and(|former| version.is_like(former));
@@ -427,14 +486,18 @@ impl Versions {
             }
             version.number = record.next_number();
             version.follows = former.as_ref().map(|former| former.number);
-            (version.deployed_at, version.by) = (now(), who.to_owned());
+            (version.deployed_at, version.by) = (now(), turn.who.to_string());
             if let Some(former) = former.filter(|_| !allows_new) {
                 refuse_new(&former, &version)?;
             }
             record.put(version);
         }
         record.revision += 1;
-        self.take(turn, record, kept, Action::Deploy, who, || {
+        // Said before the compiler is asked, and looked at again when it is done.
+        if let Some(tenant) = &tenant {
+            ownership::room(&self.store, tenant, turn.record.as_deref(), &mut record)?;
+        }
+        self.take(turn, record, kept, Action::Deploy, || {
             tell(Step::Compiled);
         })
         .await
@@ -445,17 +508,14 @@ impl Versions {
     ///
     /// # Errors
     /// With the reason; nothing has changed then.
-    pub async fn rollback(
-        &self,
-        turn: Turn,
-        to: Option<&str>,
-        who: &str,
-    ) -> Result<Deployed, NotDone> {
+    pub async fn rollback(&self, turn: Turn, to: Option<&str>) -> Result<Deployed, NotDone> {
         let former = turn
             .record
             .clone()
             .ok_or_else(|| NotDone::Absent(turn.name.clone()))?;
         let version = chosen(&former, to)?;
+        let tenant = self.tenant_of(&turn, &Ask::default())?;
+        self.check(&turn, tenant.as_deref(), version)?;
         if version.number == former.current && self.serves(&former) {
             return Ok(Deployed {
                 record: former,
@@ -467,8 +527,7 @@ impl Versions {
         let mut record = Record::clone(&former);
         record.current = version.number;
         record.revision += 1;
-        self.take(turn, record, kept, Action::Rollback, who, || {})
-            .await
+        self.take(turn, record, kept, Action::Rollback, || {}).await
     }
 
     /// Goes back from a handler that fails to the version that served before it, unless it serves no more.
@@ -481,13 +540,13 @@ impl Versions {
         former: &Handler,
     ) -> Result<(), NotDone> {
         let name = &failing.spec.name;
-        let turn = self.begin(name, &Expected::Anything)?;
+        let turn = self.begin(name, Action::Rollback, &Expected::Anything, &Who::host())?;
         let catalog = self.deployer.catalog().load_full();
         let serves = catalog.handler(name);
         match former.spec.version {
             Some(number) if serves.is_some_and(|serves| Arc::ptr_eq(serves, failing)) => {
                 let to = format!("v{number}");
-                self.rollback(turn, Some(&to), HOST).await.map(drop)
+                self.rollback(turn, Some(&to)).await.map(drop)
             }
             _ => Ok(()),
         }
@@ -497,11 +556,11 @@ impl Versions {
     ///
     /// # Errors
     /// With the reason; nothing has changed then.
-    pub async fn undeploy(&self, turn: Turn, who: &str) -> Result<(), NotDone> {
+    pub async fn undeploy(&self, turn: Turn) -> Result<(), NotDone> {
         if turn.record.is_none() {
             return Err(NotDone::Absent(turn.name.clone()));
         }
-        let line = line(&turn, Action::Undeploy, None, who);
+        let line = line(&turn, Action::Undeploy, None);
         let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
         blocking(move || {
             let change = Change {
@@ -515,14 +574,21 @@ impl Versions {
         .await
     }
 
-    fn new_record(&self, name: &HandlerName) -> Result<Record, NotDone> {
+    fn new_record(
+        &self,
+        name: &HandlerName,
+        tenant: Option<&TenantSpec>,
+    ) -> Result<Record, NotDone> {
         if self.store.count() >= limits::HANDLERS {
             return Err(NotDone::TooMany(format!(
                 "{} handlers are deployed, and no more can be: undeploy some",
                 limits::HANDLERS
             )));
         }
-        Ok(Record::new(name.clone()))
+        Ok(Record {
+            tenant: tenant.map(|tenant| tenant.name.to_string()),
+            ..Record::new(name.clone())
+        })
     }
 
     /// The former version, if there is one, with what is asked for in place of what it had.
@@ -568,19 +634,23 @@ impl Versions {
         record: Record,
         kept: Kept,
         action: Action,
-        who: &str,
         is_made: impl FnOnce(),
     ) -> Result<Deployed, NotDone> {
         let version = record.current().ok_or_else(|| no_version(&record.name))?;
-        let handler = self.make(&record.name, version).await?;
+        let handler = self.make(&record, version).await?;
         is_made();
-        let line = line(&turn, action, Some(&record), who);
+        let line = line(&turn, action, Some(&record));
         self.put(turn, record, handler, kept, line).await
     }
 
     /// On the threads that serve, since it runs the guest. Dropping this stops it.
-    async fn make(&self, name: &HandlerName, version: &Version) -> Result<Arc<Handler>, NotDone> {
-        let (deployer, spec) = (Arc::clone(&self.deployer), self.spec(name, version));
+    pub(super) async fn make(
+        &self,
+        record: &Record,
+        version: &Version,
+    ) -> Result<Arc<Handler>, NotDone> {
+        let name = &record.name;
+        let (deployer, spec) = (Arc::clone(&self.deployer), self.spec(record, version));
         let file = format!("`{}`", spec.source.path().display());
         let mut making = JoinSet::new();
         making.spawn_on(async move { deployer.build(spec).await }, &self.serving);
@@ -606,7 +676,7 @@ impl Versions {
     async fn put(
         &self,
         turn: Turn,
-        record: Record,
+        mut record: Record,
         handler: Arc<Handler>,
         kept: Kept,
         line: AuditLine,
@@ -617,9 +687,23 @@ impl Versions {
                 put: vec![(handler.spec.routes.clone(), Arc::clone(&handler))],
                 ..owned()
             };
-            let refused = deployer.commit_sealed(change, || store.put(record.clone(), &line))?;
+            // Under the lock, so that of two deploys at once the second counts the first.
+            let seal = || {
+                if let Some(name) = &record.tenant {
+                    let Some(tenant) = deployer.tenants().find(name) else {
+                        return Err(NotDone::Occupied(format!(
+                            "tenant `{name}` is gone meanwhile: nothing has changed"
+                        )));
+                    };
+                    if line.action == Action::Deploy {
+                        ownership::room(&store, &tenant, turn.record.as_deref(), &mut record)?;
+                    }
+                }
+                Ok(store.put(record.clone(), &line)?)
+            };
+            let refused = deployer.commit_sealed(change, seal)?;
             if let Some(refused) = refused.into_iter().next() {
-                return Err(NotDone::Taken(refused));
+                return Err(turn.taken(refused, &deployer));
             }
             // Named by a record now, and no longer by us.
             drop(kept);
@@ -640,12 +724,15 @@ impl Versions {
         .await
     }
 
-    fn spec(&self, name: &HandlerName, version: &Version) -> HandlerSpec {
+    pub(super) fn spec(&self, record: &Record, version: &Version) -> HandlerSpec {
         let component = Source::Wasm(self.store.component(&version.digest));
-        version.spec(name, &self.template, component)
+        HandlerSpec {
+            tenant: record.tenant.as_deref().map(Arc::from),
+            ..version.spec(&record.name, &self.template, component)
+        }
     }
 
-    fn serves(&self, record: &Record) -> bool {
+    pub(super) fn serves(&self, record: &Record) -> bool {
         let catalog = self.deployer.catalog().load_full();
         catalog.entries.get(&record.name).is_some_and(|entry| {
             entry.owner == Owner::Admin && entry.handler.spec.version == Some(record.current)
@@ -659,6 +746,7 @@ impl Versions {
             routes: current.map_or_else(Vec::new, |version| version.routes.clone()),
             digest: current.map_or_else(String::new, |version| version.digest.clone()),
             is_serving: self.serves(&record),
+            tenant: record.tenant.clone(),
             record: Some(record),
             file: None,
         }
@@ -669,7 +757,11 @@ impl Versions {
 pub struct Receiving {
     chunks: mpsc::Sender<Bytes>,
     writing: JoinHandle<Result<Staging, StoreError>>,
-    place: OwnedSemaphorePermit,
+    /// Of all, and of tenants.
+    _places: (
+        OwnedSemaphorePermit,
+        Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    ),
 }
 
 /// Pieces that wait for the disk: what a connection reads at once, a few times.
@@ -687,16 +779,11 @@ impl Receiving {
             Ok(written) => written?,
             Err(stopped) => return Err(StoreError::Broken(stopped.to_string()).into()),
         };
-        let kept = blocking(move || Ok(staging.keep()?)).await;
-        drop(self.place);
-        kept
+        blocking(move || Ok(staging.keep()?)).await
     }
 }
 
-/// Who goes back from a version that fails, in the audit log.
-const HOST: &str = "host";
-
-fn owned() -> Change {
+pub(super) fn owned() -> Change {
     Change {
         owner: Owner::Admin,
         ..Change::default()
@@ -711,6 +798,7 @@ fn of_file(handler: &Handler, routes: &[Route]) -> Listed {
         is_serving: true,
         record: None,
         file: Some(handler.spec.source.path().to_owned()),
+        tenant: handler.spec.tenant.as_deref().map(str::to_owned),
     }
 }
 
@@ -778,7 +866,7 @@ fn chosen<'a>(record: &'a Record, to: Option<&str>) -> Result<&'a Version, NotDo
     }
 }
 
-fn no_version(name: &HandlerName) -> NotDone {
+pub(super) fn no_version(name: &HandlerName) -> NotDone {
     NotDone::NoVersion(format!(
         "no version of `{name}` before this one is kept: `host show {name}` shows those that are"
     ))
@@ -791,12 +879,17 @@ fn digest(of: Option<&Record>) -> Option<String> {
     Some(of?.current()?.digest.clone())
 }
 
-fn line(turn: &Turn, action: Action, to: Option<&Record>, who: &str) -> AuditLine {
+fn line(turn: &Turn, action: Action, to: Option<&Record>) -> AuditLine {
     AuditLine {
         at: now(),
-        who: who.to_owned(),
+        who: turn.who.to_string(),
         action,
         handler: turn.name.clone(),
+        tenant: turn
+            .record
+            .as_deref()
+            .or(to)
+            .and_then(|record| record.tenant.clone()),
         from: digest(turn.record.as_deref()),
         from_version: turn.record.as_ref().map(|record| record.current),
         to: digest(to),
@@ -809,7 +902,7 @@ fn now() -> String {
 }
 
 /// Disks are for threads that may wait.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NotDone> + Send + 'static,
 ) -> Result<T, NotDone> {
     match spawn_blocking(work).await {

@@ -30,6 +30,10 @@ pub(super) struct Deploy {
     /// The handler's name [default: that of the file].
     #[arg(long)]
     name: Option<HandlerName>,
+    /// Who owns it from now on: a name of `[tenants]` in the file of the host. That stays for as long as it is deployed; a
+    /// tenant's token says it by itself.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
     /// A route, `[HOST]/PATH`, as in `example.com/shop/*`. Those that are given are all that it has.
     #[arg(long, value_name = "ROUTE", value_parser = route)]
     route: Vec<String>,
@@ -114,6 +118,7 @@ impl Deploy {
             "strip_prefix",
             self.strip_prefix.map(|is_so| is_so.to_string()),
         ));
+        parameters.extend(one("tenant", self.tenant.clone()));
         parameters.extend(one("timeout", self.timeout.clone()));
         parameters.extend(one("cpu", self.cpu.clone()));
         parameters.extend(one("memory", self.memory.clone()));

@@ -18,12 +18,16 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let listed = |all: HandlersView| {
-            let head = ["NAME", "VERSION", "DIGEST", "ROUTE"]
+            let has_tenants = all.handlers.iter().any(|it| it.tenant.is_some());
+            let head = ["NAME", "VERSION", "DIGEST", "TENANT", "ROUTE"]
                 .map(str::to_owned)
                 .to_vec();
-            let rows: Vec<Vec<String>> = std::iter::once(head)
+            let mut rows: Vec<Vec<String>> = std::iter::once(head)
                 .chain(all.handlers.iter().map(row))
                 .collect();
+            if !has_tenants {
+                rows.iter_mut().for_each(|row| drop(row.remove(TENANT)));
+            }
             table(&rows)
         };
         self.remote
@@ -32,6 +36,9 @@ impl List {
             .await
     }
 }
+
+/// The column that a host without tenants has not.
+const TENANT: usize = 3;
 
 fn row(handler: &HandlerView) -> Vec<String> {
     let current = handler.versions.iter().find(|version| version.current);
@@ -49,6 +56,7 @@ fn row(handler: &HandlerView) -> Vec<String> {
         handler.name.clone(),
         version,
         short(&handler.digest).to_owned(),
+        handler.tenant.clone().unwrap_or_else(|| "-".to_owned()),
         routes.join(" "),
     ]
 }

@@ -15,7 +15,7 @@ use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
 use super::{remote, say, values};
 use crate::admin::{self, Address, Door, Token};
-use crate::app::{self, Follower, Settings, Subject};
+use crate::app::{self, Follower, Owners, Settings, Subject};
 use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
 use crate::config::{self, Config};
 use crate::gate::Gate;
@@ -316,6 +316,8 @@ impl Serve {
             requests,
             HandlerLimits::default().memory,
         ));
+        // What was deployed is back before the file is followed.
+        Owners::default().say(&config, &deployer);
         let bytes = self.of_guest.compiling.max_component_size;
         let admin = match self.admin_of(&config)? {
             Some(plan) => Some(plan.open(&deployer, config.template(), bytes).await?),
@@ -371,7 +373,12 @@ impl Host {
         } = self;
         let follower = match subject {
             Some(subject) => {
-                let mut follower = Follower::new(subject, Rollout::new(Arc::clone(&deployer)));
+                let owners = Owners {
+                    keys: admin.as_ref().map(|(door, _)| Arc::clone(&door.keys)),
+                    versions: admin.as_ref().map(|(_, versions)| Arc::clone(versions)),
+                };
+                let rollout = Rollout::new(Arc::clone(&deployer));
+                let mut follower = Follower::new(subject, rollout, owners);
                 follower.start().await?;
                 Some(follower)
             }

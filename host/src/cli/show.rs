@@ -30,6 +30,7 @@ impl Show {
 
 fn shown(handler: HandlerView) -> String {
     let mut facts = vec![("name", handler.name.clone())];
+    facts.extend(handler.tenant.clone().map(|tenant| ("tenant", tenant)));
     if !handler.serving {
         facts.push(("state", "not serving: the host's log says why".to_owned()));
     }

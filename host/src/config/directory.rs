@@ -116,7 +116,7 @@ impl Listing {
                 ..template.clone()
             });
         }
-        let mut said = manifest(&beside, &text_of(&beside)?, defaults)?.spec(&[]);
+        let mut said = manifest(&beside, &text_of(&beside)?, defaults)?.spec();
         // What is granted on the command line is granted to each.
         said.guest
             .environment

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::host::Tenant;
 use super::keys::{DIRECTORY, LIMITS, WARM_UP};
 use super::limits::{Limits, Settled};
 use super::name::checked;
@@ -89,13 +88,12 @@ impl Defaults {
 }
 
 impl HandlerConfig {
-    /// The same, to be deployed; its tenant is one of these.
+    /// The same, to be deployed.
     #[must_use]
-    pub fn spec(&self, tenants: &[Tenant]) -> HandlerSpec {
-        let owner = |name: &Arc<str>| tenants.iter().find(|tenant| tenant.name == *name);
+    pub fn spec(&self) -> HandlerSpec {
         HandlerSpec {
             name: HandlerName::like(&self.name),
-            tenant: self.tenant.as_ref().and_then(owner).map(Tenant::spec),
+            tenant: self.tenant.clone(),
             routes: self.routes.clone(),
             source: Source::Wasm(self.source.clone()),
             version: None,

@@ -1,14 +1,17 @@
 //! The host itself: its doors, its memory, its tenants.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::ACCESS_LOG;
 use super::name::name;
-use super::reader::{Named, Table};
-use crate::catalog::TenantSpec;
+use super::reader::{Named, Table, Value};
+use crate::admin::Token;
+use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
 use crate::secret::Secret;
@@ -164,33 +167,81 @@ pub struct Tenant {
     pub max_concurrent_requests: Option<usize>,
     /// Requests a second to its handlers.
     pub requests_per_second: Option<usize>,
-    /// Handlers that it may have.
+    /// Handlers that it may have, those of the file and those that are deployed together.
     pub max_handlers: Option<usize>,
+    /// Bytes of the components of all its versions that are kept.
+    pub max_stored_bytes: Option<u64>,
+    /// The routes that it may take with its tokens: those within one of these.
+    pub routes: Vec<Route>,
+    /// Who shows one of these at the admin door is this tenant.
+    pub admin_tokens: Vec<Token>,
+    /// Where each of them is written.
+    pub(super) token_places: Vec<Range<usize>>,
 }
 
 impl Tenant {
-    /// What its handlers may use together.
+    /// What its handlers may use together, of which the file has so many.
     #[must_use]
-    pub fn spec(&self) -> TenantSpec {
+    pub(super) fn spec(&self, handlers_of_files: usize) -> TenantSpec {
         let rate = self.requests_per_second;
         TenantSpec {
             name: Arc::clone(&self.name),
             memory: self.max_memory,
             concurrent_requests: self.max_concurrent_requests,
             requests_per_second: rate.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            handlers: self.max_handlers,
+            handlers_of_files,
+            stored_bytes: self.max_stored_bytes,
+            routes: self.routes.clone(),
         }
     }
 
     pub(super) fn read(named: &Named<'_>, table: &Table<'_>) -> Option<Self> {
+        let tokens = list(table, "admin_tokens", limits::TENANT_TOKENS);
+        let tokens = tokens
+            .iter()
+            .filter_map(|it| Some((token(it)?, it.place())));
+        let (admin_tokens, token_places) = tokens.unzip();
+        let routes = list(table, "routes", limits::TENANT_ROUTES);
         let tenant = Self {
             name: name(named)?,
             max_memory: table.parsed("max_memory", tenant_memory),
             max_concurrent_requests: table.parsed("max_concurrent_requests", values::count),
             requests_per_second: table.parsed("requests_per_second", values::count),
             max_handlers: table.parsed("max_handlers", values::count),
+            max_stored_bytes: table.parsed("max_stored_bytes", values::size),
+            routes: routes.iter().filter_map(pattern).collect(),
+            admin_tokens,
+            token_places,
         };
         Some(tenant)
     }
+}
+
+/// A list of at most so many.
+fn list<'a>(table: &Table<'a>, key: &str, most: usize) -> Vec<Value<'a>> {
+    let list = table.list(key);
+    if let Some(value) = table.value(key).filter(|_| list.len() > most) {
+        value.mistake(format_args!(
+            "{} are more than can be: write at most {most}",
+            list.len()
+        ));
+    }
+    list
+}
+
+fn token(value: &Value<'_>) -> Option<Token> {
+    Token::new(value.secret()?, "it")
+        .map_err(|error| value.mistake(error))
+        .ok()
+}
+
+/// Which requests may be asked for: neither methods nor what the guest sees of a path are part of it.
+fn pattern(value: &Value<'_>) -> Option<Route> {
+    let text = value.text()?;
+    Route::from_str(&text)
+        .map_err(|error| value.mistake(error))
+        .ok()
 }
 
 /// Any size with room for one small instance.

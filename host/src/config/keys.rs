@@ -222,7 +222,7 @@ pub(super) static ADMIN: Shape = Shape {
         ),
         key(
             "token",
-            TOKEN,
+            Either(&Table(&REFERENCE), &Text("${TOKEN}")),
             Nothing,
             "What a client of `address` must show.",
         ),
@@ -345,7 +345,30 @@ pub(super) static TENANT: Shape = Shape {
             Nothing,
             "Requests a second to all its handlers together.",
         ),
-        key("max_handlers", Count, Nothing, "Handlers that it may have."),
+        key(
+            "max_handlers",
+            Count,
+            Nothing,
+            "Handlers that it may have: those of this file and those that are deployed, together.",
+        ),
+        key(
+            "max_stored_bytes",
+            Size,
+            Nothing,
+            "Bytes of the components of all its versions that are kept in the state directory, the same component once.",
+        ),
+        key(
+            "routes",
+            List(&Text("acme.example.com/*")),
+            Nothing,
+            "The routes that it may take with its tokens: those that lie within one of these; unsaid, none.",
+        ),
+        key(
+            "admin_tokens",
+            List(&TOKEN),
+            Nothing,
+            "Who shows one of these at the operator's door is this tenant there, and can do nothing to others.",
+        ),
     ],
 };
 
@@ -572,7 +595,7 @@ pub(super) static DIRECTORY: Shape = Shape {
     ],
 };
 
-const TOKEN: Takes = Either(&Table(&REFERENCE), &Text("${TOKEN}"));
+static TOKEN: Takes = Either(&Table(&REFERENCE), &Text("${TOKEN}"));
 
 /// A text that is kept elsewhere.
 pub(super) static REFERENCE: Shape = Shape {

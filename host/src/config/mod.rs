@@ -16,7 +16,7 @@ mod route;
 mod schema;
 mod secret;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub use host::{Admin, Door, State, Tenant};
 pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
-use crate::catalog::{HandlerSpec, Route, Router, Wanted};
+use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
 use keys::{ADMIN, HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
@@ -62,16 +62,26 @@ impl Config {
         self.defaults.template()
     }
 
+    /// Who owns handlers, and what they may use together.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantSpec> {
+        let mut of_files: HashMap<&str, usize> = HashMap::new();
+        for tenant in self.handlers.iter().filter_map(|it| it.tenant.as_deref()) {
+            *of_files.entry(tenant).or_default() += 1;
+        }
+        let spec = |tenant: &Tenant| {
+            let has = of_files.get(&*tenant.name);
+            tenant.spec(has.copied().unwrap_or(0))
+        };
+        self.tenants.iter().map(spec).collect()
+    }
+
     /// What it wants deployed.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         let own = self.fixed.iter();
         Wanted {
-            handlers: self
-                .handlers
-                .iter()
-                .map(|handler| handler.spec(&self.tenants))
-                .collect(),
+            handlers: self.handlers.iter().map(HandlerConfig::spec).collect(),
             own: own
                 .map(|fixed| (fixed.route.clone(), fixed.answer.clone()))
                 .collect(),
@@ -155,7 +165,9 @@ fn config(reader: &Reader<'_>) -> Config {
     let tree = reader.tree();
     let file = Table::open(reader, &HOST, tree.get_ref(), 0..0);
     let door = file.table("listen", &LISTEN);
-    let admin = file.table("admin", &ADMIN);
+    let admin = file
+        .table("admin", &ADMIN)
+        .and_then(|table| Admin::read(&table));
     let state = file.table("state", &STATE);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
@@ -168,6 +180,7 @@ fn config(reader: &Reader<'_>) -> Config {
     };
     let handlers = handlers(&file, &defaults);
     no_tenant_has_too_many(&file, &tenants, &handlers);
+    no_token_twice(reader, admin.as_ref(), &tenants);
     let fixed: Vec<_> = file
         .list("routes")
         .iter()
@@ -176,7 +189,7 @@ fn config(reader: &Reader<'_>) -> Config {
     no_route_twice(reader, &handlers, &fixed);
     Config {
         door,
-        admin: admin.and_then(|table| Admin::read(&table)),
+        admin,
         state: state.map(|table| State::read(&table)).unwrap_or_default(),
         tenants,
         handlers,
@@ -225,6 +238,22 @@ fn no_tenant_has_too_many(file: &Table<'_>, tenants: &[Tenant], handlers: &[Hand
             named.value.mistake(format_args!(
                 "it has {has} handlers and may have {may}: raise its `max_handlers`"
             ));
+        }
+    }
+}
+
+/// A token tells who shows it.
+fn no_token_twice(reader: &Reader<'_>, admin: Option<&Admin>, tenants: &[Tenant]) {
+    let mut known = HashSet::new();
+    if let Some(Admin::Address { token, .. }) = admin {
+        known.insert(token.reveal());
+    }
+    for tenant in tenants {
+        for (token, place) in tenant.admin_tokens.iter().zip(&tenant.token_places) {
+            if !known.insert(token.reveal()) {
+                let message = "`admin_tokens`: a token that is somebody's already: make one for each, as `openssl rand -hex 32` does";
+                reader.mistake(place.clone(), message.to_owned());
+            }
         }
     }
 }

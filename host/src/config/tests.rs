@@ -35,6 +35,7 @@ fn read<T>(
         match name {
             Some("admin.token") => Ok(b"open sesame\n".to_vec()),
             Some("acme") if path.starts_with("/run/credentials") => Ok(b"acme's\r\n".to_vec()),
+            Some("acme.token") => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),
             Some("robots.txt") => Ok(b"User-agent: *\n".to_vec()),
             Some("binary") => Ok(vec![0xff]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -126,6 +127,13 @@ fn the_host_is_as_the_example_says() {
     assert_eq!(acme.max_concurrent_requests, Some(100));
     assert_eq!(acme.requests_per_second, Some(50));
     assert_eq!(acme.max_handlers, Some(20));
+    assert_eq!(acme.max_stored_bytes, Some(200 << 20));
+    assert_eq!(acme.routes[1].to_string(), "*.acme.example.com/*");
+    let [token] = &*acme.admin_tokens else {
+        panic!("{:?}", acme.admin_tokens);
+    };
+    assert_eq!(token.reveal(), "0123456789abcdef0123456789abcdef");
+    assert_eq!(config.tenants()[0].handlers_of_files, 1);
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! Whose handlers are: what is there for whom, what a tenant may do to its own, and what becomes of handlers whose tenant is
+//! gone.
+
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::deployer::Change;
+use super::record::{Action, Record, Version};
+use super::store::Store;
+use super::versions::{blocking, no_version, owned};
+use super::{
+    Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Owner, Refused, TenantSpec, Turn,
+    Versions, Who, rights,
+};
+use crate::names;
+
+impl Versions {
+    /// That there is something for this action, as far as he who asks may know.
+    pub(super) fn is_there(
+        &self,
+        name: &HandlerName,
+        action: Action,
+        who: &Who,
+    ) -> Result<(), NotDone> {
+        if who.tenant().is_none() {
+            return Ok(());
+        }
+        match (self.listed_of(name), action) {
+            (Some(listed), _) if who.sees(listed.tenant.as_deref()) => Ok(()),
+            (None, Action::Deploy) => Ok(()),
+            (Some(_), Action::Deploy) => Err(NotDone::Occupied(format!(
+                "the name `{name}` is taken: choose another"
+            ))),
+            (_, Action::Rollback | Action::Undeploy) => Err(NotDone::Absent(name.clone())),
+        }
+    }
+
+    /// Places for components of tenants are few, so that the operator always has one.
+    pub(super) fn upload_of(
+        &self,
+        tenant: &Arc<str>,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), NotDone> {
+        let too_many = || {
+            NotDone::TooMany(
+                "as many components of tenants arrive already as may: try again in a moment"
+                    .to_owned(),
+            )
+        };
+        let own = self.deployer.tenants().get(tenant).upload();
+        let of_all = Arc::clone(&self.uploads_of_tenants).try_acquire_owned();
+        Ok((own.ok_or_else(too_many)?, of_all.map_err(|_| too_many())?))
+    }
+
+    /// Who owns the handler from now on. That never changes for as long as it is deployed.
+    pub(super) fn tenant_of(
+        &self,
+        turn: &Turn,
+        ask: &Ask,
+    ) -> Result<Option<Arc<TenantSpec>>, NotDone> {
+        let (asked, own) = (ask.tenant.as_deref(), turn.who.tenant());
+        if let (Some(own), Some(asked)) = (own, asked)
+            && asked != &**own
+        {
+            return Err(NotDone::Forbidden(vec![format!(
+                "the token is that of tenant `{own}`: leave `--tenant` out"
+            )]));
+        }
+        let name = match &turn.record {
+            Some(record) if asked.is_some() && asked != record.tenant.as_deref() => {
+                return Err(NotDone::Occupied(format!(
+                    "`{}` belongs to {}, which a deploy does not change: undeploy it first, or take another name",
+                    turn.name,
+                    shown(record.tenant.as_deref())
+                )));
+            }
+            Some(record) => record.tenant.as_deref(),
+            None => own.map(|own| &**own).or(asked),
+        };
+        name.map(|name| self.tenant(name, &turn.who)).transpose()
+    }
+
+    fn tenant(&self, name: &str, who: &Who) -> Result<Arc<TenantSpec>, NotDone> {
+        let tenants = self.deployer.tenants();
+        if let Some(tenant) = tenants.find(name) {
+            return Ok(tenant);
+        }
+        let name = names::short(name).escape_debug().to_string();
+        let names = tenants.names();
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        Err(NotDone::Mistakes(vec![match &*names {
+            _ if who.tenant().is_some() => format!("there is no tenant `{name}` any more"),
+            [] => format!(
+                "there is no tenant `{name}`, nor any other: write `[tenants.{name}]` into the file that the host serves"
+            ),
+            names => format!(
+                "there is no tenant `{name}`: there are {}",
+                names[..names.len().min(NAMES_SHOWN)].join(", ")
+            ),
+        }]))
+    }
+
+    /// What tenants change by themselves is looked at.
+    pub(super) fn check(
+        &self,
+        turn: &Turn,
+        tenant: Option<&TenantSpec>,
+        version: &Version,
+    ) -> Result<(), NotDone> {
+        let former = turn.record.as_ref().and_then(|record| record.current());
+        match tenant.filter(|_| turn.who.tenant().is_some()) {
+            Some(tenant) => rights::check(tenant, former, version, &self.template.limits),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn tenant_is_away(&self, record: &Record) -> bool {
+        let tenant = record.tenant.as_deref();
+        tenant.is_some_and(|name| self.deployer.tenants().find(name).is_none())
+    }
+
+    /// Says, once, that it is kept and not served.
+    pub(super) fn put_away(&self, record: &Record) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.insert(record.name.clone()) {
+            tracing::error!(
+                "`{}` is not served: the file of the host has no {} any more; it is kept until that is back, or until it is undeployed",
+                record.name,
+                shown(record.tenant.as_deref())
+            );
+        }
+    }
+
+    /// Takes out of the catalog what belongs to a tenant that there is no more, and puts in place what belongs to one
+    /// that is back. What cannot be done now is done the next time.
+    pub async fn heed_tenants(&self) {
+        let records = self.store.records();
+        let gone: Vec<_> = records
+            .iter()
+            .filter(|record| self.tenant_is_away(record))
+            .collect();
+        let catalog = self.deployer.catalog().load_full();
+        let serving = gone.iter().map(|record| &record.name);
+        let change = Change {
+            remove: serving
+                .filter(|name| catalog.owner(name) == Some(Owner::Admin))
+                .cloned()
+                .collect(),
+            ..owned()
+        };
+        if !change.remove.is_empty() {
+            self.deployer.commit(change);
+        }
+        gone.into_iter().for_each(|record| self.put_away(record));
+        let away: Vec<HandlerName> = {
+            let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+            away.iter().cloned().collect()
+        };
+        for name in away {
+            let Ok(turn) = self.begin(&name, Action::Rollback, &Expected::Anything, &Who::host())
+            else {
+                continue;
+            };
+            match &turn.record {
+                Some(record) if self.tenant_is_away(record) => continue,
+                Some(record) if !self.serves(record) => self.bring_back(&turn, record).await,
+                _ => {}
+            }
+            let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+            away.remove(&name);
+        }
+    }
+
+    async fn bring_back(&self, turn: &Turn, record: &Arc<Record>) {
+        let back = async {
+            let version = record.current().ok_or_else(|| no_version(&record.name))?;
+            let known = self.deployer.recall(&self.spec(record, version));
+            let handler = match known.filter(|known| known.digest == version.digest) {
+                Some(known) => known,
+                None => self.make(record, version).await?,
+            };
+            let (deployer, tenant) = (Arc::clone(&self.deployer), record.tenant.clone());
+            let name = record.name.clone();
+            blocking(move || {
+                let change = Change {
+                    put: vec![(handler.spec.routes.clone(), handler)],
+                    ..owned()
+                };
+                // It may have gone again.
+                let seal = || match tenant.map(|name| deployer.tenants().find(&name)) {
+                    Some(None) => Err(NotDone::Absent(name)),
+                    _ => Ok(()),
+                };
+                match deployer.commit_sealed(change, seal)?.into_iter().next() {
+                    Some(refused) => Err(NotDone::Taken(refused)),
+                    None => Ok(()),
+                }
+            })
+            .await
+        };
+        match back.await {
+            Ok(()) => tracing::info!("`{}` is served again: its tenant is back", turn.name),
+            Err(why) => tracing::error!("`{}` is not served again: {why}", turn.name),
+        }
+    }
+}
+
+impl Turn {
+    /// Whose routes they are is told to the operator, and to a tenant of what is its own.
+    pub(super) fn taken(&self, refused: Refused, deployer: &Deployer) -> NotDone {
+        let Some(tenant) = self.who.tenant() else {
+            return NotDone::Taken(refused);
+        };
+        let catalog = deployer.catalog().load_full();
+        let is_own = |name: &Arc<str>| {
+            let name = name.parse::<HandlerName>();
+            let handler = name.ok().and_then(|name| catalog.handler(&name).cloned());
+            handler.is_some_and(|handler| handler.spec.tenant.as_ref() == Some(tenant))
+        };
+        let told = |conflict: &Conflict| {
+            let others = [&conflict.first, &conflict.second];
+            let mut others = others
+                .into_iter()
+                .filter(|name| ***name != *self.name.as_str());
+            if others.all(is_own) {
+                return conflict.to_string();
+            }
+            format!("the route `{}` is taken: choose another", conflict.route)
+        };
+        if refused.taken.is_some() {
+            return NotDone::Occupied(format!("the name `{}` is taken: choose another", self.name));
+        }
+        let told: Vec<String> = refused.conflicts.iter().map(told).collect();
+        NotDone::Occupied(told.join("; "))
+    }
+}
+
+/// Who owns something, in messages.
+fn shown(tenant: Option<&str>) -> String {
+    tenant.map_or_else(
+        || "the operator".to_owned(),
+        |name| format!("tenant `{name}`"),
+    )
+}
+
+/// Names of tenants in one message.
+const NAMES_SHOWN: usize = 20;
+
+/// Makes room for a record as it shall be, or refuses it.
+pub(super) fn room(
+    store: &Store,
+    tenant: &TenantSpec,
+    before: Option<&Record>,
+    record: &mut Record,
+) -> Result<(), NotDone> {
+    let mut others = store.of_tenant(&tenant.name);
+    others.retain(|other| other.name != record.name);
+    if before.is_none() {
+        rights::room_for_another(tenant, others.len())?;
+    }
+    rights::room_for_component(tenant, &others, before, record)
+}
