@@ -10,6 +10,7 @@
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
 //! | `host_file` | `serve HOST.TOML`: routes, tenants, and changes that are taken up |
 //! | `warm_up` | a request that a handler must answer before it is put in place |
+//! | `tenants` | whose a handler is, what a tenant's token opens and what not, how much a tenant may have |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
 //! | `logs` | the access log in its forms, the host's log, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
@@ -65,5 +66,6 @@ mod refused_requests;
 mod reuse;
 mod streaming;
 mod support;
+mod tenants;
 mod trailers;
 mod warm_up;
