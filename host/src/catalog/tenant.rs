@@ -1,6 +1,6 @@
 //! What all handlers of a tenant may use together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -163,8 +163,9 @@ impl Tenants {
                 .or_insert_with(|| Arc::new(Tenant::new(&spec.name)))
                 .say(spec);
         }
+        let said: HashSet<&Arc<str>> = specs.iter().map(|spec| &spec.name).collect();
         tenants.retain(|name, tenant| {
-            let is_said = specs.iter().any(|spec| spec.name == *name);
+            let is_said = said.contains(name);
             if !is_said {
                 tenant.said.store(None);
             }
