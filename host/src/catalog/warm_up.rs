@@ -92,6 +92,7 @@ impl WarmUp {
             meter: Arc::new(Meter::new(spec.limits.cpu)),
             output: Arc::new(GuestOutput::new(
                 spec.name.shared(),
+                spec.tenant.clone(),
                 RequestId::none(),
                 false,
             )),

@@ -137,7 +137,7 @@ impl Deploy {
 enum Line {
     Received { size: u64 },
     Compiled,
-    Deployed { handler: HandlerView },
+    Deployed { handler: Box<HandlerView> },
     Refused { problem: Problem },
 }
 
@@ -160,7 +160,7 @@ async fn follow(remote: &Remote, response: Response<Incoming>) -> anyhow::Result
                 Line::Received { size: bytes } => watch(&format!("received, {}", size(bytes))),
                 Line::Compiled => watch("compiled and started"),
                 Line::Deployed { handler } => {
-                    print(&told(handler));
+                    print(&told(*handler));
                     return Ok(ExitCode::SUCCESS);
                 }
                 Line::Refused { problem } => {
