@@ -1,6 +1,7 @@
 //! Settings in, running host out: the order of start, drain and end.
 
 mod reload;
+mod start;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use reload::{Follower, Owners, Subject};
+pub use start::{AdminPlan, Plan, Serves, start};
 
 use crate::catalog::Catalog;
 use crate::gate::Gate;

@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
 use super::{remote, say, values};
-use crate::admin::{self, Address, Door, Token};
-use crate::app::{self, Follower, Owners, Settings, Subject};
-use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
+use crate::admin::{Address, Token};
+use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
+use crate::catalog::{Deployer, HandlerSpec};
 use crate::config::{self, Config};
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
@@ -117,8 +115,12 @@ struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// What the flags say of it. None if there is none.
-    fn plan(&self) -> anyhow::Result<Option<AdminPlan>> {
+    /// What the flags say of it. None if they say nothing.
+    fn plan(
+        &self,
+        template: HandlerSpec,
+        component_bytes: u64,
+    ) -> anyhow::Result<Option<AdminPlan>> {
         let Some(address) = &self.admin else {
             return Ok(None);
         };
@@ -130,6 +132,8 @@ impl AdminArgs {
                 .map(Token::read)
                 .transpose()?,
             state: self.state_directory()?,
+            template,
+            component_bytes,
         }))
     }
 
@@ -156,36 +160,6 @@ impl AdminArgs {
             .or_else(of_systemd)
             .or_else(of_user)
             .context("there is no place for what is deployed: name one with `--state`")
-    }
-}
-
-/// An operator's door to be.
-struct AdminPlan {
-    address: Address,
-    token: Option<Token>,
-    state: PathBuf,
-}
-
-impl AdminPlan {
-    /// What was deployed is back in place, and the door is open, but answers nobody yet. Handlers get what `template`
-    /// says.
-    async fn open(
-        self,
-        deployer: &Arc<Deployer>,
-        template: HandlerSpec,
-        component_bytes: u64,
-    ) -> anyhow::Result<(Door, Arc<Versions>)> {
-        let store = Store::open(&self.state)?;
-        let door = Door::open(&self.address, self.token)?;
-        let versions = Versions::new(
-            store,
-            Arc::clone(deployer),
-            template,
-            component_bytes,
-            Handle::current(),
-        );
-        versions.restore().await;
-        Ok((door, Arc::new(versions)))
     }
 }
 
@@ -231,16 +205,6 @@ impl DoorArgs {
     }
 }
 
-/// What is served, and by what.
-struct Host {
-    settings: Settings,
-    deployer: Arc<Deployer>,
-    gate: Arc<Gate>,
-    admin: Option<(Door, Arc<Versions>)>,
-    /// Where it is written what is served, if it may change.
-    subject: Option<Subject>,
-}
-
 impl Serve {
     /// `given` are the names of the flags that were typed.
     pub(super) async fn run(self, given: &[String]) -> anyhow::Result<ExitCode> {
@@ -252,32 +216,22 @@ impl Serve {
         {
             return self.serve_file(file, given).await;
         }
-        let deployer = Arc::new(self.of_guest.deployer());
         let bytes = self.of_guest.compiling.max_component_size;
-        let admin = match self.admin.plan()? {
-            Some(plan) => Some(
-                plan.open(&deployer, self.of_guest.template(), bytes)
-                    .await?,
-            ),
-            None => None,
-        };
-        let mut subject = None;
-        match path {
-            Some(path) if path.is_dir() => {
-                let template = Box::new(self.of_guest.template());
-                subject = Some(Subject::Directory { path, template });
-            }
-            Some(file) => deploy(&deployer, self.of_guest.spec(&file)).await?,
-            None => {}
-        }
-        let host = Host {
+        let plan = Plan {
             settings: self.door.settings(),
+            deployer: Arc::new(self.of_guest.deployer()),
             gate: self.of_guest.gate(),
-            deployer,
-            admin,
-            subject,
+            admin: self.admin.plan(self.of_guest.template(), bytes)?,
+            serves: match path {
+                Some(path) if path.is_dir() => Serves::Files(Subject::Directory {
+                    path,
+                    template: Box::new(self.of_guest.template()),
+                }),
+                Some(file) => Serves::Component(Box::new(self.of_guest.spec(&file))),
+                None => Serves::Nothing,
+            },
         };
-        host.serve().await
+        app::start(plan, say).await
     }
 
     async fn serve_file(self, path: &Path, given: &[String]) -> anyhow::Result<ExitCode> {
@@ -316,30 +270,23 @@ impl Serve {
             requests,
             HandlerLimits::default().memory,
         ));
-        // What was deployed is back before the file is followed.
-        Owners::default().say(&config, &deployer);
-        let bytes = self.of_guest.compiling.max_component_size;
-        let admin = match self.admin_of(&config)? {
-            Some(plan) => Some(plan.open(&deployer, config.template(), bytes).await?),
-            None => None,
-        };
-        let subject = Subject::File {
-            path: path.to_owned(),
-            config: Box::new(config),
-        };
-        let host = Host {
+        let plan = Plan {
             settings,
             deployer,
             gate: Arc::new(gate),
-            admin,
-            subject: Some(subject),
+            admin: self.admin_of(&config)?,
+            serves: Serves::Files(Subject::File {
+                path: path.to_owned(),
+                config: Box::new(config),
+            }),
         };
-        host.serve().await
+        app::start(plan, say).await
     }
 
     /// What the flags say, or else the file.
     fn admin_of(&self, config: &Config) -> anyhow::Result<Option<AdminPlan>> {
-        let of_flags = self.admin.plan()?;
+        let bytes = self.of_guest.compiling.max_component_size;
+        let of_flags = self.admin.plan(config.template(), bytes)?;
         let Some(said) = config.admin.as_ref().filter(|_| of_flags.is_none()) else {
             return Ok(of_flags);
         };
@@ -358,54 +305,9 @@ impl Serve {
             address,
             token,
             state,
+            template: config.template(),
+            component_bytes: bytes,
         }))
-    }
-}
-
-impl Host {
-    async fn serve(self) -> anyhow::Result<ExitCode> {
-        let Self {
-            settings,
-            deployer,
-            gate,
-            admin,
-            subject,
-        } = self;
-        let follower = match subject {
-            Some(subject) => {
-                let owners = Owners {
-                    keys: admin.as_ref().map(|(door, _)| Arc::clone(&door.keys)),
-                    versions: admin.as_ref().map(|(_, versions)| Arc::clone(versions)),
-                };
-                let rollout = Rollout::new(Arc::clone(&deployer));
-                let mut follower = Follower::new(subject, rollout, owners);
-                follower.start().await?;
-                Some(follower)
-            }
-            None => None,
-        };
-        let door = app::open(&settings)?;
-        say(&format!("Serving HTTP on http://{}/", door.address));
-        let catalog = deployer.catalog();
-        // Ended with what is served.
-        let mut following = JoinSet::new();
-        let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
-        if follower.is_some() || versions.is_some() {
-            following.spawn(catalog::fall_back(deployer, versions));
-        }
-        if let Some(follower) = follower {
-            following.spawn(follower.follow());
-        }
-        let _admin = match admin {
-            Some((door, versions)) => {
-                let address = door.address.clone();
-                let running = admin::serve(door, versions)?;
-                say(&format!("Admin on {address}"));
-                Some(running)
-            }
-            None => None,
-        };
-        app::serve(door, settings, catalog, gate, None).await
     }
 }
 
@@ -429,20 +331,6 @@ const WITH_FILE: [&str; 14] = [
     "verbose",
     "port",
 ];
-
-/// Deploys, and says what takes so long if it does.
-async fn deploy(deployer: &Deployer, spec: HandlerSpec) -> anyhow::Result<()> {
-    let file = spec.source.path().display().to_string();
-    let deploy = std::pin::pin!(deployer.deploy(spec));
-    let patience = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
-    match futures_util::future::select(deploy, patience).await {
-        futures_util::future::Either::Left((deployed, _)) => deployed,
-        futures_util::future::Either::Right(((), deploy)) => {
-            tracing::info!("compiling `{file}`: it is kept, so that the next start is quick");
-            deploy.await
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

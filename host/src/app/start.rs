@@ -1,0 +1,139 @@
+//! The order in which a host starts: what was deployed, then the files, then the doors.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::{Follower, Owners, Settings, Subject};
+use crate::admin::{self, Address, Token};
+use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
+use crate::gate::Gate;
+
+/// A host to be.
+pub struct Plan {
+    /// Its public door.
+    pub settings: Settings,
+    /// What deploys.
+    pub deployer: Arc<Deployer>,
+    /// Requests that all handlers serve at once.
+    pub gate: Arc<Gate>,
+    /// The operator's door. None: there is none.
+    pub admin: Option<AdminPlan>,
+    /// What it serves besides what is deployed through the operator's door.
+    pub serves: Serves,
+}
+
+/// What a host serves of its own.
+#[derive(Debug)]
+pub enum Serves {
+    /// Nothing.
+    Nothing,
+    /// One component.
+    Component(Box<HandlerSpec>),
+    /// What files say, also when they change.
+    Files(Subject),
+}
+
+/// An operator's door to be.
+pub struct AdminPlan {
+    /// Where.
+    pub address: Address,
+    /// What must be shown there, on TCP.
+    pub token: Option<Token>,
+    /// Where what is deployed is kept.
+    pub state: PathBuf,
+    /// What its handlers get that say nothing.
+    pub template: HandlerSpec,
+    /// Bytes of a component that is taken.
+    pub component_bytes: u64,
+}
+
+impl AdminPlan {
+    /// What was deployed is back in place, and the door is open, but answers nobody yet.
+    async fn open(self, deployer: &Arc<Deployer>) -> anyhow::Result<(admin::Door, Arc<Versions>)> {
+        let store = Store::open(&self.state)?;
+        let door = admin::Door::open(&self.address, self.token)?;
+        let versions = Versions::new(
+            store,
+            Arc::clone(deployer),
+            self.template,
+            self.component_bytes,
+            Handle::current(),
+        );
+        versions.restore().await;
+        Ok((door, Arc::new(versions)))
+    }
+}
+
+/// Starts a host and serves until a signal. `say` tells where its doors are.
+///
+/// # Errors
+/// When something that was asked for cannot be had, with what to do.
+pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
+    let deployer = plan.deployer;
+    if let Serves::Files(Subject::File { config, .. }) = &plan.serves {
+        // What was deployed is back before the file is followed, and has its tenants.
+        Owners::default().say(config, &deployer);
+    }
+    let admin = match plan.admin {
+        Some(admin) => Some(admin.open(&deployer).await?),
+        None => None,
+    };
+    let follower = match plan.serves {
+        Serves::Nothing => None,
+        Serves::Component(spec) => {
+            deploy(&deployer, *spec).await?;
+            None
+        }
+        Serves::Files(subject) => {
+            let owners = Owners {
+                keys: admin.as_ref().map(|(door, _)| Arc::clone(&door.keys)),
+                versions: admin.as_ref().map(|(_, versions)| Arc::clone(versions)),
+            };
+            let rollout = Rollout::new(Arc::clone(&deployer));
+            let mut follower = Follower::new(subject, rollout, owners);
+            follower.start().await?;
+            Some(follower)
+        }
+    };
+    let door = super::open(&plan.settings)?;
+    say(&format!("Serving HTTP on http://{}/", door.address));
+    let catalog = deployer.catalog();
+    // Ended with what is served.
+    let mut following = JoinSet::new();
+    let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
+    if follower.is_some() || versions.is_some() {
+        following.spawn(catalog::fall_back(deployer, versions));
+    }
+    if let Some(follower) = follower {
+        following.spawn(follower.follow());
+    }
+    let _admin = match admin {
+        Some((door, versions)) => {
+            let address = door.address.clone();
+            let running = admin::serve(door, versions)?;
+            say(&format!("Admin on {address}"));
+            Some(running)
+        }
+        None => None,
+    };
+    super::serve(door, plan.settings, catalog, plan.gate, None).await
+}
+
+/// Deploys, and says what takes so long if it does.
+async fn deploy(deployer: &Deployer, spec: HandlerSpec) -> anyhow::Result<()> {
+    let file = spec.source.path().display().to_string();
+    let deploy = std::pin::pin!(deployer.deploy(spec));
+    let patience = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
+    match futures_util::future::select(deploy, patience).await {
+        futures_util::future::Either::Left((deployed, _)) => deployed,
+        futures_util::future::Either::Right(((), deploy)) => {
+            tracing::info!("compiling `{file}`: it is kept, so that the next start is quick");
+            deploy.await
+        }
+    }
+}
