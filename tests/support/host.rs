@@ -143,6 +143,11 @@ impl TestHost {
         })
     }
 
+    /// The socket of its admin door, if nobody said another place.
+    pub(crate) fn socket(&self) -> &Path {
+        self.program.socket.as_deref().expect("a place of its own")
+    }
+
     pub(crate) fn stdout(&self) -> Vec<String> {
         self.program.stdout()
     }

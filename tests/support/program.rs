@@ -1,7 +1,9 @@
 //! The program as a process: started, listened to, ended.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -9,9 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
+/// Where a host has its socket, in a directory that is its own.
+const RUNTIME: &str = "XDG_RUNTIME_DIR";
+
 /// The program, running. Killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
+    /// The socket that it has if nobody says another place.
+    pub(crate) socket: Option<PathBuf>,
     stdout: Lines,
     stderr: Lines,
 }
@@ -57,7 +64,15 @@ pub(crate) fn command_with_open_files(most: u32) -> Command {
     without_settings(shell)
 }
 
+/// Hosts that are started at once do not meet at one socket or in one state directory.
 pub(crate) fn without_settings(mut command: Command) -> Command {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+    let own = format!("own-{}-{nth}", std::process::id());
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join(own);
+    command
+        .env(RUNTIME, own.join("run"))
+        .env("XDG_STATE_HOME", own.join("state"));
     for name in [
         "HOST_ADDR",
         "HOST_ADMIN",
@@ -83,8 +98,11 @@ impl Program {
             .expect("the program starts");
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
+        let runtime = command.get_envs().find(|(name, _)| *name == RUNTIME);
+        let runtime = runtime.and_then(|(_, path)| path.map(PathBuf::from));
         Self {
             child,
+            socket: runtime.map(|runtime| runtime.join("host/admin.sock")),
             stdout,
             stderr,
         }
@@ -126,6 +144,10 @@ impl Drop for Program {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let own = self.socket.as_ref().and_then(|it| it.ancestors().nth(3));
+        if let Some(own) = own {
+            let _ = std::fs::remove_dir_all(own);
+        }
         if std::thread::panicking() {
             let said = self.stderr.so_far();
             let last = said.len().saturating_sub(20);

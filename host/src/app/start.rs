@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -44,8 +45,10 @@ pub struct AdminPlan {
     pub address: Address,
     /// What must be shown there, on TCP.
     pub token: Option<Token>,
-    /// Where what is deployed is kept.
-    pub state: PathBuf,
+    /// Where what is deployed is kept. None: there is no place that could be thought of.
+    pub state: Option<PathBuf>,
+    /// It was asked for. If one that was not cannot be had, the host serves without it.
+    pub is_asked: bool,
     /// What its handlers get that say nothing.
     pub template: HandlerSpec,
     /// Bytes of a component that is taken.
@@ -55,7 +58,8 @@ pub struct AdminPlan {
 impl AdminPlan {
     /// What was deployed is back in place, and the door is open, but answers nobody yet.
     async fn open(self, deployer: &Arc<Deployer>) -> anyhow::Result<(admin::Door, Arc<Versions>)> {
-        let store = Store::open(&self.state)?;
+        let state = self.state.context(NO_PLACE)?;
+        let store = Store::open(&state)?;
         let door = admin::Door::open(&self.address, self.token)?;
         let versions = Versions::new(
             store,
@@ -69,6 +73,10 @@ impl AdminPlan {
     }
 }
 
+const NO_PLACE: &str = "there is no place for what is deployed: name one with `--state DIR`";
+
+const NO_ADMIN: &str = "there is no admin door and versions are not kept; `--admin PATH` and `--state DIR` name places for them, `--admin off` is for a host without";
+
 /// Starts a host and serves until a signal. `say` tells where its doors are.
 ///
 /// # Errors
@@ -80,7 +88,13 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         Owners::default().say(config, &deployer);
     }
     let admin = match plan.admin {
-        Some(admin) => Some(admin.open(&deployer).await?),
+        Some(admin) if admin.is_asked => Some(admin.open(&deployer).await?),
+        Some(admin) => {
+            let opened = admin.open(&deployer).await;
+            opened
+                .inspect_err(|why| tracing::warn!("{NO_ADMIN}: {why:#}"))
+                .ok()
+        }
         None => None,
     };
     let follower = match plan.serves {

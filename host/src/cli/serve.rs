@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::check::BAD_CONFIGURATION;
@@ -33,8 +33,8 @@ use crate::observe::log;
 /// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
 /// finish; a second signal does not.
 ///
-/// With `--admin` there is a second door, for the operator: `host deploy` and its like. What is deployed there is kept in
-/// the state directory and is back at the next start.
+/// A directory and the file of a host have a second door, for the operator: `host deploy` and its like. What is deployed
+/// there is kept in the state directory and is back at the next start. One component has it with `--admin`.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// The component's file, a directory of them, or the file of a whole host.
@@ -92,10 +92,11 @@ pub(super) struct DoorArgs {
 /// The operator's door.
 #[derive(Debug, Args)]
 struct AdminArgs {
-    /// Open a door for `host deploy`, `host list` and the like: a Unix socket, or an address with a token [default place:
+    /// Where the door for `host deploy`, `host list` and the like is: a Unix socket, or an address with a token. A directory
+    /// and the file of a host have one unless this is `off`, one component only if this is given [default place:
     /// `$XDG_RUNTIME_DIR/host/admin.sock`, or `/run/host/admin.sock`].
-    #[arg(long, value_name = "SOCKET|ADDRESS", num_args = 0..=1, help_heading = "Admin door")]
-    admin: Option<Option<Address>>,
+    #[arg(long, value_name = "SOCKET|ADDRESS|off", num_args = 0..=1, help_heading = "Admin door")]
+    admin: Option<Option<Admin>>,
     /// The file with the token that a client of an address must show.
     #[arg(
         long,
@@ -104,40 +105,52 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     admin_token_file: Option<PathBuf>,
-    /// Where deployed versions are kept [default: `$STATE_DIRECTORY`, or `$XDG_STATE_HOME/host`].
-    #[arg(
-        long,
-        value_name = "DIRECTORY",
-        requires = "admin",
-        help_heading = "Admin door"
-    )]
+    /// Where versions are kept [default: `$STATE_DIRECTORY`, or `$XDG_STATE_HOME/host`].
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
     state: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone)]
+enum Admin {
+    Off,
+    At(Address),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            place => place.parse().map(Self::At),
+        }
+    }
+}
+
 impl AdminArgs {
-    /// What the flags say of it. None if they say nothing.
-    fn plan(
-        &self,
-        template: HandlerSpec,
-        component_bytes: u64,
-    ) -> anyhow::Result<Option<AdminPlan>> {
-        let Some(address) = &self.admin else {
-            return Ok(None);
+    /// What the flags say of it; if they say nothing, `unsaid`. None if there is none.
+    fn plan(&self, unsaid: Unsaid) -> anyhow::Result<Option<AdminPlan>> {
+        let token = self.admin_token_file.as_deref().map(Token::read);
+        let token = token.transpose()?;
+        let is_asked = self.state.is_some() || unsaid.state.is_some();
+        let (address, token, is_asked) = match (&self.admin, unsaid.door) {
+            (Some(Some(Admin::Off)), _) | (None, Door::Off) => return Ok(None),
+            (Some(Some(Admin::At(address))), _) => (address.clone(), token, true),
+            (Some(None), _) => (remote::default_address(), token, true),
+            (None, Door::Default) => (remote::default_address(), None, is_asked),
+            (None, Door::At(address, token)) => (address, token, true),
         };
         Ok(Some(AdminPlan {
-            address: address.clone().unwrap_or_else(remote::default_address),
-            token: self
-                .admin_token_file
-                .as_deref()
-                .map(Token::read)
-                .transpose()?,
-            state: self.state_directory()?,
-            template,
-            component_bytes,
+            address,
+            token,
+            is_asked,
+            state: self.state_directory(unsaid.state),
+            template: unsaid.template,
+            component_bytes: unsaid.component_bytes,
         }))
     }
 
-    fn state_directory(&self) -> anyhow::Result<PathBuf> {
+    fn state_directory(&self, of_file: Option<PathBuf>) -> Option<PathBuf> {
         let path = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -155,12 +168,23 @@ impl AdminArgs {
                     .join("host"),
             )
         };
-        self.state
-            .clone()
-            .or_else(of_systemd)
-            .or_else(of_user)
-            .context("there is no place for what is deployed: name one with `--state`")
+        let of_flag = self.state.clone().or(of_file);
+        of_flag.or_else(of_systemd).or_else(of_user)
     }
+}
+
+/// What holds of the operator's door where no flag says it.
+struct Unsaid {
+    door: Door,
+    state: Option<PathBuf>,
+    template: HandlerSpec,
+    component_bytes: u64,
+}
+
+enum Door {
+    Off,
+    Default,
+    At(Address, Option<Token>),
 }
 
 /// The words for [`Format`].
@@ -216,14 +240,35 @@ impl Serve {
         {
             return self.serve_file(file, given).await;
         }
-        let bytes = self.of_guest.compiling.max_component_size;
+        let is_directory = path.as_ref().is_some_and(|path| path.is_dir());
+        let unsaid = Unsaid {
+            door: if is_directory {
+                Door::Default
+            } else {
+                Door::Off
+            },
+            state: None,
+            template: self.of_guest.template(),
+            component_bytes: self.of_guest.compiling.max_component_size,
+        };
+        let admin = self.admin.plan(unsaid)?;
+        if admin.is_none() && path.is_none() {
+            say(
+                "error: there is nothing to serve: name a component, a directory or the file of a host",
+            );
+            return Ok(ExitCode::from(USAGE));
+        }
+        if admin.is_none() && self.admin.state.is_some() {
+            say("error: `--state` is for a host with an admin door: give `--admin` too");
+            return Ok(ExitCode::from(USAGE));
+        }
         let plan = Plan {
             settings: self.door.settings(),
             deployer: Arc::new(self.of_guest.deployer()),
             gate: self.of_guest.gate(),
-            admin: self.admin.plan(self.of_guest.template(), bytes)?,
+            admin,
             serves: match path {
-                Some(path) if path.is_dir() => Serves::Files(Subject::Directory {
+                Some(path) if is_directory => Serves::Files(Subject::Directory {
                     path,
                     template: Box::new(self.of_guest.template()),
                 }),
@@ -285,29 +330,21 @@ impl Serve {
 
     /// What the flags say, or else the file.
     fn admin_of(&self, config: &Config) -> anyhow::Result<Option<AdminPlan>> {
-        let bytes = self.of_guest.compiling.max_component_size;
-        let of_flags = self.admin.plan(config.template(), bytes)?;
-        let Some(said) = config.admin.as_ref().filter(|_| of_flags.is_none()) else {
-            return Ok(of_flags);
+        let door = match config.admin.as_ref().filter(|_| self.admin.admin.is_none()) {
+            None => Door::Default,
+            Some(config::Admin::Off) => Door::Off,
+            Some(config::Admin::Socket(path)) => Door::At(Address::Unix(path.clone()), None),
+            Some(config::Admin::Address { address, token }) => {
+                let token = Token::new(token.clone(), "`token` in `[admin]`")?;
+                Door::At(Address::Tcp(*address), Some(token))
+            }
         };
-        let (address, token) = match said {
-            config::Admin::Socket(path) => (Address::Unix(path.clone()), None),
-            config::Admin::Address { address, token } => (
-                Address::Tcp(*address),
-                Some(Token::new(token.clone(), "`token` in `[admin]`")?),
-            ),
-        };
-        let state = match &config.state.directory {
-            Some(directory) => directory.clone(),
-            None => self.admin.state_directory()?,
-        };
-        Ok(Some(AdminPlan {
-            address,
-            token,
-            state,
+        self.admin.plan(Unsaid {
+            door,
+            state: config.state.directory.clone(),
             template: config.template(),
-            component_bytes: bytes,
-        }))
+            component_bytes: self.of_guest.compiling.max_component_size,
+        })
     }
 }
 

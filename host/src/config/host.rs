@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::ACCESS_LOG;
+use super::keys::{ACCESS_LOG, ADMIN};
 use super::name::name;
 use super::reader::{Named, Table, Value};
 use crate::admin::Token;
@@ -99,6 +99,8 @@ fn access_log(word: &str) -> Result<Format, String> {
 /// The operator's door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admin {
+    /// There is none.
+    Off,
     /// A Unix socket: who may open the file may enter.
     Socket(PathBuf),
     /// An address: who shows the token may enter.
@@ -111,7 +113,14 @@ pub enum Admin {
 }
 
 impl Admin {
-    pub(super) fn read(table: &Table<'_>) -> Option<Self> {
+    pub(super) fn read(said: Value<'_>) -> Option<Self> {
+        if !said.is_table() {
+            return said.parsed(|word| match word {
+                "off" => Ok(Self::Off),
+                _ => Err("neither `\"off\"` nor a table: write `[admin]` with a `socket` or an `address`"),
+            });
+        }
+        let table = &said.table(&ADMIN)?;
         match (table.has("socket"), table.has("address")) {
             (true, false) => {
                 if let Some(token) = table.value("token") {

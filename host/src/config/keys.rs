@@ -97,7 +97,12 @@ pub(super) static HOST: Shape = Shape {
     about: "A whole host: its listener, its defaults, its tenants and its handlers.",
     keys: &[
         key("listen", Table(&LISTEN), Nothing, LISTEN.about),
-        key("admin", Table(&ADMIN), Nothing, ADMIN.about),
+        key(
+            "admin",
+            Either(&Choice(&["off"]), &Table(&ADMIN)),
+            Nothing,
+            ADMIN.about,
+        ),
         key("state", Table(&STATE), Nothing, STATE.about),
         key(
             "defaults",
@@ -206,7 +211,7 @@ pub(super) const ACCESS_LOG: &[&str] = &["combined", "json", "off"];
 pub(super) static ADMIN: Shape = Shape {
     name: "admin",
     place: "in `[admin]`",
-    about: "The operator's door; closed when this table is absent. A change needs a restart.",
+    about: "The operator's door. If nothing is said of it, it is a socket at `$XDG_RUNTIME_DIR/host/admin.sock`, or `/run/host/admin.sock`; `admin = \"off\"` is for a host without one. A change needs a restart.",
     keys: &[
         key(
             "socket",
@@ -237,7 +242,7 @@ pub(super) static STATE: Shape = Shape {
         "directory",
         Text("/var/lib/host"),
         Nothing,
-        "Where what is deployed through `[admin]` is kept; a path from this file. If it is not said, `$STATE_DIRECTORY` or `$XDG_STATE_HOME/host`.",
+        "Where versions are kept, of what is deployed through `[admin]` and of what this file says; a path from this file. If it is not said, `$STATE_DIRECTORY` or `$XDG_STATE_HOME/host`.",
     )],
 };
 

@@ -30,7 +30,7 @@ pub use schema::{manifest_schema, schema};
 use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
-use keys::{ADMIN, HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
+use keys::{HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
 use reader::{Reader, Table};
@@ -165,9 +165,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let tree = reader.tree();
     let file = Table::open(reader, &HOST, tree.get_ref(), 0..0);
     let door = file.table("listen", &LISTEN);
-    let admin = file
-        .table("admin", &ADMIN)
-        .and_then(|table| Admin::read(&table));
+    let admin = file.value("admin").and_then(Admin::read);
     let state = file.table("state", &STATE);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
