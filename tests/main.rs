@@ -8,6 +8,7 @@
 //! | `compiling` | `inspect`, `check`, `compile`, the cache, the compiler's process |
 //! | `admin` | the operator's door: deploy, list, show, roll back, undeploy; what a crash leaves; who may come in |
 //! | `directory` | `serve DIRECTORY`: a handler for each file, replaced while traffic flows |
+//! | `file_versions` | versions of what lies in files: rolled back, and the files have the last word |
 //! | `host_file` | `serve HOST.TOML`: routes, tenants, and changes that are taken up |
 //! | `warm_up` | a request that a handler must answer before it is put in place |
 //! | `tenants` | whose a handler is, what a tenant's token opens and what not, how much a tenant may have |
@@ -48,6 +49,7 @@ mod config;
 mod dev;
 mod directory;
 mod failures;
+mod file_versions;
 mod grants;
 mod guest_view;
 mod guests;

@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// KiB, in bytes.
 pub const KIB: usize = 1024;
 /// MiB, in bytes.
 pub const MIB: usize = 1024 * KIB;
 
 /// What one handler may use. All of it is settable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HandlerLimits {
     /// From the request's arrival to the response's headers: queue, instantiation and guest.
     pub deadline: Duration,
@@ -113,7 +116,8 @@ pub const PORT: u16 = 8080;
 pub const ROUTE_PATH: usize = KIB;
 
 /// How often an instance may be used again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reuse {
     /// Requests that one instance serves before it is dropped. `None`: 1 for wasi:http 0.2,
     /// whose guests were written for a fresh instance each time, 128 for 0.3.
@@ -243,6 +247,12 @@ pub const HANDLERS: usize = 20_000;
 
 /// Versions of a handler that are kept to go back to: some weeks of work. A component has up to [`COMPONENT_BYTES`].
 pub const VERSIONS: usize = 10;
+/// Versions of files that are written down in one transaction: a few megabytes of it, and no turn is held for long.
+pub const VERSIONS_BATCH: usize = 256;
+/// How long a rollback waits for such a transaction that its handler is part of.
+pub const VERSIONS_WAIT: Duration = Duration::from_secs(10);
+/// Handlers whose files are gone, with versions that are kept in case a file comes back.
+pub const GONE_HANDLERS: usize = 100;
 /// Lines of the audit log: some megabytes; the oldest goes first.
 pub const AUDIT_LINES: u64 = 10_000;
 /// Lines of it in one answer.

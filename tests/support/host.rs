@@ -24,6 +24,15 @@ impl TestHost {
         Self::start(program::command(), "serve", Some(wasm), flags)
     }
 
+    /// Another host with the same places for socket and state.
+    pub(crate) fn beside(&self, subject: &Path) -> Self {
+        let own = self.socket().ancestors().nth(3).expect("its own place");
+        let mut command = program::command();
+        command.env("XDG_RUNTIME_DIR", own.join("run"));
+        command.env("XDG_STATE_HOME", own.join("state"));
+        Self::start(command, "serve", Some(subject), "")
+    }
+
     /// With no handler of its own: `flags` open an admin door.
     pub(crate) fn serve_nothing(flags: &str) -> Self {
         Self::start(program::command(), "serve", None, flags)

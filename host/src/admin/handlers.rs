@@ -101,7 +101,8 @@ impl Desk {
             }
             Call::Rollback => {
                 let (name, to) = (ask::name(name)?, ask::to(operation, query)?);
-                let turn = begin(&name, Action::Rollback)?;
+                let expected = ask::expected(&parts.headers)?;
+                let turn = self.versions.begin_rollback(&name, &expected, who).await?;
                 let deployed = self.versions.rollback(turn, to.as_deref()).await?;
                 self.deployed(&deployed, who)
             }

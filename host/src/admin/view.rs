@@ -27,7 +27,10 @@ pub struct HandlerView {
     pub digest: String,
     /// It answers requests.
     pub serving: bool,
-    /// What names its state, for `if-match`. Not there if it is served from a file.
+    /// An earlier version serves than the latest.
+    #[serde(default)]
+    pub rolled_back: bool,
+    /// What names its state, for `if-match`. Not there if no versions of it are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
     /// The file that it is served from, if it was not deployed.
@@ -85,7 +88,7 @@ pub struct VersionView {
     pub deployed_at: String,
     /// By whom.
     pub by: String,
-    /// What it can reach for outside the sandbox.
+    /// What it can reach for outside the sandbox. Nothing is said of what a file deployed: its files say what it may.
     pub wants: Vec<String>,
     /// Its routes.
     pub routes: Vec<RouteView>,
@@ -95,7 +98,7 @@ pub struct VersionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<u64>,
     /// What it has that the one it follows has not, or has otherwise: `component`, `routes`, `timeout`, `cpu`, `memory`,
-    /// `env.NAME`. Of one that follows none that is kept, all that it has.
+    /// `limits` for other limits, `env.NAME`. Of one that follows none that is kept, all that it has.
     pub differs: Vec<String>,
     /// It is the one that serves.
     pub current: bool,
@@ -111,6 +114,7 @@ impl From<&Listed> for HandlerView {
             routes: routes(&listed.routes),
             digest: listed.digest.clone(),
             serving: listed.is_serving,
+            rolled_back: record.is_some_and(Record::is_rolled_back),
             etag: record.map(Record::tag),
             file: listed.file.as_ref().map(|file| file.display().to_string()),
             settings: current.map(|version| settings(&version.settings)),

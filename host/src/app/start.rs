@@ -97,6 +97,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
+    let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
     let follower = match plan.serves {
         Serves::Nothing => None,
         Serves::Component(spec) => {
@@ -106,9 +107,9 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         Serves::Files(subject) => {
             let owners = Owners {
                 keys: admin.as_ref().map(|(door, _)| Arc::clone(&door.keys)),
-                versions: admin.as_ref().map(|(_, versions)| Arc::clone(versions)),
+                versions: versions.clone(),
             };
-            let rollout = Rollout::new(Arc::clone(&deployer));
+            let rollout = Rollout::new(Arc::clone(&deployer), versions.clone());
             let mut follower = Follower::new(subject, rollout, owners);
             follower.start().await?;
             Some(follower)
@@ -119,9 +120,11 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     let catalog = deployer.catalog();
     // Ended with what is served.
     let mut following = JoinSet::new();
-    let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
     if follower.is_some() || versions.is_some() {
-        following.spawn(catalog::fall_back(deployer, versions));
+        following.spawn(catalog::fall_back(deployer, versions.clone()));
+    }
+    if let Some(versions) = versions.clone().filter(|_| follower.is_some()) {
+        following.spawn(versions.keep_files());
     }
     if let Some(follower) = follower {
         following.spawn(follower.follow());

@@ -26,8 +26,8 @@ impl Later {
     }
 }
 
-/// Puts the handler back that served before, where the new one fails and has never answered: one of the admin door by way
-/// of `versions`, which write it down. What cannot be done is tried again later, [`limits::FALL_BACKS`] times. Runs until it is
+/// Puts the handler back that served before, where the new one fails and has never answered: by way of `versions`, which
+/// write it down, if they have it. What cannot be done is tried again later, [`limits::FALL_BACKS`] times. Runs until it is
 /// dropped.
 pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>) {
     let mut later: BTreeMap<HandlerName, Later> = BTreeMap::new();
@@ -56,7 +56,7 @@ pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>)
                     former.digest
                 );
             }
-            let Err(why) = go_back(&deployer, versions.as_deref(), entry, former).await else {
+            let Err(why) = go_back(&deployer, versions.as_ref(), entry, former).await else {
                 later.remove(name);
                 continue;
             };
@@ -97,7 +97,7 @@ fn serves(deployer: &Deployer, handler: &Arc<Handler>) -> bool {
 
 async fn go_back(
     deployer: &Deployer,
-    versions: Option<&Versions>,
+    versions: Option<&Arc<Versions>>,
     from: &Entry,
     former: Arc<Handler>,
 ) -> anyhow::Result<()> {
@@ -105,6 +105,11 @@ async fn go_back(
         (Owner::Admin, Some(versions)) => Ok(versions.fall_back(&from.handler, &former).await?),
         (Owner::Admin, None) => Ok(()),
         (Owner::Files, _) => {
+            if let Some(versions) = versions
+                && versions.fall_back_of_file(&from.handler, &former).await?
+            {
+                return Ok(());
+            }
             // It may have been replaced or removed meanwhile.
             if serves(deployer, &from.handler) {
                 deployer.commit(Change {

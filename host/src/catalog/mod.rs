@@ -6,6 +6,7 @@ mod handler;
 mod health;
 mod hot;
 mod loader;
+mod of_files;
 mod own;
 mod ownership;
 mod record;

@@ -174,10 +174,11 @@ impl Versions {
     async fn bring_back(&self, turn: &Turn, record: &Arc<Record>) {
         let back = async {
             let version = record.current().ok_or_else(|| no_version(&record.name))?;
-            let known = self.deployer.recall(&self.spec(record, version));
+            let spec = self.spec(record, version);
+            let known = self.deployer.recall(&spec);
             let handler = match known.filter(|known| known.digest == version.digest) {
                 Some(known) => known,
-                None => self.make(record, version).await?,
+                None => self.make(spec, version).await?,
             };
             let (deployer, tenant) = (Arc::clone(&self.deployer), record.tenant.clone());
             let name = record.name.clone();

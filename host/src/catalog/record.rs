@@ -1,15 +1,17 @@
 //! What is remembered of a deployed handler: where it is, what it was given, and its versions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{HandlerName, HandlerSpec, Route, RouteError, Source, WarmUp};
-use crate::limits;
+use crate::components::Stamp;
+use crate::limits::{self, HandlerLimits, Reuse};
 use crate::secret::Secret;
 
-/// A handler that was deployed through the admin door.
+/// A handler that was deployed: through the admin door, or by its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Its name.
@@ -21,8 +23,20 @@ pub struct Record {
     pub versions: Vec<Version>,
     /// The number of the version that serves.
     pub current: u64,
+    /// The file that it is served from, as it was when its latest version was made. None: it was deployed through the door.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<SeenFile>,
     /// Counts its changes, so that two states of it can be told apart.
     pub revision: u64,
+}
+
+/// A file that a version was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Which it was.
+    pub(super) stamp: Stamp,
 }
 
 /// All that was deployed under a name at one time.
@@ -39,6 +53,10 @@ pub struct Version {
     pub routes: Vec<Route>,
     /// What it was given; for the rest it has what the host gives everybody.
     pub settings: Settings,
+    /// All limits that it had, if it was made of a file. Then `settings` has names of variables without their values: those
+    /// are written where the file says, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<FileLimits>,
     /// When, in RFC 3339.
     pub deployed_at: String,
     /// By whom.
@@ -47,6 +65,17 @@ pub struct Version {
     pub wants: Vec<String>,
     /// The number of the version that served when it was deployed: what a rollback takes again.
     pub follows: Option<u64>,
+}
+
+/// The limits of a handler of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLimits {
+    /// What it may use.
+    pub(super) handler: HandlerLimits,
+    /// Bytes of a set of header fields that it makes.
+    pub(super) fields: usize,
+    /// How often an instance is used.
+    pub(super) reuse: Reuse,
 }
 
 /// What a handler was given of its own.
@@ -77,6 +106,7 @@ impl Record {
             tenant: None,
             versions: Vec::new(),
             current: 0,
+            file: None,
             revision: 0,
         }
     }
@@ -99,6 +129,19 @@ impl Record {
     #[must_use]
     pub fn former(&self) -> Option<&Version> {
         self.version(self.current()?.follows?)
+    }
+
+    /// Its version that was deployed last.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Version> {
+        self.versions.last()
+    }
+
+    /// An earlier version serves than the latest.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        self.latest()
+            .is_some_and(|latest| latest.number != self.current)
     }
 
     /// Tells this state of the record from every other, as an entity tag does.
@@ -136,11 +179,81 @@ impl Version {
             size: 0,
             routes: vec![route],
             settings: Settings::default(),
+            limits: None,
             deployed_at: String::new(),
             by: String::new(),
             wants: Vec::new(),
             follows: None,
         })
+    }
+
+    /// What a file's handler is, without the values of its variables.
+    pub(super) fn of_file(spec: &HandlerSpec, routes: &[Route], digest: &str) -> Self {
+        let names = spec.guest.environment.iter().map(|(name, _)| name.clone());
+        let calls = spec.guest.calls.iter();
+        Self {
+            number: 1,
+            digest: digest.to_owned(),
+            size: 0,
+            routes: routes.to_vec(),
+            settings: Settings {
+                environment: names.map(|name| (name, String::new().into())).collect(),
+                timeout: Some(spec.limits.deadline),
+                cpu: Some(spec.limits.cpu),
+                memory: Some(spec.limits.memory),
+                calls: calls.filter_map(|name| name.parse().ok()).collect(),
+                warm_up: spec.warm_up.clone(),
+            },
+            limits: Some(FileLimits {
+                handler: spec.limits.clone(),
+                fields: spec.guest.fields,
+                reuse: spec.guest.reuse.clone(),
+            }),
+            deployed_at: String::new(),
+            by: FILES.to_owned(),
+            wants: Vec::new(),
+            follows: None,
+        }
+    }
+
+    /// The handler of a file as it was: component, routes and limits. Values of variables are those that the files say `now`,
+    /// and it is granted nothing that they do not grant now.
+    ///
+    /// # Errors
+    /// The names of the variables that they do not say any more.
+    pub(super) fn instead_of(
+        &self,
+        now: &HandlerSpec,
+        source: Source,
+    ) -> Result<HandlerSpec, Vec<String>> {
+        let said = |name: &String| now.guest.environment.iter().any(|(said, _)| said == name);
+        let names = self.settings.environment.keys();
+        let unsaid: Vec<String> = names.filter(|name| !said(name)).cloned().collect();
+        if !unsaid.is_empty() {
+            return Err(unsaid);
+        }
+        let mut spec = HandlerSpec {
+            routes: self.routes.clone(),
+            source,
+            version: Some(self.number),
+            ..now.clone()
+        };
+        if let Some(limits) = &self.limits {
+            spec.limits = limits.handler.clone();
+            spec.guest.memory = limits.handler.memory;
+            spec.guest.fields = limits.fields;
+            spec.guest.reuse = limits.reuse.clone();
+        }
+        let had = &self.settings;
+        spec.warm_up.clone_from(&had.warm_up);
+        let guest = &mut spec.guest;
+        guest
+            .environment
+            .retain(|(name, _)| had.environment.contains_key(name));
+        guest
+            .calls
+            .retain(|name| had.calls.iter().any(|had| had.as_str() == &**name));
+        Ok(spec)
     }
 
     /// What the deployer makes of it: like `template`, but for what is its own.
@@ -176,6 +289,20 @@ impl Version {
         spec
     }
 
+    /// The limits that are no [`Settings`].
+    fn rest(&self) -> Option<FileLimits> {
+        let unsaid = HandlerLimits::default();
+        self.limits.clone().map(|limits| FileLimits {
+            handler: HandlerLimits {
+                deadline: unsaid.deadline,
+                cpu: unsaid.cpu,
+                memory: unsaid.memory,
+                ..limits.handler
+            },
+            ..limits
+        })
+    }
+
     /// Whether it is the same as another but for its number and when and by whom it was deployed.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.differences(Some(other)).is_empty()
@@ -204,6 +331,10 @@ impl Version {
             ("memory", own.memory != others.memory),
             ("calls", own.calls != others.calls),
             ("warm_up", own.warm_up != others.warm_up),
+            (
+                "limits",
+                former.is_some_and(|former| former.rest() != self.rest()),
+            ),
         ];
         let facts = facts
             .into_iter()
@@ -218,6 +349,9 @@ impl Version {
             .collect()
     }
 }
+
+/// Who deploys what lies in files.
+pub(super) const FILES: &str = "files";
 
 /// A line of the audit log: one change that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +460,7 @@ pub(super) mod tests {
                 timeout: Some(Duration::from_millis(1_500)),
                 ..Settings::default()
             },
+            limits: None,
             deployed_at: "2026-01-01T00:00:00Z".to_owned(),
             by: "uid 0".to_owned(),
             wants: Vec::new(),

@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::deployer::{Change, OWN};
 use super::{
-    Deployer, Handler, HandlerName, HandlerSpec, OwnAnswer, Owner, Refused, Route, Wanted,
+    Deployer, Handler, HandlerName, HandlerSpec, OwnAnswer, Owner, Refused, Route, Versions, Wanted,
 };
 use crate::components::Stamp;
 
@@ -16,6 +16,8 @@ use crate::components::Stamp;
 /// and leaves what is deployed.
 pub struct Rollout {
     deployer: Arc<Deployer>,
+    /// What keeps the versions of what it deploys.
+    versions: Option<Arc<Versions>>,
     making: JoinSet<(HandlerName, anyhow::Result<Arc<Handler>>)>,
     /// What was last tried, by name.
     tried: HashMap<HandlerName, Try>,
@@ -59,11 +61,12 @@ pub enum Event {
 }
 
 impl Rollout {
-    /// A rollout that has deployed nothing yet.
+    /// A rollout that has deployed nothing yet. What it deploys becomes versions, if those are kept.
     #[must_use]
-    pub fn new(deployer: Arc<Deployer>) -> Self {
+    pub fn new(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>) -> Self {
         Self {
             deployer,
+            versions,
             making: JoinSet::new(),
             tried: HashMap::new(),
             waiting: BTreeMap::new(),
@@ -100,7 +103,11 @@ impl Rollout {
                 change.remove.push(name);
             }
         }
-        for spec in wanted.handlers {
+        for said in wanted.handlers {
+            let versions = self.versions.as_ref();
+            let spec = versions
+                .and_then(|versions| versions.instead(&said))
+                .unwrap_or(said);
             let stamp = Stamp::of(spec.source.path());
             if let Some(tried) = self.tried.get_mut(&spec.name)
                 && tried.stamp == stamp
@@ -196,6 +203,12 @@ impl Rollout {
         let put = change.put.clone();
         let refused = self.deployer.commit(change);
 
+        if let Some(versions) = &self.versions {
+            let is_in = |name: &&Arc<str>| refused.iter().all(|refused| refused.name != **name);
+            let names = put.iter().map(|(_, handler)| handler);
+            let names = names.filter(|handler| is_in(&&handler.name));
+            versions.note(names.map(|handler| handler.spec.name.clone()));
+        }
         let is_last = self.making.is_empty();
         let mut events = Vec::new();
         for (routes, handler) in put {

@@ -21,6 +21,7 @@ use tempfile::NamedTempFile;
 
 use super::record::{AuditLine, Record};
 use super::{HandlerName, Who};
+use crate::components::Stamp;
 use crate::limits;
 
 /// Handlers by name, as JSON.
@@ -176,9 +177,14 @@ impl Store {
         of_tenant.cloned().collect()
     }
 
-    /// How many handlers are deployed.
+    /// How many handlers are deployed through the door.
     pub(super) fn count(&self) -> usize {
-        self.names().records.len()
+        let names = self.names();
+        let of_door = names
+            .records
+            .values()
+            .filter(|record| record.file.is_none());
+        of_door.count()
     }
 
     /// What is deployed under a name.
@@ -189,6 +195,15 @@ impl Store {
     /// Where the component of a version lies.
     pub(super) fn component(&self, digest: &str) -> PathBuf {
         self.components.join(format!("{digest}.wasm"))
+    }
+
+    /// Notes in memory alone that a file is another one with the same bytes.
+    pub(super) fn restamp(&self, name: &HandlerName, stamp: Stamp) {
+        if let Some(record) = self.names().records.get_mut(name)
+            && let Some(file) = &mut Arc::make_mut(record).file
+        {
+            file.stamp = stamp;
+        }
     }
 
     /// A new component of at most `limit` bytes begins to arrive.
@@ -214,19 +229,47 @@ impl Store {
 
     /// Writes down what a handler is from now on. When it returns, a crash does not undo it.
     pub(super) fn put(&self, record: Record, change: &AuditLine) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(&record).map_err(io::Error::from)?;
+        self.put_all(vec![(record, Some(change.clone()))], &[])
+    }
+
+    /// The same for several, and some that are gone, in one step.
+    pub(super) fn put_all(
+        &self,
+        puts: Vec<(Record, Option<AuditLine>)>,
+        gone: &[HandlerName],
+    ) -> Result<(), StoreError> {
         self.write(|transaction| {
-            transaction
-                .open_table(HANDLERS)?
-                .insert(record.name.as_str(), json.as_slice())?;
-            note(transaction, change)
+            let mut table = transaction.open_table(HANDLERS)?;
+            for (record, _) in &puts {
+                let json = serde_json::to_vec(record).map_err(io::Error::from)?;
+                table.insert(record.name.as_str(), json.as_slice())?;
+            }
+            for name in gone {
+                table.remove(name.as_str())?;
+            }
+            let mut lines = puts.iter().filter_map(|(_, line)| line.as_ref());
+            lines.try_for_each(|line| note(transaction, line))
         })?;
-        let former = self
-            .names()
-            .records
-            .insert(record.name.clone(), Arc::new(record));
-        self.forget(former);
+        let mut names = self.names();
+        let put = puts.into_iter().filter_map(|(record, _)| {
+            let name = record.name.clone();
+            names.records.insert(name, Arc::new(record))
+        });
+        let mut formers: Vec<Arc<Record>> = put.collect();
+        formers.extend(gone.iter().filter_map(|name| names.records.remove(name)));
+        drop(names);
+        for former in formers {
+            self.forget(Some(former));
+        }
         Ok(())
+    }
+
+    /// Everything that was written to this disk by now is on it.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let directory = File::open(&self.components)?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&directory).map_err(io::Error::from)?;
+        Ok(directory.sync_all()?)
     }
 
     /// Writes down that a handler is gone.
@@ -278,8 +321,17 @@ impl Store {
     /// Removes the components that a former record named and nobody does now.
     fn forget(&self, former: Option<Arc<Record>>) {
         let names = self.names();
-        for version in former.iter().flat_map(|record| &record.versions) {
-            self.remove_unnamed(&names, &version.digest);
+        for former in former.iter() {
+            let now = names.records.get(&former.name);
+            let stays = |digest: &str| {
+                let mut versions = now.iter().flat_map(|record| &record.versions);
+                versions.any(|version| version.digest == digest)
+            };
+            for version in &former.versions {
+                if !stays(&version.digest) {
+                    self.remove_unnamed(&names, &version.digest);
+                }
+            }
         }
     }
 
@@ -414,14 +466,20 @@ impl Staging {
 
     /// It is complete: on disk under its digest, for as long as somebody names it.
     pub(super) fn keep(self) -> Result<Kept, StoreError> {
-        let digest = format!("{:x}", self.hash.finalize());
         self.file.as_file().sync_all()?;
+        let kept = self.keep_unsynced()?;
+        File::open(&kept.store.components)?.sync_all()?;
+        Ok(kept)
+    }
+
+    /// It is complete, and on disk after [`Store::sync`].
+    pub(super) fn keep_unsynced(self) -> Result<Kept, StoreError> {
+        let digest = format!("{:x}", self.hash.finalize());
         // Pinned before it has its name, so that nobody removes it in between.
         let kept = self.store.pin(&digest, self.size);
         self.file
             .persist(kept.path())
             .map_err(|error| error.error)?;
-        File::open(&self.store.components)?.sync_all()?;
         Ok(kept)
     }
 }

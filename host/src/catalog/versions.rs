@@ -17,10 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 use super::deployer::Change;
+use super::of_files::OfFiles;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
-    Deployer, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
+    Deployer, Entry, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
     TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
@@ -31,6 +32,7 @@ use crate::secret::Secret;
 pub struct Versions {
     pub(super) deployer: Arc<Deployer>,
     pub(super) store: Arc<Store>,
+    pub(super) of_files: OfFiles,
     pub(super) template: HandlerSpec,
     component_bytes: u64,
     serving: Handle,
@@ -116,7 +118,7 @@ pub struct Listed {
     pub digest: String,
     /// It answers requests. One that could not be made at the start of the host does not.
     pub is_serving: bool,
-    /// What is remembered of it. None if it is served from a file.
+    /// What is remembered of it. None if it is served from a file and its version is not written down.
     pub record: Option<Arc<Record>>,
     /// The file that it is served from, if it was not deployed. A tenant knows no place of the host.
     pub file: Option<PathBuf>,
@@ -214,6 +216,24 @@ impl Drop for Turn {
     }
 }
 
+impl Turn {
+    /// The same, if what is there is what somebody expects.
+    pub(super) fn if_expected(self, expected: &Expected) -> Result<Self, NotDone> {
+        let tag = self.record.as_ref().map(|record| record.tag());
+        let is_as_expected = match expected {
+            Expected::Anything => true,
+            Expected::Nothing => tag.is_none(),
+            Expected::Something => tag.is_some(),
+            Expected::Tags(tags) => tag.as_ref().is_some_and(|tag| tags.contains(tag)),
+        };
+        if is_as_expected {
+            Ok(self)
+        } else {
+            Err(NotDone::Outdated(self.name.clone(), tag))
+        }
+    }
+}
+
 impl Versions {
     /// Components of at most `component_bytes` are taken. Handlers get what `template` says unless they ask for
     /// something else. Guests are made on the threads of `serving`; everything else is done where it is called.
@@ -228,6 +248,7 @@ impl Versions {
         Self {
             deployer,
             store: Arc::new(store),
+            of_files: OfFiles::default(),
             template,
             component_bytes,
             serving,
@@ -244,7 +265,8 @@ impl Versions {
         let mut making = JoinSet::new();
         let mut change = owned();
         for record in self.store.records() {
-            let Some(version) = record.current() else {
+            let of_door = record.current().filter(|_| record.file.is_none());
+            let Some(version) = of_door else {
                 continue;
             };
             if self.tenant_is_away(&record) {
@@ -299,15 +321,12 @@ impl Versions {
     #[must_use]
     pub fn all(&self, who: &Who) -> Vec<Listed> {
         let catalog = self.deployer.catalog().load_full();
-        let records = self.store.records();
-        let of_files = catalog
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.owner == Owner::Files);
-        let mut all: Vec<Listed> = of_files
-            .map(|(_, entry)| of_file(&entry.handler, &entry.routes))
-            .collect();
-        all.extend(records.into_iter().map(|record| self.listed(record)));
+        let entries = catalog.entries.values();
+        let of_files = entries.filter(|entry| entry.owner == Owner::Files);
+        let mut all: Vec<Listed> = of_files.map(|entry| self.listed_file(entry)).collect();
+        let records = self.store.records().into_iter();
+        let of_door = records.filter(|record| record.file.is_none());
+        all.extend(of_door.map(|record| self.listed(record)));
         all.retain(|listed| who.sees(listed.tenant.as_deref()));
         if who.tenant().is_some() {
             all.iter_mut().for_each(|listed| listed.file = None);
@@ -332,12 +351,12 @@ impl Versions {
     }
 
     pub(super) fn listed_of(&self, name: &HandlerName) -> Option<Listed> {
-        if let Some(record) = self.store.record(name) {
+        if let Some(record) = self.of_door(name) {
             return Some(self.listed(record));
         }
         let catalog = self.deployer.catalog().load_full();
         let entry = catalog.entries.get(name)?;
-        Some(of_file(&entry.handler, &entry.routes))
+        Some(self.listed_file(entry))
     }
 
     /// The latest changes that he who asks may see, the last one first.
@@ -349,7 +368,27 @@ impl Versions {
         blocking(move || Ok(store.changes(most, &who)?)).await
     }
 
-    /// Takes the turn to do something to a name.
+    /// What was deployed under a name through the door.
+    fn of_door(&self, name: &HandlerName) -> Option<Arc<Record>> {
+        let record = self.store.record(name);
+        record.filter(|record| record.file.is_none())
+    }
+
+    /// The turn to change a name, before anything is known of it.
+    pub(super) fn turn(&self, name: &HandlerName, who: &Who) -> Result<Turn, NotDone> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !busy.insert(name.clone()) {
+            return Err(NotDone::Busy(name.clone()));
+        }
+        Ok(Turn {
+            name: name.clone(),
+            who: who.clone(),
+            record: None,
+            busy: Arc::clone(&self.busy),
+        })
+    }
+
+    /// Takes the turn to do something to a name, which is no file's.
     ///
     /// # Errors
     /// When somebody else has it, when the name belongs to a file, or when it is not as expected. What is not there for
@@ -363,39 +402,18 @@ impl Versions {
     ) -> Result<Turn, NotDone> {
         // Before anything else, so that nothing else tells him of it.
         self.is_there(name, action, who)?;
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if !busy.insert(name.clone()) {
-            return Err(NotDone::Busy(name.clone()));
-        }
-        drop(busy);
-        let mut turn = Turn {
-            name: name.clone(),
-            who: who.clone(),
-            record: None,
-            busy: Arc::clone(&self.busy),
-        };
-        self.is_there(name, action, who)?;
-        turn.record = self.store.record(name);
         let catalog = self.deployer.catalog().load_full();
-        if turn.record.is_none() && catalog.owner(name) == Some(Owner::Files) {
+        if self.of_door(name).is_none() && catalog.owner(name) == Some(Owner::Files) {
             return Err(NotDone::Taken(Refused {
                 name: name.shared(),
                 conflicts: Vec::new(),
                 taken: Some(Owner::Files),
             }));
         }
-        let tag = turn.record.as_ref().map(|record| record.tag());
-        let is_as_expected = match expected {
-            Expected::Anything => true,
-            Expected::Nothing => tag.is_none(),
-            Expected::Something => tag.is_some(),
-            Expected::Tags(tags) => tag.as_ref().is_some_and(|tag| tags.contains(tag)),
-        };
-        if is_as_expected {
-            Ok(turn)
-        } else {
-            Err(NotDone::Outdated(name.clone(), tag))
-        }
+        let mut turn = self.turn(name, who)?;
+        self.is_there(name, action, who)?;
+        turn.record = self.of_door(name);
+        turn.if_expected(expected)
     }
 
     /// Begins to take a component, if what is asked for with it can be.
@@ -497,10 +515,15 @@ impl Versions {
         if let Some(tenant) = &tenant {
             ownership::room(&self.store, tenant, turn.record.as_deref(), &mut record)?;
         }
-        self.take(turn, record, kept, Action::Deploy, || {
-            tell(Step::Compiled);
-        })
-        .await
+        let version = record.current().ok_or_else(|| no_version(&record.name))?;
+        let next = Next {
+            spec: self.spec(&record, version),
+            replaces: None,
+            kept,
+            line: line(&turn, Action::Deploy, Some(&record)),
+            record,
+        };
+        self.take(turn, next, || tell(Step::Compiled)).await
     }
 
     /// Takes a version again that was deployed before: the one that served before the current was deployed, or one by its
@@ -513,6 +536,12 @@ impl Versions {
             .record
             .clone()
             .ok_or_else(|| NotDone::Absent(turn.name.clone()))?;
+        if former.file.is_some() && !self.serves(&former) {
+            return Err(NotDone::NoVersion(format!(
+                "what serves of `{}` is no version: the state directory could not take it, and the host's log says why",
+                former.name
+            )));
+        }
         let version = chosen(&former, to)?;
         let tenant = self.tenant_of(&turn, &Ask::default())?;
         self.check(&turn, tenant.as_deref(), version)?;
@@ -523,11 +552,24 @@ impl Versions {
                 is_new: false,
             });
         }
-        let kept = self.store.pin(&version.digest, version.size);
+        let (spec, replaces) = match &former.file {
+            None => (self.spec(&former, version), None),
+            Some(_) => {
+                let (spec, replaced) = self.of_file(&former, version)?;
+                (spec, Some(replaced))
+            }
+        };
         let mut record = Record::clone(&former);
         record.current = version.number;
         record.revision += 1;
-        self.take(turn, record, kept, Action::Rollback, || {}).await
+        let next = Next {
+            spec,
+            replaces,
+            kept: self.store.pin(&version.digest, version.size),
+            line: line(&turn, Action::Rollback, Some(&record)),
+            record,
+        };
+        self.take(turn, next, || {}).await
     }
 
     /// Goes back from a handler that fails to the version that served before it, unless it serves no more.
@@ -627,30 +669,30 @@ impl Versions {
         Ok(version)
     }
 
-    /// Makes the current version of a record, writes the record down and puts the handler in place.
+    /// Makes a version, writes it down and puts it in place.
     async fn take(
         &self,
         turn: Turn,
-        record: Record,
-        kept: Kept,
-        action: Action,
+        next: Next,
         is_made: impl FnOnce(),
     ) -> Result<Deployed, NotDone> {
-        let version = record.current().ok_or_else(|| no_version(&record.name))?;
-        let handler = self.make(&record, version).await?;
+        let version = next
+            .record
+            .current()
+            .ok_or_else(|| no_version(&turn.name))?;
+        let handler = self.make(next.spec.clone(), version).await?;
         is_made();
-        let line = line(&turn, action, Some(&record));
-        self.put(turn, record, handler, kept, line).await
+        self.put(turn, next, handler).await
     }
 
     /// On the threads that serve, since it runs the guest. Dropping this stops it.
     pub(super) async fn make(
         &self,
-        record: &Record,
+        spec: HandlerSpec,
         version: &Version,
     ) -> Result<Arc<Handler>, NotDone> {
-        let name = &record.name;
-        let (deployer, spec) = (Arc::clone(&self.deployer), self.spec(record, version));
+        let (deployer, name) = (Arc::clone(&self.deployer), spec.name.clone());
+        let is_file = spec.version.is_none();
         let file = format!("`{}`", spec.source.path().display());
         let mut making = JoinSet::new();
         making.spawn_on(async move { deployer.build(spec).await }, &self.serving);
@@ -665,10 +707,14 @@ impl Versions {
         })?;
         if handler.digest == version.digest {
             Ok(handler)
+        } else if is_file {
+            Err(NotDone::Unfit(format!(
+                "the file of `{name}` is another one by now: look at what it deploys, then try again"
+            )))
         } else {
             Err(NotDone::Unfit(format!(
-                "the file of v{} of `{name}` is damaged: deploy its component, {:.12}, again",
-                version.number, version.digest,
+                "the component of v{} of `{name}`, {:.12}, is damaged: deploy it again",
+                version.number, version.digest
             )))
         }
     }
@@ -676,19 +722,33 @@ impl Versions {
     async fn put(
         &self,
         turn: Turn,
-        mut record: Record,
+        next: Next,
         handler: Arc<Handler>,
-        kept: Kept,
-        line: AuditLine,
     ) -> Result<Deployed, NotDone> {
         let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
         blocking(move || {
+            let Next {
+                mut record,
+                replaces,
+                kept,
+                line,
+                ..
+            } = next;
             let change = Change {
                 put: vec![(handler.spec.routes.clone(), Arc::clone(&handler))],
-                ..owned()
+                owner: replaces.as_ref().map_or(Owner::Admin, |_| Owner::Files),
+                ..Change::default()
             };
             // Under the lock, so that of two deploys at once the second counts the first.
             let seal = || {
+                let catalog = deployer.catalog().load_full();
+                let serves = catalog.handler(&record.name);
+                let is_there =
+                    |replaced| serves.is_some_and(|serves| Arc::ptr_eq(serves, replaced));
+                // A newer file may have been deployed meanwhile.
+                if !replaces.as_ref().is_none_or(is_there) {
+                    return Err(NotDone::Busy(record.name.clone()));
+                }
                 if let Some(name) = &record.tenant {
                     let Some(tenant) = deployer.tenants().find(name) else {
                         return Err(NotDone::Occupied(format!(
@@ -734,9 +794,36 @@ impl Versions {
 
     pub(super) fn serves(&self, record: &Record) -> bool {
         let catalog = self.deployer.catalog().load_full();
-        catalog.entries.get(&record.name).is_some_and(|entry| {
-            entry.owner == Owner::Admin && entry.handler.spec.version == Some(record.current)
+        let entry = catalog.entries.get(&record.name);
+        entry.is_some_and(|entry| match record.file {
+            None => {
+                entry.owner == Owner::Admin && entry.handler.spec.version == Some(record.current)
+            }
+            Some(_) => {
+                let is_latest = entry.handler.spec.version.is_none() && !record.is_rolled_back();
+                let is_it = is_latest || entry.handler.spec.version == Some(record.current);
+                entry.owner == Owner::Files
+                    && is_it
+                    && digest(Some(record)).as_ref() == Some(&entry.handler.digest)
+            }
         })
+    }
+
+    fn listed_file(&self, entry: &Entry) -> Listed {
+        let handler = &entry.handler;
+        let record = self.store.record(&handler.spec.name);
+        let record = record.filter(|record| record.file.is_some() && self.serves(record));
+        let path = record.as_ref().and_then(|record| record.file.as_ref());
+        let path = path.map_or(handler.spec.source.path(), |file| &*file.path);
+        Listed {
+            name: handler.spec.name.clone(),
+            routes: entry.routes.clone(),
+            digest: handler.digest.clone(),
+            is_serving: true,
+            file: Some(path.to_owned()),
+            tenant: handler.spec.tenant.as_deref().map(str::to_owned),
+            record,
+        }
     }
 
     fn listed(&self, record: Arc<Record>) -> Listed {
@@ -751,6 +838,16 @@ impl Versions {
             file: None,
         }
     }
+}
+
+/// A version that is about to serve.
+struct Next {
+    record: Record,
+    spec: HandlerSpec,
+    /// The handler of a file whose place it takes, and no other's.
+    replaces: Option<Arc<Handler>>,
+    kept: Kept,
+    line: AuditLine,
 }
 
 /// A component that is arriving. Dropping it leaves nothing.
@@ -787,18 +884,6 @@ pub(super) fn owned() -> Change {
     Change {
         owner: Owner::Admin,
         ..Change::default()
-    }
-}
-
-fn of_file(handler: &Handler, routes: &[Route]) -> Listed {
-    Listed {
-        name: handler.spec.name.clone(),
-        routes: routes.to_vec(),
-        digest: handler.digest.clone(),
-        is_serving: true,
-        record: None,
-        file: Some(handler.spec.source.path().to_owned()),
-        tenant: handler.spec.tenant.as_deref().map(str::to_owned),
     }
 }
 
@@ -897,7 +982,7 @@ fn line(turn: &Turn, action: Action, to: Option<&Record>) -> AuditLine {
     }
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     format!("{:.0}", Timestamp::now())
 }
 

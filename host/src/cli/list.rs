@@ -44,7 +44,15 @@ fn row(handler: &HandlerView) -> Vec<String> {
     let current = handler.versions.iter().find(|version| version.current);
     let version = match current {
         _ if !handler.serving => "failed".to_owned(),
-        Some(version) => format!("v{}", version.number),
+        Some(version) => {
+            let file = if handler.file.is_some() { "file " } else { "" };
+            let rolled_back = if handler.rolled_back {
+                ", rolled back"
+            } else {
+                ""
+            };
+            format!("{file}v{}{rolled_back}", version.number)
+        }
         None => "file".to_owned(),
     };
     let routes: Vec<&str> = handler

@@ -34,6 +34,9 @@ fn shown(handler: HandlerView) -> String {
     if !handler.serving {
         facts.push(("state", "not serving: the host's log says why".to_owned()));
     }
+    if handler.rolled_back {
+        facts.push(("state", "rolled back: an earlier version serves".to_owned()));
+    }
     let all = |route: &RouteView| ("route", routed(route));
     facts.extend(handler.routes.iter().map(all));
     if let Some(own) = &handler.settings {
@@ -132,6 +135,7 @@ fn differences(version: &VersionView) -> Vec<String> {
                     lines.push(format!("env     {variable}"));
                 }
                 Some(variable) => lines.push(format!("env     without {variable}")),
+                None if name == "limits" => lines.push("limits  others".to_owned()),
                 None => {
                     let own = of_own(own, name).unwrap_or_else(|| "of the host".to_owned());
                     lines.push(format!("{name:8}{own}"));

@@ -1,0 +1,303 @@
+//! What lies in files has versions too: they can be gone back to, and the files have the last word.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::directory::{comes_to_say, greeting, version};
+use crate::support::*;
+
+/// A directory of handlers, and a state directory.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let here = Self(directory());
+        fs::create_dir(here.path("files")).expect("made");
+        here
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let (draft, path) = (self.path("draft"), self.path("files").join(name));
+        fs::write(&draft, bytes).expect("written");
+        fs::rename(draft, path).expect("renamed");
+    }
+
+    fn serve(&self) -> TestHost {
+        let host = TestHost::serve_file(&self.path("files"), &flag("--state", &self.path("state")));
+        host.says("Admin on");
+        host
+    }
+}
+
+fn run(served: &TestHost, words: &str) -> Ended {
+    let socket = served.socket().to_str().expect("a path");
+    host_with_env(words, &[("HOST_ADMIN", socket)])
+}
+
+fn done(served: &TestHost, words: &str) -> String {
+    let ended = run(served, words);
+    assert_eq!(ended.code, Some(0), "{words}: {ended:?}");
+    ended.stdout_text()
+}
+
+fn refused(served: &TestHost, words: &str) -> String {
+    let ended = run(served, words);
+    assert_eq!(ended.code, Some(1), "{words}: {ended:?}");
+    ended.stderr_text()
+}
+
+/// Waits until `host list` says this of the only handler.
+fn is_listed(served: &TestHost, said: &str) {
+    eventually(said, || {
+        let list = done(served, "list");
+        list.lines().nth(1)?.contains(said).then_some(())
+    });
+}
+
+fn shown(served: &TestHost) -> Value {
+    serde_json::from_str(&done(served, "show shop --json")).expect("JSON")
+}
+
+#[test]
+fn a_directory_has_an_admin_door_unless_it_is_turned_off_and_serves_where_it_cannot_have_one() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let files = here.path("files");
+    let first = TestHost::serve_file(&files, "");
+    first.says(&format!("Admin on unix:{}", first.socket().display()));
+    let own = first
+        .socket()
+        .ancestors()
+        .nth(3)
+        .expect("its own place")
+        .display()
+        .to_string();
+    let beside = format!("--state {own}/state/host");
+    let said = host_with_env(&format!("serve {} {beside}", files.display()), &[]);
+    assert_eq!(said.code, Some(1), "what was asked for is had or refused");
+    assert!(
+        said.stderr_text()
+            .contains("another host uses the state directory"),
+        "{said:?}"
+    );
+    let second = first.beside(&files);
+    let said = second.says("there is no admin door");
+    for part in [
+        "another host uses the state directory",
+        "`--admin off`",
+        "`--state DIR`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(
+        second.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+    let off = TestHost::serve_file(&files, "--admin off");
+    assert_eq!(off.get("/shop/").status(), 200);
+    assert!(!off.stderr().join("\n").contains("dmin"));
+    assert!(!off.socket().exists());
+    assert_eq!(host("serve --admin off").code, Some(2));
+}
+
+#[test]
+fn a_file_of_a_host_turns_its_door_off_with_a_word() {
+    let here = directory();
+    let file = here.path().join("host.toml");
+    fs::write(&file, "admin = \"off\"\n").expect("written");
+    let off = TestHost::serve_file(&file, "");
+    assert_eq!(off.get("/").status(), 404);
+    assert!(!off.stderr().join("\n").contains("Admin on"));
+    off.stop();
+    fs::write(&file, "admin = \"of\"\n").expect("written");
+    let said = host(&format!("check {}", file.display()));
+    assert!(
+        said.stderr_text().contains("`\"off\"`") || said.stdout_text().contains("`\"off\"`"),
+        "{said:?}"
+    );
+    fs::write(&file, "").expect("written");
+    TestHost::serve_file(&file, "").says("Admin on unix:");
+}
+
+#[test]
+fn a_rollback_of_a_file_holds_over_a_restart_until_the_file_says_something_new() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    assert!(refused(&served, "rollback shop").contains("no version of `shop` before this one"));
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+    is_listed(&served, "file v1, rolled back");
+    assert!(refused(&served, "undeploy shop").contains("served from a file"));
+    assert!(
+        refused(
+            &served,
+            &format!("deploy {} --name shop", HELLO.path().display())
+        )
+        .contains("served from a file")
+    );
+
+    let served = restarted(&here, served);
+    is_listed(&served, "file v1, rolled back");
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+    assert!(
+        shown(&served)["file"]
+            .as_str()
+            .expect("a file")
+            .ends_with("files/shop.wasm")
+    );
+
+    // The same bytes again say nothing new, while the host runs and while it does not.
+    here.put("shop.wasm", &version(2));
+    here.put("other.wasm", &version(7));
+    comes_to_say(&served, "/other/", &greeting(7));
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+    fs::remove_file(here.path("files/other.wasm")).expect("removed");
+    here.put("shop.wasm", &version(2));
+    let served = restarted(&here, served);
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+
+    here.put("shop.wasm", &version(3));
+    is_listed(&served, "file v3");
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(3).trim_end()
+    );
+    done(&served, "rollback shop --to v2");
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(2).trim_end()
+    );
+    done(&served, "rollback shop --to v3");
+    is_listed(&served, "file v3");
+    assert!(!done(&served, "list").contains("rolled back"));
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(3).trim_end()
+    );
+    let served = restarted(&here, served);
+    is_listed(&served, "file v3");
+    assert_eq!(
+        shown(&served)["versions"]
+            .as_array()
+            .expect("versions")
+            .len(),
+        3
+    );
+    let log = done(&served, "show shop");
+    assert!(log.contains("files") && log.contains("*  v3"), "{log}");
+}
+
+fn restarted(here: &Place, served: TestHost) -> TestHost {
+    assert_eq!(served.stop().code, Some(0));
+    here.serve()
+}
+
+#[test]
+fn a_rollback_of_a_file_brings_back_routes_and_limits_and_no_secret_is_written_down() {
+    let here = Place::new();
+    here.put("shop.wasm", &fs::read(FAULTS.path()).expect("read"));
+    here.put(
+        "shop.toml",
+        b"routes = [{ path = \"/one/*\", strip_prefix = true }]\nenv = { KEY = \"s3cr3t-one\" }\nlimits = { timeout = \"7s\" }\n",
+    );
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    assert!(served.get("/one/env").text().contains("KEY=s3cr3t-one"));
+    here.put(
+        "shop.toml",
+        b"routes = [{ path = \"/two/*\", strip_prefix = true }]\nenv = { KEY = \"s3cr3t-two\", MORE = \"m0re\" }\n",
+    );
+    is_listed(&served, "file v2");
+    assert_eq!(served.get("/one/env").status(), 404);
+    done(&served, "rollback shop");
+    let seen = served.get("/one/env").text();
+    assert!(
+        seen.contains("KEY=s3cr3t-two") && !seen.contains("MORE"),
+        "{seen}"
+    );
+    let show = done(&served, "show shop");
+    assert!(
+        show.contains("timeout 7s") && show.contains("env     MORE"),
+        "{show}"
+    );
+
+    // A variable that its files do not give any more cannot be given.
+    done(&served, "rollback shop --to v2");
+    here.put(
+        "shop.toml",
+        b"routes = [{ path = \"/three/*\", strip_prefix = true }]\nenv = { MORE = \"m0re\" }\n",
+    );
+    is_listed(&served, "file v3");
+    let said = refused(&served, "rollback shop --to v1");
+    assert!(
+        said.contains("v1 of `shop` had the variables KEY"),
+        "{said}"
+    );
+    assert_eq!(served.get("/three/env").status(), 200);
+
+    let database = fs::read(here.path("state/catalog.redb")).expect("read");
+    for secret in ["s3cr3t", "m0re"] {
+        assert!(
+            !database
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes()),
+            "{secret}"
+        );
+    }
+}
+
+#[test]
+fn a_state_directory_that_takes_nothing_keeps_no_file_from_being_served() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    fs::remove_dir_all(here.path("state/components")).expect("removed");
+    fs::write(here.path("state/components"), b"").expect("written");
+    here.put("shop.wasm", &version(2));
+    comes_to_say(&served, "/shop/", &greeting(2));
+    served.says("is served, and not kept as versions");
+    assert!(refused(&served, "rollback shop").contains("no version"));
+}
+
+#[test]
+fn a_file_that_only_fails_gives_way_for_good() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    assert_eq!(served.get("/shop/").status(), 200);
+    here.put("shop.wasm", &fs::read(FAULTS.path()).expect("read"));
+    is_listed(&served, "file v2");
+    eventually("the version before", || {
+        (served.get("/shop/trap").status() == 200).then_some(())
+    });
+    is_listed(&served, "file v1, rolled back");
+    let served = restarted(&here, served);
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+}
