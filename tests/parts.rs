@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::support::wat::component;
+use crate::support::guests::{FAULTS, HELLO};
+use crate::support::wat::{component, file};
 use crate::support::*;
 
 /// As `host::limits::PARTS`.
@@ -106,6 +107,78 @@ fn a_component_of_more_parts_than_there_are_stacks_for_is_refused() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let said = ended.stderr_text();
     assert!(said.contains("more than 8 components"), "{said}");
+}
+
+/// The guest, with a module beside its own that has a memory and is instantiated so often.
+fn with_memories(guest: Guest, memories: u32) -> Vec<u8> {
+    let mut wasm = std::fs::read(guest.path()).expect("a guest");
+    let mut modules = 0;
+    for payload in wasmparser::Parser::new(0).parse_all(&wasm) {
+        let is_module = |encoding| encoding == wasmparser::Encoding::Module;
+        if let Ok(wasmparser::Payload::Version { encoding, .. }) = payload {
+            modules += u32::from(is_module(encoding));
+        }
+    }
+    let module = ::wat::parse_str("(module (memory 1))").expect("a module");
+    section(&mut wasm, 1, &module);
+    // `instantiate MODULE` without arguments, so often.
+    let mut instances = leb(memories);
+    for _ in 0..memories {
+        instances.push(0);
+        instances.extend(leb(modules));
+        instances.push(0);
+    }
+    section(&mut wasm, 2, &instances);
+    wasm
+}
+
+fn section(wasm: &mut Vec<u8>, id: u8, content: &[u8]) {
+    wasm.push(id);
+    wasm.extend(leb(u32::try_from(content.len()).expect("small")));
+    wasm.extend(content);
+}
+
+fn leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(byte);
+            return bytes;
+        }
+        bytes.push(byte | 0x80);
+    }
+}
+
+#[test]
+fn a_component_that_is_too_large_for_the_pool_is_served() {
+    let directory = directory();
+    for guest in BOTH_HELLOS {
+        let wasm = file(&directory, "large", &with_memories(guest, 20));
+        let host = TestHost::serve_file(&wasm, "");
+        assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n", "{guest}");
+    }
+}
+
+#[test]
+fn a_large_component_takes_its_share_of_large_places_and_no_more() {
+    let directory = directory();
+    file(&directory, "greedy", &with_memories(FAULTS, 200));
+    file(&directory, "other", &with_memories(HELLO, 200));
+    let host = TestHost::serve_file(directory.path(), "--timeout 2s");
+    let mut waiting: Vec<_> = (0..12)
+        .map(|_| host.send("GET /greedy/never HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    // Those beyond its share are told at once.
+    host.access_where("a refusal", |line| line.label() == "overload");
+    assert_eq!(host.get("/other/").text(), "Hello from WebAssembly!\n");
+    let mut statuses: Vec<u16> = waiting.iter_mut().map(|it| it.reply().status()).collect();
+    statuses.sort_unstable();
+    let served = statuses.iter().filter(|status| **status == 504).count();
+    // 4096 memories, a quarter of them, 201 each.
+    assert_eq!(served, 5, "{statuses:?}");
+    assert!(statuses[..12 - served].iter().all(|status| *status == 503));
 }
 
 const FOR_EVER: u64 = 1_000_000_000_000_000_000;

@@ -188,15 +188,44 @@ pub const BODY_CHUNK: usize = 256 * KIB;
 /// `content-length` instead of in chunks.
 pub const BUFFERED_RESPONSE: usize = 2 * BODY_CHUNK;
 
-/// Elements of one table. Rust, Go and Python guests have under 20,000 function pointers.
+/// Elements of one table in the pool. Rust, Go and Python guests have under 20,000 function pointers.
 pub const TABLE_ELEMENTS: usize = 200_000;
 
-/// Tables, memories and core modules of one component. A Python guest has about 30 modules.
-pub const TABLES: u32 = 64;
-/// See [`TABLES`].
-pub const MEMORIES: u32 = 32;
-/// See [`TABLES`].
+/// Tables of one component in the pool, which has as many for each instance, so that none takes another's. A Rust guest
+/// has two, and one that is composed of others has two of each.
+pub const TABLES: u32 = 16;
+/// Memories of one component in the pool; see [`TABLES`].
+pub const MEMORIES: u32 = 4;
+/// Core instances of one component in the pool. A Python guest has about 30 modules.
 pub const CORE_INSTANCES: u32 = 200;
+
+/// Elements of one table of a component that does not fit into the pool. They count against [`HandlerLimits::memory`] too,
+/// 8 bytes each.
+pub const LARGE_TABLE_ELEMENTS: usize = 10_000_000;
+/// Tables of one component that does not fit into the pool.
+pub const LARGE_TABLES: u32 = 512;
+/// Memories of one component that does not fit into the pool.
+pub const LARGE_MEMORIES: u32 = 256;
+/// Core instances of one component that does not fit into the pool.
+pub const LARGE_CORE_INSTANCES: u32 = 1_000;
+/// Bytes of one memory of a component that does not fit into the pool: all that 32 bits can name.
+pub const LARGE_MEMORY: usize = 4096 * MIB;
+/// Memories of the pool for large components, of which one guest takes at most one [`SHARE`]th. They are address space, of
+/// which Linux gives a process 128 TiB, and this takes 16.
+pub const LARGE_POOL_MEMORIES: u32 = 4_096;
+/// Tables of the pool for large components; see [`LARGE_POOL_MEMORIES`].
+pub const LARGE_POOL_TABLES: u32 = 8_192;
+/// Stacks of the pool for large components; see [`LARGE_POOL_MEMORIES`] and [`STACKS`].
+pub const LARGE_POOL_STACKS: u32 = 4_000;
+
+/// Unused places of the pool that stay as their last guest had them, mapped to its image, where there are many guests: the
+/// next instance of that guest then costs half. Of one guest alone as many would only be cold places in the processor's cache.
+pub const WARM_PLACES: u32 = 1_500;
+/// The part of the machine's memory that such places may keep, each up to [`KEPT_MEMORY`].
+pub const WARM_SHARE: u64 = 8;
+/// Bytes of a memory that stay in an unused place: without them the kernel takes and gives each page anew, which costs more
+/// than the guest.
+pub const KEPT_MEMORY: usize = MIB;
 
 /// Components that a wasi:http 0.3 component is composed of. Each can hold a stack while it waits for something, and the
 /// pool has a stack for every one of them. A handler behind a chain of middleware has three or four.

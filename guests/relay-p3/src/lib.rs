@@ -6,7 +6,7 @@
 
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Request, Response, Scheme};
 use wasip3::wit_future;
 
 struct Relay;

@@ -16,7 +16,7 @@ use super::{
     Tenants,
 };
 use crate::components::{Artifact, Components};
-use crate::engine::Room;
+use crate::engine::{Guests, Room};
 use crate::gate::Gate;
 use crate::limits;
 
@@ -95,11 +95,12 @@ impl Deployer {
     /// A deployer whose engines have room for so many requests at once, of all handlers together, each with at most
     /// `memory` bytes.
     #[must_use]
-    pub fn new(components: Components, requests: usize, memory: usize) -> Self {
+    pub fn new(components: Components, requests: usize, memory: usize, guests: Guests) -> Self {
         let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
             memory,
+            guests,
         };
         let loader = Arc::new(Loader::new(components, room));
         Self {

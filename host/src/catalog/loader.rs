@@ -16,8 +16,8 @@ pub(super) struct Loader {
     components: Components,
     room: Room,
     pooled: [OnceLock<Arc<Engine>>; 2],
-    /// For guests that may have more memory than a place in the pool.
-    on_demand: [OnceLock<Arc<Engine>>; 2],
+    /// For guests that need more than a place in the pool has.
+    large: [OnceLock<Arc<Engine>>; 2],
     /// Held by the one who makes an engine.
     turn: Mutex<()>,
     tenants: Arc<Tenants>,
@@ -29,7 +29,7 @@ impl Loader {
             components,
             room,
             pooled: [OnceLock::new(), OnceLock::new()],
-            on_demand: [OnceLock::new(), OnceLock::new()],
+            large: [OnceLock::new(), OnceLock::new()],
             turn: Mutex::default(),
             tenants: Arc::default(),
         }
@@ -123,20 +123,26 @@ impl Loader {
         let memory = self.tenant(spec).map(|tenant| tenant.memory());
         let file = spec.source.path().display().to_string();
         let link = move || {
-            let engine = loader.engine(artifact.generation(), settings.memory)?;
-            let component = engine
-                .map(&artifact.file)
-                .with_context(|| format!("`{file}` cannot be mapped"))?;
-            Guest::link(engine, &component, name, settings, memory)
+            let generation = artifact.generation();
+            let may_fit = settings.memory <= loader.room.memory;
+            let mut engine = loader.engine(generation, may_fit)?;
+            let mut mapped = engine.map(&artifact.file);
+            if may_fit && mapped.is_err() {
+                // It has more memories or tables: wasmtime alone can count what it instantiates.
+                engine = loader.engine(generation, false)?;
+                mapped = engine.map(&artifact.file);
+            }
+            let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
+            let parts = artifact.inspection.parts;
+            Guest::link(engine, &component, parts, name, settings, memory)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?
     }
 
     /// An engine is made when the first guest comes that needs it: most hosts need one.
-    fn engine(&self, generation: Generation, memory: usize) -> anyhow::Result<Arc<Engine>> {
-        let fits = memory <= self.room.memory;
-        let place = if fits { &self.pooled } else { &self.on_demand };
+    fn engine(&self, generation: Generation, fits: bool) -> anyhow::Result<Arc<Engine>> {
+        let place = if fits { &self.pooled } else { &self.large };
         let place = &place[generation as usize];
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
@@ -149,7 +155,7 @@ impl Loader {
         let engine = if fits {
             Engine::new(generation, self.room)?
         } else {
-            Engine::on_demand(generation)?
+            Engine::large(generation, self.room)?
         };
         Ok(Arc::clone(place.get_or_init(|| engine)))
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::guest::GuestArgs;
 use super::{print, say};
 use crate::config;
+use crate::engine::Guests;
 use crate::observe::log;
 
 /// The file that says what to do is wrong (`EX_CONFIG` of sysexits.h).
@@ -37,7 +38,7 @@ impl Check {
         }
         let handler = self
             .of_guest
-            .deployer()
+            .deployer(Guests::One)
             .build(self.of_guest.spec(&self.file))
             .await?;
         print(&format!(

@@ -9,7 +9,7 @@ use clap::Args;
 use super::values;
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
-use crate::engine::{Directory, GuestSettings};
+use crate::engine::{Directory, GuestSettings, Guests};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits, Reuse};
 use crate::secret::Secret;
@@ -147,12 +147,13 @@ impl GuestArgs {
         spec
     }
 
-    /// A deployer for guests with these limits.
-    pub(super) fn deployer(&self) -> Deployer {
+    /// A deployer for one guest with these limits, or any number.
+    pub(super) fn deployer(&self, guests: Guests) -> Deployer {
         Deployer::new(
             self.compiling.components(self.memory),
             self.max_concurrent_requests,
             self.memory,
+            guests,
         )
     }
 

@@ -16,6 +16,7 @@ use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
 use crate::catalog::{Deployer, HandlerSpec};
 use crate::config::{self, Config};
+use crate::engine::Guests;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
@@ -262,9 +263,14 @@ impl Serve {
             say("error: `--state` is for a host with an admin door: give `--admin` too");
             return Ok(ExitCode::from(USAGE));
         }
+        let guests = if is_directory || admin.is_some() {
+            Guests::Many
+        } else {
+            Guests::One
+        };
         let plan = Plan {
             settings: self.door.settings(),
-            deployer: Arc::new(self.of_guest.deployer()),
+            deployer: Arc::new(self.of_guest.deployer(guests)),
             gate: self.of_guest.gate(),
             admin,
             serves: match path {
@@ -314,6 +320,7 @@ impl Serve {
             components,
             requests,
             HandlerLimits::default().memory,
+            Guests::Many,
         ));
         let plan = Plan {
             settings,

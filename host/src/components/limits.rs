@@ -31,9 +31,9 @@ impl Default for Limits {
         Limits {
             size: limits::COMPONENT_BYTES,
             memory: HandlerLimits::default().memory as u64,
-            memories: u64::from(limits::MEMORIES),
-            tables: u64::from(limits::TABLES),
-            table_elements: limits::TABLE_ELEMENTS as u64,
+            memories: u64::from(limits::LARGE_MEMORIES),
+            tables: u64::from(limits::LARGE_TABLES),
+            table_elements: limits::LARGE_TABLE_ELEMENTS as u64,
             parts: u64::from(limits::PARTS),
         }
     }
@@ -111,8 +111,11 @@ mod tests {
             "it has 2 tables, 1 are allowed: compose it of fewer modules"
         );
         assert!(
-            refusal("(table 200001 funcref)")
-                .starts_with("its tables start with 200001 elements, 200000 are allowed")
+            refusal("(table 10000000 funcref) (table 1 funcref)").starts_with("it has 2 tables")
+        );
+        assert!(
+            refusal("(table 10000001 funcref)")
+                .starts_with("its tables start with 10000001 elements, 10000000 are allowed")
         );
         assert!(
             refusal("(memory i64 0x1000000000000)")

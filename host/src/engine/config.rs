@@ -31,6 +31,17 @@ pub struct Room {
     pub instances: usize,
     /// Bytes that one linear memory may grow to.
     pub memory: usize,
+    /// Who shares it.
+    pub guests: Guests,
+}
+
+/// How many guests share a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guests {
+    /// One, whose places are all alike.
+    One,
+    /// Any number, so a place is worth keeping for the guest that had it last.
+    Many,
 }
 
 /// What compiling depends on. The same for the process that compiles and the one that serves.
@@ -48,40 +59,81 @@ pub(super) fn compiler(generation: Generation) -> Config {
 
 /// Everything that the process which serves needs, instances from a pool.
 pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Config {
-    let instances = u32::try_from(room.instances).unwrap_or(u32::MAX).max(1);
+    let instances = instances(room);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
+    pool.total_memories(instances.saturating_mul(limits::MEMORIES))
+        .total_tables(instances.saturating_mul(limits::TABLES))
+        .total_stacks(stacks(generation, instances))
         // Only counted, so every component may have as many as one may.
         .total_core_instances(instances.saturating_mul(limits::CORE_INSTANCES))
-        // Address space: a Rust guest has one memory and two tables, a composed one some more.
-        .total_memories(instances.saturating_mul(4))
-        .total_tables(instances.saturating_mul(16))
-        .total_stacks(stacks(generation, instances))
-        .total_gc_heaps(instances)
         .max_memory_size(room.memory.next_multiple_of(64 * KIB))
         .table_elements(limits::TABLE_ELEMENTS)
         .max_tables_per_module(limits::TABLES)
         .max_tables_per_component(limits::TABLES)
         .max_memories_per_module(limits::MEMORIES)
         .max_memories_per_component(limits::MEMORIES)
-        .max_core_instances_per_component(limits::CORE_INSTANCES)
+        .max_core_instances_per_component(limits::CORE_INSTANCES);
+    if room.guests == Guests::Many {
+        pool.max_unused_warm_slots(warm_places());
+    }
+    from_pool(generation, instances, pool, scan_pages)
+}
+
+/// The same for components that are too large for [`pooled`]. It has fewer places, and larger ones.
+pub(super) fn large(generation: Generation, room: Room, scan_pages: bool) -> Config {
+    let instances = instances(room);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(limits::LARGE_POOL_MEMORIES)
+        .total_tables(limits::LARGE_POOL_TABLES)
+        .total_stacks(limits::LARGE_POOL_STACKS)
+        .total_core_instances(instances.saturating_mul(limits::LARGE_CORE_INSTANCES))
+        .max_memory_size(limits::LARGE_MEMORY)
+        .table_elements(limits::LARGE_TABLE_ELEMENTS)
+        .max_tables_per_module(limits::LARGE_TABLES)
+        .max_tables_per_component(limits::LARGE_TABLES)
+        .max_memories_per_module(limits::LARGE_MEMORIES)
+        .max_memories_per_component(limits::LARGE_MEMORIES)
+        .max_core_instances_per_component(limits::LARGE_CORE_INSTANCES);
+    from_pool(generation, instances, pool, scan_pages)
+}
+
+fn from_pool(
+    generation: Generation,
+    instances: u32,
+    mut pool: PoolingAllocationConfig,
+    scan_pages: bool,
+) -> Config {
+    pool.total_component_instances(instances)
+        .total_gc_heaps(instances)
         .max_component_instance_size(4 * MIB)
         .max_core_instance_size(4 * MIB)
-        // Without these the kernel takes and gives each page anew, which costs more than the guest.
-        .linear_memory_keep_resident(MIB)
+        .linear_memory_keep_resident(limits::KEPT_MEMORY)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)
         // Places wait for their batch: in a small one few do, and the next instance finds its place warm.
-        .decommit_batch_size(16);
-    pool.pagemap_scan(if scan_pages {
-        Enabled::Yes
-    } else {
-        Enabled::No
-    });
-
+        .decommit_batch_size(16)
+        .pagemap_scan(if scan_pages {
+            Enabled::Yes
+        } else {
+            Enabled::No
+        });
     let mut config = compiler(generation);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
+}
+
+fn instances(room: Room) -> u32 {
+    u32::try_from(room.instances).unwrap_or(u32::MAX).max(1)
+}
+
+fn warm_places() -> u32 {
+    let system = rustix::system::sysinfo();
+    let memory = u64::try_from(system.totalram).unwrap_or(u64::MAX);
+    let memory = memory.saturating_mul(u64::from(system.mem_unit));
+    let places = memory / limits::WARM_SHARE / limits::KEPT_MEMORY as u64;
+    u32::try_from(places).map_or(limits::WARM_PLACES, |places| {
+        places.min(limits::WARM_PLACES)
+    })
 }
 
 /// Every part of a 0.3 component can have a task that waits in a synchronous frame and holds a stack, but no more: a part

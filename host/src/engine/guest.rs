@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -62,6 +63,8 @@ pub struct Guest {
     calls: Arc<CallGrant>,
     /// What it shares with other guests.
     shared_memory: Option<Arc<Budget>>,
+    /// Its share of a pool that has not enough for everybody.
+    places: Option<Arc<Semaphore>>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
@@ -103,13 +106,15 @@ pub(super) enum Exports {
 }
 
 impl Guest {
-    /// Resolves the imports of a compiled component, for the handler of this name.
+    /// Resolves the imports of a compiled component, for the handler of this name. It has so many `parts`, see
+    /// [`limits::PARTS`].
     ///
     /// # Errors
     /// When an import is provided by nobody, or the component exports no wasi:http handler.
     pub(crate) fn link(
         engine: Arc<Engine>,
         component: &Component,
+        parts: u64,
         handler: Arc<str>,
         settings: GuestSettings,
         shared_memory: Option<Arc<Budget>>,
@@ -122,9 +127,13 @@ impl Guest {
             Generation::P2 => Pre::P2(ProxyPre::new(linked).map_err(anyhow::Error::from)?),
             Generation::P3 => Pre::P3(ServicePre::new(linked).map_err(anyhow::Error::from)?),
         };
+        let places = engine
+            .is_large
+            .then(|| Arc::new(Semaphore::new(share(component, parts))));
         Ok(Self {
             engine,
             pre,
+            places,
             calls: Arc::new(CallGrant::new(handler, settings.calls.clone())),
             settings,
             shared_memory,
@@ -250,6 +259,14 @@ impl Guest {
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
+        let place = match &self.places {
+            None => None,
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| {
+                let detail =
+                    "as many instances of it run as there is room for components of its size";
+                Fault::new(super::FaultKind::NoRoom, detail)
+            })?),
+        };
         let output = Current::new(output);
         let wasi = self
             .context(&output)
@@ -261,6 +278,7 @@ impl Guest {
             shared_memory,
             Arc::clone(meter),
             output,
+            place,
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -324,4 +342,16 @@ impl Guest {
         }
         Ok(wasi.build())
     }
+}
+
+/// How many instances of a large component there may be: a part of what the pool has of each thing that it needs.
+fn share(component: &Component, parts: u64) -> usize {
+    let share = |of: u32, needed: u64| u64::from(of) / limits::SHARE as u64 / needed.max(1);
+    // None of a component that gets its modules from somebody else, which nobody provides.
+    let needed = component.resources_required();
+    let (memories, tables) = needed.map_or((1, 1), |it| (it.num_memories, it.num_tables));
+    let places = share(limits::LARGE_POOL_MEMORIES, memories.into())
+        .min(share(limits::LARGE_POOL_TABLES, tables.into()))
+        .min(share(limits::LARGE_POOL_STACKS, parts.saturating_add(2)));
+    usize::try_from(places).unwrap_or(usize::MAX).max(1)
 }

@@ -35,7 +35,7 @@ use wasmtime::component::{Component, Linker};
 pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
-pub use config::{Generation, Room};
+pub use config::{Generation, Guests, Room};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Directory, Guest, GuestSettings};
 pub use running::Running;
@@ -52,6 +52,8 @@ pub struct Engine {
     epoch: epoch::Ticker,
     /// Instances of all guests that wait for their next request.
     idle: AtomicUsize,
+    /// Its places are for components that are too large for the others; there are fewer, so each guest has its share.
+    is_large: bool,
 }
 
 impl Engine {
@@ -60,8 +62,25 @@ impl Engine {
     /// # Errors
     /// When wasmtime cannot be set up at all, or no thread can be started.
     pub fn new(generation: Generation, room: Room) -> anyhow::Result<Arc<Self>> {
-        let wasmtime = wasmtime::Engine::new(&config::pooled(generation, room, true))
-            .or_else(|_| wasmtime::Engine::new(&config::pooled(generation, room, false)))
+        Self::with(config::pooled, generation, room, false)
+    }
+
+    /// An engine for guests that do not fit into a place of the other's pool: more memory, more memories, more tables.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn large(generation: Generation, room: Room) -> anyhow::Result<Arc<Self>> {
+        Self::with(config::large, generation, room, true)
+    }
+
+    fn with(
+        config: fn(Generation, Room, bool) -> wasmtime::Config,
+        generation: Generation,
+        room: Room,
+        is_large: bool,
+    ) -> anyhow::Result<Arc<Self>> {
+        let wasmtime = wasmtime::Engine::new(&config(generation, room, true))
+            .or_else(|_| wasmtime::Engine::new(&config(generation, room, false)))
             .or_else(|error| {
                 tracing::warn!(
                     "no pool for {} instances ({error:#}): requests will cost more; lower \
@@ -72,22 +91,6 @@ impl Engine {
             })
             .map_err(anyhow::Error::from)
             .context("setting up wasmtime")?;
-        Self::around(wasmtime, generation)
-    }
-
-    /// An engine that makes each instance as it comes, of any size: for guests that do not fit a place in the pool, and
-    /// cost more for it.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn on_demand(generation: Generation) -> anyhow::Result<Arc<Self>> {
-        let wasmtime = wasmtime::Engine::new(&config::unpooled(generation))
-            .map_err(anyhow::Error::from)
-            .context("setting up wasmtime")?;
-        Self::around(wasmtime, generation)
-    }
-
-    fn around(wasmtime: wasmtime::Engine, generation: Generation) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
             epoch: epoch::Ticker::start(&wasmtime)?,
@@ -95,6 +98,7 @@ impl Engine {
             wasmtime,
             generation,
             idle: AtomicUsize::new(0),
+            is_large,
         }))
     }
 

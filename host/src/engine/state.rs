@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -24,6 +25,7 @@ pub(super) struct State {
     pub(super) memory: Memory,
     pub(super) meter: Arc<Meter>,
     pub(super) output: Arc<Current>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl State {
@@ -34,6 +36,7 @@ impl State {
         shared: Option<Arc<Budget>>,
         meter: Arc<Meter>,
         output: Arc<Current>,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(settings.fields);
@@ -55,6 +58,7 @@ impl State {
             },
             meter,
             output,
+            _place: place,
         }
     }
 
@@ -175,6 +179,19 @@ impl ResourceLimiter for Memory {
             .saturating_sub(current)
             .saturating_mul(size_of::<usize>());
         Ok(possible && self.grow(bytes))
+    }
+
+    // Where there is no pool, which has ceilings of its own.
+    fn instances(&self) -> usize {
+        limits::LARGE_CORE_INSTANCES as usize
+    }
+
+    fn memories(&self) -> usize {
+        limits::LARGE_MEMORIES as usize
+    }
+
+    fn tables(&self) -> usize {
+        limits::LARGE_TABLES as usize
     }
 }
 

@@ -20,6 +20,7 @@ use super::guest::GuestArgs;
 use super::say;
 use super::serve::DoorArgs;
 use crate::app;
+use crate::engine::Guests;
 use pages::DevPages;
 use subject::Subject;
 use watch::Watch;
@@ -49,7 +50,7 @@ impl Dev {
         let watch = Watch::start(subject.places()?)?;
         let settings = self.door.settings();
         let door = app::open(&settings)?;
-        let deployer = Arc::new(self.of_guest.deployer());
+        let deployer = Arc::new(self.of_guest.deployer(Guests::One));
         let gate = self.of_guest.gate();
         let pages = Arc::new(DevPages::default());
 
