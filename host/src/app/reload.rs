@@ -253,7 +253,8 @@ impl Follower {
                 self.owners.say(config, self.rollout.deployer());
                 tracing::info!("`{}` is taken up", path.display());
             }
-            self.rollout.want(wanted).iter().for_each(tell);
+            let events = block_in_place(|| self.rollout.want(wanted));
+            events.iter().for_each(tell);
             self.watch.follow(&self.subject.directories());
         }
         self.seen = Some(seen);
