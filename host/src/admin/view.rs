@@ -98,7 +98,7 @@ pub struct VersionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<u64>,
     /// What it has that the one it follows has not, or has otherwise: `component`, `routes`, `timeout`, `cpu`, `memory`,
-    /// `limits` for other limits, `env.NAME`. Of one that follows none that is kept, all that it has.
+    /// `calls`, `warm_up`, `limits` for other limits, `env.NAME`. Of one that follows none that is kept, all that it has.
     pub differs: Vec<String>,
     /// It is the one that serves.
     pub current: bool,
