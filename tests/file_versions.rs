@@ -209,6 +209,48 @@ fn a_rollback_of_a_file_holds_over_a_restart_until_the_file_says_something_new()
     assert!(log.contains("files") && log.contains("*  v3"), "{log}");
 }
 
+#[test]
+fn a_rollback_is_no_rollback_of_a_file_of_the_same_name_elsewhere() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    is_listed(&served, "file v1, rolled back");
+    assert_eq!(served.stop().code, Some(0));
+    let other = here.path("other");
+    fs::create_dir(&other).expect("made");
+    fs::write(other.join("shop.wasm"), version(2)).expect("written");
+    let served = TestHost::serve_file(&other, &flag("--state", &here.path("state")));
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(2).trim_end()
+    );
+    is_listed(&served, "file v2");
+    assert!(!done(&served, "list").contains("rolled back"));
+}
+
+#[test]
+fn what_a_state_directory_did_not_take_is_a_version_once_it_does() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    let components = here.path("state/components");
+    fs::rename(&components, here.path("aside")).expect("moved");
+    here.put("shop.wasm", &version(2));
+    served.says("is served, and not kept as versions");
+    fs::rename(here.path("aside"), &components).expect("moved back");
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+}
+
 fn restarted(here: &Place, served: TestHost) -> TestHost {
     assert_eq!(served.stop().code, Some(0));
     here.serve()

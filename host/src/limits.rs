@@ -13,6 +13,8 @@ pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
 /// What one handler may use. All of it is settable.
+///
+/// Versions of files are kept with it, by the names of its fields: see [`Reuse`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandlerLimits {
@@ -116,6 +118,9 @@ pub const PORT: u16 = 8080;
 pub const ROUTE_PATH: usize = KIB;
 
 /// How often an instance may be used again.
+///
+/// The state directory keeps it with versions of files. A field under a new name has its default in all that are kept:
+/// rename with `#[serde(alias)]`, or count up the format of the state directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reuse {
@@ -280,7 +285,14 @@ pub const VERSIONS: usize = 10;
 pub const VERSIONS_BATCH: usize = 256;
 /// How long a rollback waits for such a transaction that its handler is part of.
 pub const VERSIONS_WAIT: Duration = Duration::from_secs(10);
-/// Handlers whose files are gone, with versions that are kept in case a file comes back.
+/// Times that such a transaction is tried while the state directory takes nothing: a quarter of an hour.
+pub const VERSIONS_TRIES: u32 = 20;
+/// How long it is until it is tried again; twice as long each time.
+pub const VERSIONS_PAUSE: Duration = Duration::from_secs(1);
+/// See [`VERSIONS_PAUSE`].
+pub const VERSIONS_PAUSE_MOST: Duration = Duration::from_secs(60);
+/// Handlers whose files are gone, with versions that are kept in case a file comes back. Of those whose files are there and
+/// are not served, [`HANDLERS`].
 pub const GONE_HANDLERS: usize = 100;
 /// Lines of the audit log: some megabytes; the oldest goes first.
 pub const AUDIT_LINES: u64 = 10_000;

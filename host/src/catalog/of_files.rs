@@ -4,9 +4,9 @@
 //! by threads that may wait: a state directory that is slow or full never keeps a file from being served. While an earlier
 //! version serves, it takes the place of what the files say, until they say something else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{self, Path};
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,8 +20,8 @@ use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
 use super::store::{Kept, StoreError};
 use super::versions::{blocking, no_version, now};
 use super::{
-    Catalog, Expected, Handler, HandlerName, HandlerSpec, NotDone, Owner, Source, Turn, Versions,
-    Who,
+    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Owner, Source, Turn,
+    Versions, Who,
 };
 use crate::components::Stamp;
 use crate::{files, limits};
@@ -34,7 +34,7 @@ pub(super) struct OfFiles {
     wake: Notify,
     /// Handlers that are written down just now.
     writing: Mutex<BTreeSet<HandlerName>>,
-    /// What the files say of handlers of which an earlier version serves.
+    /// What the files say of handlers of which an earlier version serves. No more than the files name.
     passed_over: Mutex<BTreeMap<HandlerName, HandlerSpec>>,
 }
 
@@ -73,6 +73,19 @@ impl Versions {
         earlier
     }
 
+    /// Nothing is passed over but what files say of these.
+    pub(super) fn pass_over_only(&self, names: &HashSet<&HandlerName>) {
+        let mut passed_over = self.of_files.passed_over();
+        passed_over.retain(|name, _| names.contains(name));
+    }
+
+    /// Whether it was made to serve in place of what the files say, and is not what was rolled back to any more.
+    pub(super) fn is_left_behind(&self, made: &Handler) -> bool {
+        let record = self.store.record(&made.spec.name);
+        let number = made.spec.version;
+        record.is_some_and(|record| number.is_some_and(|number| number != record.current))
+    }
+
     fn earlier(&self, said: &HandlerSpec) -> Option<HandlerSpec> {
         let record = self.store.record(&said.name)?;
         let file = record.file.as_ref()?;
@@ -81,6 +94,10 @@ impl Versions {
             return None;
         }
         let path = said.source.path();
+        // Hosts of several directories may take turns with a state directory.
+        if path::absolute(path).ok()? != file.path {
+            return None;
+        }
         if let Some(stamp) = Stamp::of(path).filter(|stamp| *stamp != file.stamp) {
             // It may be the same bytes, copied again.
             let (digest, _) = block_in_place(|| digest_of(path)).ok()?;
@@ -104,7 +121,7 @@ impl Versions {
 
     /// Writes down what was noted, until it is dropped.
     pub async fn keep_files(self: Arc<Self>) {
-        let mut is_told = false;
+        let (mut is_told, mut tries, mut pause) = (false, 0, limits::VERSIONS_PAUSE);
         loop {
             self.of_files.wake.notified().await;
             loop {
@@ -117,18 +134,34 @@ impl Versions {
                     continue;
                 }
                 let versions = Arc::clone(&self);
+                let names: Vec<HandlerName> = turns.iter().map(|turn| turn.name.clone()).collect();
                 let written = spawn_blocking(move || versions.write_down(&turns));
                 let written = written.await;
                 self.of_files.writing().clear();
-                match written {
-                    Ok(Ok(())) => is_told = false,
-                    Ok(Err(why)) if !is_told => {
-                        is_told = true;
-                        tracing::warn!(
-                            "what files deploy is served, and not kept as versions: {why}"
-                        );
+                let why = match written {
+                    Ok(Ok(())) => {
+                        (is_told, tries, pause) = (false, 0, limits::VERSIONS_PAUSE);
+                        continue;
                     }
-                    _ => {}
+                    Ok(Err(why)) => why,
+                    Err(stopped) => {
+                        tracing::error!(
+                            "what files deploy is served, and {} of it not kept as versions: {stopped}",
+                            names.len()
+                        );
+                        continue;
+                    }
+                };
+                if !is_told {
+                    tracing::warn!("what files deploy is served, and not kept as versions: {why}");
+                }
+                is_told = true;
+                // What is given up is noted again when it is deployed.
+                if tries < limits::VERSIONS_TRIES {
+                    self.note(names);
+                    tokio::time::sleep(pause).await;
+                    tries += 1;
+                    pause = (pause * 2).min(limits::VERSIONS_PAUSE_MOST);
                 }
             }
         }
@@ -153,112 +186,101 @@ impl Versions {
     /// is deployed.
     fn write_down(self: &Arc<Self>, turns: &[Turn]) -> Result<(), StoreError> {
         let catalog = self.deployer.catalog().load_full();
-        let (mut puts, mut kept, mut is_new) = (Vec::new(), Vec::new(), false);
+        let (mut puts, mut kept) = (Vec::new(), Vec::new());
         for turn in turns {
-            let Some(entry) = catalog.entries.get(&turn.name) else {
-                continue;
-            };
-            let (handler, former) = (&entry.handler, self.store.record(&turn.name));
-            // What was deployed through the door keeps its record, also while it does not serve.
-            let is_of_files = former.as_ref().is_none_or(|record| record.file.is_some());
-            let (Source::Wasm(path), None, Owner::Files, true) = (
-                &handler.spec.source,
-                handler.spec.version,
-                entry.owner,
-                is_of_files,
-            ) else {
-                continue;
-            };
-            let Some(stamp) = Stamp::of(path) else {
-                continue;
-            };
-            let (path, seen) = (
-                path.clone(),
-                Version::of_file(&handler.spec, &entry.routes, &handler.digest),
-            );
-            let file = SeenFile { path, stamp };
-            let mut record = former
-                .as_deref()
-                .cloned()
-                .unwrap_or_else(|| Record::new(turn.name.clone()));
-            let is_latest = record.latest().is_some_and(|latest| seen.is_like(latest));
-            if is_latest && !record.is_rolled_back() && record.file.as_ref() == Some(&file) {
-                continue;
+            if let Some(entry) = catalog.entries.get(&turn.name)
+                && let Some(next) = self.next(entry)?
+            {
+                puts.push((next.record, next.line));
+                kept.extend(next.kept);
             }
-            // It may be another file by now.
-            let Some(size) = digest_of(&file.path)
-                .ok()
-                .filter(|(digest, _)| *digest == seen.digest)
-                .map(|(_, size)| size)
-            else {
-                continue;
-            };
-            let mut line = None;
-            if is_latest {
-                record.current = record.latest().map_or(0, |latest| latest.number);
-            } else {
-                let held = self.store.pin(&seen.digest, size);
-                if !held.path().is_file() {
-                    let Some(copied) = self.copy(&file.path, &seen.digest)? else {
-                        continue;
-                    };
-                    is_new = true;
-                    kept.push(copied);
-                }
-                kept.push(held);
-                let follows = record.current().map(|current| current.number);
-                record.put(Version {
-                    number: record.next_number(),
-                    size,
-                    deployed_at: now(),
-                    follows,
-                    ..seen
-                });
-                let tenant = handler.spec.tenant.as_deref();
-                line = former
-                    .as_deref()
-                    .map(|former| changed(former, &record, tenant));
-            }
-            record.file = Some(file);
-            record.revision += 1;
-            puts.push((record, line));
         }
         if puts.is_empty() {
             return Ok(());
         }
-        if is_new {
+        if kept.iter().any(|(_, is_copied)| *is_copied) {
             self.store.sync()?;
         }
         self.store.put_all(puts, &self.gone(&catalog))
     }
 
-    /// None if it is another file by now.
-    fn copy(&self, from: &Path, digest: &str) -> Result<Option<Kept>, StoreError> {
-        let mut staging = self.store.stage(u64::MAX)?;
-        let (mut file, mut chunk) = (files::open(from)?, vec![0; CHUNK]);
-        loop {
-            match file.read(&mut chunk)? {
-                0 => break,
-                length => staging.write(&chunk[..length])?,
-            }
+    /// What is to be written down of a handler: nothing if it is not a file's, is known, or its file is another by now.
+    fn next(self: &Arc<Self>, entry: &Entry) -> Result<Option<Next>, StoreError> {
+        let spec = &entry.handler.spec;
+        let former = self.store.record(&spec.name);
+        // What was deployed through the door keeps its record, also while it does not serve.
+        let is_of_files = former.as_ref().is_none_or(|record| record.file.is_some());
+        let (Source::Wasm(path), None, Owner::Files, true) =
+            (&spec.source, spec.version, entry.owner, is_of_files)
+        else {
+            return Ok(None);
+        };
+        let (Some(stamp), Ok(path)) = (Stamp::of(path), path::absolute(path)) else {
+            return Ok(None);
+        };
+        let file = SeenFile { path, stamp };
+        let seen = Version::of_file(spec, &entry.routes, &entry.handler.digest);
+        let record = former.as_deref().cloned();
+        let mut record = record.unwrap_or_else(|| Record::new(spec.name.clone()));
+        let is_latest = record.latest().is_some_and(|latest| seen.is_like(latest));
+        if is_latest && !record.is_rolled_back() && record.file.as_ref() == Some(&file) {
+            return Ok(None);
         }
-        let kept = staging.keep_unsynced()?;
-        Ok(Some(kept).filter(|kept| kept.digest == digest))
+        let Some(size) = size_of(&file.path, &seen.digest) else {
+            return Ok(None);
+        };
+        let (mut kept, mut line) = (None, None);
+        if is_latest {
+            record.current = record.latest().map_or(0, |latest| latest.number);
+        } else {
+            let held = self.store.pin(&seen.digest, size);
+            let is_copied = !held.path().is_file();
+            if is_copied && !self.copy(&file.path, &seen.digest)? {
+                return Ok(None);
+            }
+            kept = Some((held, is_copied));
+            let follows = record.current().map(|current| current.number);
+            record.put(Version {
+                number: record.next_number(),
+                size,
+                deployed_at: now(),
+                follows,
+                ..seen
+            });
+            let tenant = spec.tenant.as_deref().map(str::to_owned);
+            line = former.as_deref().map(|former| {
+                let (who, to) = (FILES.to_owned(), Some(&record));
+                AuditLine::now(who, Action::Deploy, &spec.name, tenant, Some(former), to)
+            });
+        }
+        record.file = Some(file);
+        record.revision += 1;
+        Ok(Some(Next { record, line, kept }))
     }
 
-    /// Records of files that are gone, if there are too many: those that were deployed longest ago.
-    fn gone(&self, catalog: &Catalog) -> Vec<HandlerName> {
-        let mut gone = self.store.records();
-        gone.retain(|record| record.file.is_some() && catalog.owner(&record.name).is_none());
-        gone.sort_by(|a, b| {
-            let at = |record: &Record| record.latest().map(|latest| latest.deployed_at.clone());
-            at(a).cmp(&at(b))
-        });
-        let surplus = gone.len().saturating_sub(limits::GONE_HANDLERS);
-        gone.iter()
-            .take(surplus)
-            .map(|record| record.name.clone())
-            .collect()
+    /// Copies a component that is pinned. Whether that could be done: it may be another file by now, or gone.
+    fn copy(&self, from: &Path, digest: &str) -> Result<bool, StoreError> {
+        let Ok(mut file) = files::open(from) else {
+            return Ok(false);
+        };
+        let (mut staging, mut chunk) = (self.store.stage(u64::MAX)?, vec![0; CHUNK]);
+        while let Ok(length) = file.read(&mut chunk) {
+            if length == 0 {
+                return Ok(staging.keep_unsynced()?.digest == digest);
+            }
+            staging.write(&chunk[..length])?;
+        }
+        Ok(false)
+    }
+
+    /// Records of files that are not served, if there are too many: see [`surplus`].
+    fn gone(&self, catalog: &Catalog) -> Vec<Arc<Record>> {
+        let mut absent = self.store.records();
+        absent.retain(|record| record.file.is_some() && catalog.owner(&record.name).is_none());
+        if absent.len() <= limits::GONE_HANDLERS {
+            return Vec::new();
+        }
+        surplus(absent)
     }
 
     /// Who rolls back what was deployed by its file a moment ago waits for the end of its writing.
@@ -295,7 +317,10 @@ impl Versions {
         if self.of_files.noted().remove(name) {
             let versions = Arc::clone(self);
             turn = blocking(move || {
-                versions.write_down(slice::from_ref(&turn))?;
+                // If it could not be, what serves is no version, and who rolls it back is told so.
+                if versions.write_down(slice::from_ref(&turn)).is_err() {
+                    versions.note([turn.name.clone()]);
+                }
                 Ok(turn)
             })
             .await?;
@@ -323,9 +348,10 @@ impl Versions {
             .filter(|entry| entry.owner == Owner::Files);
         let entry = entry.ok_or_else(|| NotDone::Absent(name.clone()))?;
         let mut passed_over = self.of_files.passed_over();
-        let said = passed_over
-            .get(name)
-            .cloned()
+        // What was passed over is, while an earlier version serves.
+        let said = passed_over.get(name).cloned();
+        let said = said
+            .filter(|_| entry.handler.spec.version.is_some())
             .unwrap_or_else(|| HandlerSpec {
                 routes: entry.routes.clone(),
                 ..entry.handler.spec.clone()
@@ -403,19 +429,40 @@ const BUSY: Duration = Duration::from_millis(100);
 /// Bytes that are copied at once.
 const CHUNK: usize = 64 * limits::KIB;
 
-fn changed(from: &Record, to: &Record, tenant: Option<&str>) -> AuditLine {
-    let digest = |record: &Record| Some(record.current()?.digest.clone());
-    AuditLine {
-        at: now(),
-        who: FILES.to_owned(),
-        action: Action::Deploy,
-        handler: to.name.clone(),
-        tenant: tenant.map(str::to_owned),
-        from: digest(from),
-        from_version: Some(from.current),
-        to: digest(to),
-        to_version: Some(to.current),
-    }
+/// A state of a handler of a file that is to be written down.
+struct Next {
+    record: Record,
+    line: Option<AuditLine>,
+    /// The component of a new version, and whether it was copied just now.
+    kept: Option<(Kept, bool)>,
+}
+
+/// Which of these are one too many: those that were deployed longest ago, first of those whose files are gone. A file that
+/// is there may be one that is refused just now, or another host's.
+fn surplus(absent: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+    // What cannot be looked at is there.
+    let is_gone = |record: &Arc<Record>| {
+        let file = record.file.as_ref();
+        file.is_none_or(|file| matches!(file.path.try_exists(), Ok(false)))
+    };
+    let (gone, there): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_gone);
+    let beyond = |mut records: Vec<Arc<Record>>, most: usize| {
+        records.sort_by(|a, b| {
+            let at = |record: &Record| record.latest().map(|latest| latest.deployed_at.clone());
+            at(a).cmp(&at(b))
+        });
+        records.truncate(records.len().saturating_sub(most));
+        records
+    };
+    let mut surplus = beyond(gone, limits::GONE_HANDLERS);
+    surplus.extend(beyond(there, limits::HANDLERS));
+    surplus
+}
+
+/// The bytes of a file, if it still has this SHA-256.
+fn size_of(path: &Path, digest: &str) -> Option<u64> {
+    let (now, size) = digest_of(path).ok()?;
+    (now == digest).then_some(size)
 }
 
 /// The SHA-256 of a file, in hex, and its bytes.
@@ -423,4 +470,38 @@ fn digest_of(path: &Path) -> io::Result<(String, u64)> {
     let (mut file, mut hash) = (files::open(path)?, Sha256::new());
     let size = io::copy(&mut file, &mut hash)?;
     Ok((format!("{:x}", hash.finalize()), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::{record, version};
+    use super::*;
+
+    #[test]
+    fn of_records_of_files_that_are_gone_the_oldest_are_too_many() {
+        let here = tempfile::tempdir().expect("a directory");
+        let there = here.path().join("there.wasm");
+        std::fs::write(&there, b"").expect("written");
+        let stamp = Stamp::of(&there).expect("a file");
+        let of_file = |name: String, path: &Path, second: usize| {
+            let mut record = record(&name);
+            record.put(Version {
+                deployed_at: format!("2026-01-01T00:00:{second:03}Z"),
+                ..version(2, "bb")
+            });
+            let path = path.to_owned();
+            record.file = Some(SeenFile { path, stamp });
+            Arc::new(record)
+        };
+        let most = limits::GONE_HANDLERS;
+        let gone = here.path().join("gone.wasm");
+        let mut absent: Vec<_> = (0..most + 2)
+            .rev()
+            .map(|nth| of_file(format!("gone-{nth}"), &gone, nth))
+            .collect();
+        absent.extend((0..most).map(|nth| of_file(format!("there-{nth}"), &there, 0)));
+        let names = surplus(absent);
+        let names: Vec<&str> = names.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["gone-0", "gone-1"]);
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::versions::now;
 use super::{HandlerName, HandlerSpec, Route, RouteError, Source, WarmUp};
 use crate::components::Stamp;
 use crate::limits::{self, HandlerLimits, Reuse};
@@ -16,7 +17,7 @@ use crate::secret::Secret;
 pub struct Record {
     /// Its name.
     pub name: HandlerName,
-    /// Who owns it, for as long as it is deployed. None: the operator.
+    /// Who owns it, for as long as it is deployed. None: the operator, or whom its file says, if it is served from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Its versions, the latest deployed last. At most [`limits::VERSIONS`].
@@ -375,6 +376,32 @@ pub struct AuditLine {
     pub to: Option<String>,
     /// The number of that version.
     pub to_version: Option<u64>,
+}
+
+impl AuditLine {
+    /// A change that is made now, from what served to what serves since.
+    pub(super) fn now(
+        who: String,
+        action: Action,
+        handler: &HandlerName,
+        tenant: Option<String>,
+        from: Option<&Record>,
+        to: Option<&Record>,
+    ) -> Self {
+        let digest = |of: Option<&Record>| Some(of?.current()?.digest.clone());
+        let number = |of: Option<&Record>| of.map(|record| record.current);
+        Self {
+            at: now(),
+            who,
+            action,
+            handler: handler.clone(),
+            tenant,
+            from: digest(from),
+            from_version: number(from),
+            to: digest(to),
+            to_version: number(to),
+        }
+    }
 }
 
 /// What can be done to a handler.

@@ -82,7 +82,7 @@ impl Rollout {
     }
 
     /// Takes up what has changed. Handlers that are gone and routes that have moved are so at once; what must be made
-    /// comes out of [`Self::next`].
+    /// comes out of [`Self::next`]. It looks at every file, so call this where that is allowed.
     pub fn want(&mut self, wanted: Wanted) -> Vec<Event> {
         let specs = wanted.handlers.iter().map(|spec| &spec.name);
         let names: HashSet<&HandlerName> = specs.chain(&wanted.kept).collect();
@@ -92,6 +92,9 @@ impl Rollout {
             .filter(|name| !names.contains(name))
             .cloned()
             .collect();
+        if let Some(versions) = &self.versions {
+            versions.pass_over_only(&names);
+        }
         let catalog = self.deployer.catalog().load_full();
         (self.own, self.own_waits) = (wanted.own, true);
         let mut change = Change::default();
@@ -154,6 +157,9 @@ impl Rollout {
         let catalog = self.deployer.catalog().load_full();
         let mut events = Vec::new();
         let mut change = Change::default();
+        let versions = self.versions.as_ref();
+        let is_left_behind =
+            |handler: &Handler| versions.is_some_and(|versions| versions.is_left_behind(handler));
         // An error is a task that was aborted.
         for (task, (name, result)) in made.into_iter().flatten() {
             let of_task = |making: &mut AbortHandle| making.id() == task;
@@ -166,6 +172,8 @@ impl Rollout {
             }
             match result {
                 Err(why) => events.push(self.refused(name.shared(), why)),
+                // Somebody has taken another version meanwhile, and that serves.
+                Ok(handler) if is_left_behind(&handler) => {}
                 Ok(handler) => {
                     // A file that was written anew with the same bytes: its instances stay warm.
                     let now = catalog.handler(&name).filter(|now| now.is_same(&handler));

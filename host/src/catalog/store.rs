@@ -4,7 +4,7 @@
 //! whole or undone. Components are files beside it, named by their digests. A file is complete on disk before a
 //! transaction names it, so what the database names is there; what it does not name is removed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -31,7 +31,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Changes in their order, as JSON.
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
-/// The form of what is written. Count it up when a host that knows the one before cannot read it.
+/// The form of what is written. Count it up when a host that knows the one before cannot read it, or reads something else: a
+/// field of [`crate::limits::HandlerLimits`] or [`crate::limits::Reuse`] that is renamed is read as its default.
 const FORMAT: u64 = 1;
 
 /// Bytes of the database that are kept in memory: it is small, and read once.
@@ -42,6 +43,8 @@ pub struct Store {
     components: PathBuf,
     database: Database,
     names: Mutex<Names>,
+    /// Held from the look whether somebody names a component until its file is gone, and while one is pinned.
+    removing: Mutex<()>,
 }
 
 /// What the database holds, at hand: who asks never waits for a disk.
@@ -53,9 +56,16 @@ struct Names {
 }
 
 impl Names {
-    fn are_without(&self, digest: &str) -> bool {
+    /// Those of some digests that nobody names.
+    fn unnamed(&self, mut digests: BTreeSet<String>) -> BTreeSet<String> {
+        digests.retain(|digest| !self.pinned.contains_key(digest));
         let mut versions = self.records.values().flat_map(|record| &record.versions);
-        !self.pinned.contains_key(digest) && versions.all(|version| version.digest != digest)
+        while !digests.is_empty()
+            && let Some(version) = versions.next()
+        {
+            digests.remove(&version.digest);
+        }
+        digests
     }
 }
 
@@ -123,13 +133,13 @@ impl Store {
     /// Opens a state directory, or makes one, which nobody else can read. What a crash left behind is removed.
     ///
     /// # Errors
-    /// When it cannot be made or read, another host has it, or it has another format. Nothing is written then.
+    /// When it cannot be made or read, another host has it, or it has another format. What it holds is as it was then.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let components = directory.join("components");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&components)?;
+        let make = |directory: &Path| {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(directory)
+        };
+        make(directory)?;
         let catalog = directory.join("catalog.redb");
         // It has the values of variables in it, and the directory may be one that others can read.
         let file = OpenOptions::new()
@@ -137,7 +147,6 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&catalog)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
         let database = Database::builder()
             .set_cache_size(PAGES)
             .create(catalog)
@@ -149,6 +158,9 @@ impl Store {
         if format != FORMAT {
             return Err(StoreError::OtherFormat(directory.to_owned(), format));
         }
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        let components = directory.join("components");
+        make(&components)?;
         let records = read_all(&database)?;
         // The directory's own entries: a database whose name is lost is lost.
         File::open(directory)?.sync_all()?;
@@ -159,6 +171,7 @@ impl Store {
                 records,
                 pinned: HashMap::new(),
             }),
+            removing: Mutex::default(),
         };
         store.sweep()?;
         Ok(store)
@@ -217,8 +230,10 @@ impl Store {
         })
     }
 
-    /// Keeps the file of a component that is there already while it is deployed again.
+    /// Keeps the file of a component that is there already while it is deployed again. It may wait until another file is
+    /// removed.
     pub(super) fn pin(self: &Arc<Self>, digest: &str, size: u64) -> Kept {
+        let _removing = self.removing();
         *self.names().pinned.entry(digest.to_owned()).or_default() += 1;
         Kept {
             store: Arc::clone(self),
@@ -232,20 +247,30 @@ impl Store {
         self.put_all(vec![(record, Some(change.clone()))], &[])
     }
 
-    /// The same for several, and some that are gone, in one step.
+    /// The same for several, and some records of files that are gone, in one step. Nobody has a turn for those: one that is
+    /// another by now stays.
     pub(super) fn put_all(
         &self,
         puts: Vec<(Record, Option<AuditLine>)>,
-        gone: &[HandlerName],
+        gone: &[Arc<Record>],
     ) -> Result<(), StoreError> {
+        let is_gone = |gone: &Record, now: &Record| {
+            now.file.is_some() && (now.revision, now.current) == (gone.revision, gone.current)
+        };
         self.write(|transaction| {
             let mut table = transaction.open_table(HANDLERS)?;
             for (record, _) in &puts {
                 let json = serde_json::to_vec(record).map_err(io::Error::from)?;
                 table.insert(record.name.as_str(), json.as_slice())?;
             }
-            for name in gone {
-                table.remove(name.as_str())?;
+            for gone in gone {
+                let name = gone.name.as_str();
+                let now = table.get(name)?;
+                let now = now.map(|json| serde_json::from_slice::<Record>(json.value()));
+                let now = now.transpose().map_err(io::Error::from)?;
+                if now.is_some_and(|now| is_gone(gone, &now)) {
+                    table.remove(name)?;
+                }
             }
             let mut lines = puts.iter().filter_map(|(_, line)| line.as_ref());
             lines.try_for_each(|line| note(transaction, line))
@@ -256,11 +281,15 @@ impl Store {
             names.records.insert(name, Arc::new(record))
         });
         let mut formers: Vec<Arc<Record>> = put.collect();
-        formers.extend(gone.iter().filter_map(|name| names.records.remove(name)));
-        drop(names);
-        for former in formers {
-            self.forget(Some(former));
+        // Another may have been put since the transaction ended.
+        for gone in gone {
+            let now = names.records.get(&gone.name);
+            if now.is_some_and(|now| is_gone(gone, now)) {
+                formers.extend(names.records.remove(&gone.name));
+            }
         }
+        drop(names);
+        self.forget(formers);
         Ok(())
     }
 
@@ -318,28 +347,20 @@ impl Store {
         Ok(write()?)
     }
 
-    /// Removes the components that a former record named and nobody does now.
-    fn forget(&self, former: Option<Arc<Record>>) {
-        let names = self.names();
-        for former in former.iter() {
-            let now = names.records.get(&former.name);
-            let stays = |digest: &str| {
-                let mut versions = now.iter().flat_map(|record| &record.versions);
-                versions.any(|version| version.digest == digest)
-            };
-            for version in &former.versions {
-                if !stays(&version.digest) {
-                    self.remove_unnamed(&names, &version.digest);
-                }
-            }
-        }
+    /// Removes the components that former records named and nobody does now.
+    fn forget(&self, formers: impl IntoIterator<Item = Arc<Record>>) {
+        let formers: Vec<Arc<Record>> = formers.into_iter().collect();
+        let versions = formers.iter().flat_map(|former| &former.versions);
+        self.remove_unnamed(versions.map(|version| version.digest.clone()).collect());
     }
 
-    /// Under the lock, so that nobody pins it between the look and the end of it.
-    fn remove_unnamed(&self, names: &Names, digest: &str) {
-        if names.are_without(digest) {
+    fn remove_unnamed(&self, digests: BTreeSet<String>) {
+        // So that nobody pins one between the look and the end of its file.
+        let _removing = self.removing();
+        let unnamed = self.names().unnamed(digests);
+        for digest in unnamed {
             // What stays is removed at the next start.
-            let _ = fs::remove_file(self.component(digest));
+            let _ = fs::remove_file(self.component(&digest));
         }
     }
 
@@ -359,6 +380,11 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Before [`Self::names`], never after it.
+    fn removing(&self) -> MutexGuard<'_, ()> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -506,14 +532,16 @@ impl Drop for Kept {
                 names.pinned.remove(&self.digest);
             }
         }
-        self.store.remove_unnamed(&names, &self.digest);
+        drop(names);
+        self.store
+            .remove_unnamed(BTreeSet::from([self.digest.clone()]));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Action;
     use super::super::record::tests::{record, version};
+    use super::super::record::{Action, SeenFile};
     use super::*;
 
     fn change(handler: &str) -> AuditLine {
@@ -584,6 +612,39 @@ mod tests {
         assert_eq!(files(&store), 0);
         drop(store.stage(100).expect("staged"));
         assert_eq!(files(&store), 0);
+    }
+
+    #[test]
+    fn a_record_of_a_file_that_is_gone_goes_unless_it_is_another_by_now() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let file = here.path().join("catalog.redb");
+        let of_file = |name: &str| Record {
+            file: Some(SeenFile {
+                stamp: Stamp::of(&file).expect("a file"),
+                path: file.clone(),
+            }),
+            ..record(name)
+        };
+        let put = |record: Record| store.put_all(vec![(record, None)], &[]).expect("put");
+        for name in ["shop", "cart", "stays"] {
+            put(of_file(name));
+        }
+        let seen: Vec<_> = store.records();
+        put(record("shop"));
+        put(Record {
+            revision: 7,
+            ..of_file("stays")
+        });
+        store.put_all(Vec::new(), &seen).expect("removed");
+        let left = |store: &Store| {
+            let records = store.records();
+            let names = records.iter().map(|record| record.name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(left(&store), ["shop", "stays"]);
+        drop(store);
+        assert_eq!(left(&open(here.path())), ["shop", "stays"]);
     }
 
     #[test]

@@ -965,21 +965,9 @@ fn digest(of: Option<&Record>) -> Option<String> {
 }
 
 fn line(turn: &Turn, action: Action, to: Option<&Record>) -> AuditLine {
-    AuditLine {
-        at: now(),
-        who: turn.who.to_string(),
-        action,
-        handler: turn.name.clone(),
-        tenant: turn
-            .record
-            .as_deref()
-            .or(to)
-            .and_then(|record| record.tenant.clone()),
-        from: digest(turn.record.as_deref()),
-        from_version: turn.record.as_ref().map(|record| record.current),
-        to: digest(to),
-        to_version: to.map(|record| record.current),
-    }
+    let from = turn.record.as_deref();
+    let tenant = from.or(to).and_then(|record| record.tenant.clone());
+    AuditLine::now(turn.who.to_string(), action, &turn.name, tenant, from, to)
 }
 
 pub(super) fn now() -> String {
