@@ -122,7 +122,7 @@ fn names_are_found_in_any_case() {
 fn a_call_is_an_exchange_of_its_own_with_the_request_id_of_the_first() {
     both_relays(|host, relay| {
         for callee in BOTH_CALLEES {
-            let reply = host.get(&format!("/relay/{callee}/burn?ms=40"));
+            let reply = host.get(&format!("/relay/{callee}/burn?ms=200"));
             let call = host.called(callee, &reply);
             assert_eq!(call.text("host.caller"), "relay", "{relay}");
             assert_eq!(call.text("url.path"), "/burn");
@@ -136,8 +136,10 @@ fn a_call_is_an_exchange_of_its_own_with_the_request_id_of_the_first() {
                 first.number("host.guest.cpu_time"),
                 call.number("host.guest.cpu_time"),
             );
-            assert!(of_callee > 0.02, "{relay} {callee}: {of_callee}");
-            assert!(of_caller < 0.02, "{relay} {callee}: {of_caller}");
+            assert!(
+                of_callee > of_caller,
+                "{relay} {callee}: {of_callee}, {of_caller}"
+            );
         }
     });
 }

@@ -298,6 +298,8 @@ pub const GONE_HANDLERS: usize = 100;
 pub const AUDIT_LINES: u64 = 10_000;
 /// Lines of it in one answer.
 pub const AUDIT_ANSWER: usize = 1_000;
+/// How long a start waits for deployed handlers that have to be compiled anew. They come later then.
+pub const RESTORE: Duration = Duration::from_secs(60);
 /// Connections that the admin door has open at once: operators and their scripts, not clients.
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Components that arrive there at once. Fewer than connections, so that a look is always possible.
@@ -316,7 +318,7 @@ pub const ADMIN_TOKEN: usize = 16;
 pub const TENANT_TOKENS: usize = 8;
 /// Patterns of routes that one tenant may take: its domains, with some to spare.
 pub const TENANT_ROUTES: usize = 100;
-/// Components that arrive at once from one tenant, and from all tenants together: the operator always has a place.
+/// Deploys and rollbacks that go on at once for one tenant, and for all tenants together: the operator always has a place.
 pub const TENANT_UPLOADS: usize = 2;
 /// See [`TENANT_UPLOADS`].
 pub const TENANTS_UPLOADS: usize = ADMIN_UPLOADS / 2;

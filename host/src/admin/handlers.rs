@@ -109,8 +109,8 @@ impl Desk {
             Call::Deploy => {
                 let begun = (|| {
                     let (name, ask) = (ask::name(name)?, ask::ask(operation, query)?);
-                    let turn = begin(&name, Action::Deploy)?;
-                    let receiving = self.versions.receive(&turn, &ask)?;
+                    let mut turn = begin(&name, Action::Deploy)?;
+                    let receiving = self.versions.receive(&mut turn, &ask)?;
                     Ok((turn, ask, receiving))
                 })();
                 let (turn, ask, receiving) = match begun {
@@ -144,7 +144,9 @@ impl Desk {
             (Some(shown), None) => shown
                 .to_str()
                 .ok()
-                .and_then(|shown| shown.strip_prefix("Bearer "))
+                .and_then(|shown| shown.split_once(' '))
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                .map(|(_, token)| token)
                 .and_then(|shown| self.keys.who(shown, visitor))
                 .ok_or_else(|| {
                     refused(if self.needs_token {

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
-use tokio::task::block_in_place;
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admin::Keys;
@@ -47,6 +47,8 @@ pub struct Follower {
     /// What was wrong then: it is told once.
     wrong: HashSet<String>,
     owners: Owners,
+    /// Handlers of tenants that are back.
+    bringing_back: JoinSet<()>,
 }
 
 /// Where it is known who owns handlers, besides what is deployed of files.
@@ -120,6 +122,12 @@ impl Subject {
                             path.display()
                         ));
                     }
+                    if new.template().limits != config.template().limits {
+                        wrong.push(format!(
+                            "`{}`: what has changed in `[defaults]` holds after a restart for what was deployed at the admin door",
+                            path.display()
+                        ));
+                    }
                     let wanted = new.wanted();
                     // What holds is what the host was started with.
                     let (door, admin, state) = (
@@ -159,6 +167,7 @@ impl Follower {
     pub fn new(subject: Subject, rollout: Rollout, owners: Owners) -> Self {
         Self {
             owners,
+            bringing_back: JoinSet::new(),
             watch: Watch::new(),
             seen: None,
             wrong: HashSet::new(),
@@ -202,9 +211,21 @@ impl Follower {
                 Some(seen) if self.seen.as_ref() != Some(&seen) => self.take_up(seen),
                 _ => self.rollout.retry().iter().for_each(tell),
             }
-            if let Some(versions) = &self.owners.versions {
-                versions.heed_tenants().await;
-            }
+            self.heed_tenants();
+        }
+    }
+
+    /// What goes, goes at once. What comes back may have to be compiled, and nothing waits for that.
+    fn heed_tenants(&mut self) {
+        let Some(versions) = &self.owners.versions else {
+            return;
+        };
+        versions.put_away_of_tenants();
+        while self.bringing_back.try_join_next().is_some() {}
+        if self.bringing_back.is_empty() {
+            let versions = Arc::clone(versions);
+            self.bringing_back
+                .spawn(async move { versions.bring_back_of_tenants().await });
         }
     }
 

@@ -61,15 +61,15 @@ impl AdminPlan {
         let state = self.state.context(NO_PLACE)?;
         let store = Store::open(&state)?;
         let door = admin::Door::open(&self.address, self.token)?;
-        let versions = Versions::new(
+        let versions = Arc::new(Versions::new(
             store,
             Arc::clone(deployer),
             self.template,
             self.component_bytes,
             Handle::current(),
-        );
+        ));
         versions.restore().await;
-        Ok((door, Arc::new(versions)))
+        Ok((door, versions))
     }
 }
 

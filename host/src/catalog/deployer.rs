@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
+use tokio::task::block_in_place;
 
 use super::hot::Hot;
 use super::loader::Loader;
@@ -148,8 +150,17 @@ impl Deployer {
     /// # Errors
     /// With the file's name, what is wrong with it, and what to do.
     pub async fn build(&self, spec: HandlerSpec) -> anyhow::Result<Arc<Handler>> {
+        self.make(spec, false).await
+    }
+
+    /// The same for one that was deployed before, which is not asked again what it had to answer then.
+    pub(super) async fn build_again(&self, spec: HandlerSpec) -> anyhow::Result<Arc<Handler>> {
+        self.make(spec, true).await
+    }
+
+    async fn make(&self, spec: HandlerSpec, has_answered: bool) -> anyhow::Result<Arc<Handler>> {
         let _place = self.places.acquire().await;
-        let (guest, digest) = self.loader.make(&spec).await?;
+        let (guest, digest) = self.loader.make(&spec, has_answered).await?;
         let gate = self.gate_of(&spec);
         Ok(Handler::new(spec, digest, Some(guest), gate, &self.hot))
     }
@@ -187,9 +198,14 @@ impl Deployer {
     /// Changes the catalog in one step: no request sees a part of it. A handler whose routes are somebody else's is
     /// refused, and what was there under its name stays.
     pub(super) fn commit(&self, change: Change) -> Vec<Refused> {
-        match self.commit_sealed(change, || Ok::<_, Infallible>(())) {
+        let commit = || match self.commit_sealed(change, || Ok::<_, Infallible>(())) {
             Ok(refused) => refused,
             Err(never) => match never {},
+        };
+        // Somebody else may be waiting for his disk under the lock, and requests are served on this thread.
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => block_in_place(commit),
+            _ => commit(),
         }
     }
 

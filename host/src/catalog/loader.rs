@@ -36,10 +36,11 @@ impl Loader {
     }
 
     /// Loads and compiles, resolves the imports, makes one instance to see that it can be made, and asks it what it must
-    /// answer. Gives the component's digest too.
+    /// answer, unless it has answered before. Gives the component's digest too.
     pub(super) async fn make(
         self: &Arc<Self>,
         spec: &HandlerSpec,
+        has_answered: bool,
     ) -> anyhow::Result<(Arc<Guest>, String)> {
         // From before the file is read: one that changes meanwhile is then not remembered.
         let stamp = Stamp::of(spec.source.path());
@@ -48,7 +49,7 @@ impl Loader {
         let guest = Arc::new(self.link(artifact, spec).await?);
         let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
         try_start(&guest, &spec.limits).await.map_err(of_file)?;
-        if let Some(warm_up) = &spec.warm_up {
+        if let Some(warm_up) = spec.warm_up.as_ref().filter(|_| !has_answered) {
             warm_up.ask(&guest, spec).await.map_err(of_file)?;
         }
         if let Source::Wasm(path) = &spec.source {

@@ -3,12 +3,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::deployer::Change;
 use super::record::{Action, Record, Version};
 use super::store::Store;
-use super::versions::{blocking, no_version, owned};
+use super::versions::{PlacesOfTenant, blocking, no_version, owned};
 use super::{
     Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Owner, Refused, TenantSpec, Turn,
     Versions, Who, rights,
@@ -36,20 +34,21 @@ impl Versions {
         }
     }
 
-    /// Places for components of tenants are few, so that the operator always has one.
-    pub(super) fn upload_of(
-        &self,
-        tenant: &Arc<str>,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), NotDone> {
+    /// Places for what tenants deploy are few, so that the operator always has one. None if it is not a tenant's.
+    pub(super) fn places_of(&self, who: &Who) -> Result<Option<PlacesOfTenant>, NotDone> {
+        let Some(tenant) = who.tenant() else {
+            return Ok(None);
+        };
         let too_many = || {
             NotDone::TooMany(
-                "as many components of tenants arrive already as may: try again in a moment"
+                "as many handlers of tenants are deployed already as may be at once: try again in a moment"
                     .to_owned(),
             )
         };
         let own = self.deployer.tenants().get(tenant).upload();
         let of_all = Arc::clone(&self.uploads_of_tenants).try_acquire_owned();
-        Ok((own.ok_or_else(too_many)?, of_all.map_err(|_| too_many())?))
+        let own = own.ok_or_else(too_many)?;
+        Ok(Some((own, of_all.map_err(|_| too_many())?)))
     }
 
     /// Who owns the handler from now on. That never changes for as long as it is deployed.
@@ -122,7 +121,7 @@ impl Versions {
     /// Says, once, that it is kept and not served.
     pub(super) fn put_away(&self, record: &Record) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if away.insert(record.name.clone()) {
+        if away.insert(record.name.clone(), String::new()).is_none() {
             tracing::error!(
                 "`{}` is not served: the file of the host has no {} any more; it is kept until that is back, or until it is undeployed",
                 record.name,
@@ -131,9 +130,8 @@ impl Versions {
         }
     }
 
-    /// Takes out of the catalog what belongs to a tenant that there is no more, and puts in place what belongs to one
-    /// that is back. What cannot be done now is done the next time.
-    pub async fn heed_tenants(&self) {
+    /// Takes out of the catalog what belongs to a tenant that there is no more.
+    pub fn put_away_of_tenants(&self) {
         let records = self.store.records();
         let gone: Vec<_> = records
             .iter()
@@ -152,9 +150,13 @@ impl Versions {
             self.deployer.commit(change);
         }
         gone.into_iter().for_each(|record| self.put_away(record));
+    }
+
+    /// Puts in place what belongs to a tenant that is back. What cannot be now can be the next time.
+    pub async fn bring_back_of_tenants(&self) {
         let away: Vec<HandlerName> = {
             let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-            away.iter().cloned().collect()
+            away.keys().cloned().collect()
         };
         for name in away {
             let Ok(turn) = self.begin(&name, Action::Rollback, &Expected::Anything, &Who::host())
@@ -163,7 +165,13 @@ impl Versions {
             };
             match &turn.record {
                 Some(record) if self.tenant_is_away(record) => continue,
-                Some(record) if !self.serves(record) => self.bring_back(&turn, record).await,
+                Some(record) if !self.serves(record) => {
+                    if let Err(why) = self.bring_back(record).await {
+                        self.tell_away(&name, &why.to_string());
+                        continue;
+                    }
+                    tracing::info!("`{name}` is served again: its tenant is back");
+                }
                 _ => {}
             }
             let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,38 +179,43 @@ impl Versions {
         }
     }
 
-    async fn bring_back(&self, turn: &Turn, record: &Arc<Record>) {
-        let back = async {
-            let version = record.current().ok_or_else(|| no_version(&record.name))?;
-            let spec = self.spec(record, version);
-            let known = self.deployer.recall(&spec);
-            let handler = match known.filter(|known| known.digest == version.digest) {
-                Some(known) => known,
-                None => self.make(spec, version).await?,
-            };
-            let (deployer, tenant) = (Arc::clone(&self.deployer), record.tenant.clone());
-            let name = record.name.clone();
-            blocking(move || {
-                let change = Change {
-                    put: vec![(handler.spec.routes.clone(), handler)],
-                    ..owned()
-                };
-                // It may have gone again.
-                let seal = || match tenant.map(|name| deployer.tenants().find(&name)) {
-                    Some(None) => Err(NotDone::Absent(name)),
-                    _ => Ok(()),
-                };
-                match deployer.commit_sealed(change, seal)?.into_iter().next() {
-                    Some(refused) => Err(NotDone::Taken(refused)),
-                    None => Ok(()),
-                }
-            })
-            .await
-        };
-        match back.await {
-            Ok(()) => tracing::info!("`{}` is served again: its tenant is back", turn.name),
-            Err(why) => tracing::error!("`{}` is not served again: {why}", turn.name),
+    /// Says why it is still not served, if that was not the last that was said of it.
+    fn tell_away(&self, name: &HandlerName, why: &str) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(said) = away.get_mut(name)
+            && said != why
+        {
+            why.clone_into(said);
+            tracing::error!("`{name}` is not served again, though its tenant is back: {why}");
         }
+    }
+
+    async fn bring_back(&self, record: &Arc<Record>) -> Result<(), NotDone> {
+        let version = record.current().ok_or_else(|| no_version(&record.name))?;
+        let spec = self.spec(record, version);
+        let known = self.deployer.recall(&spec);
+        let handler = match known.filter(|known| known.digest == version.digest) {
+            Some(known) => known,
+            None => self.make(spec, version).await?,
+        };
+        let (deployer, tenant) = (Arc::clone(&self.deployer), record.tenant.clone());
+        let name = record.name.clone();
+        blocking(move || {
+            let change = Change {
+                put: vec![(handler.spec.routes.clone(), handler)],
+                ..owned()
+            };
+            // It may have gone again.
+            let seal = || match tenant.map(|name| deployer.tenants().find(&name)) {
+                Some(None) => Err(NotDone::Absent(name)),
+                _ => Ok(()),
+            };
+            match deployer.commit_sealed(change, seal)?.into_iter().next() {
+                Some(refused) => Err(NotDone::Taken(refused)),
+                None => Ok(()),
+            }
+        })
+        .await
     }
 }
 

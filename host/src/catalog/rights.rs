@@ -31,14 +31,15 @@ pub(super) fn check(
         .routes
         .iter()
         .filter(|route| !has(route) && !is_given(route));
-    let mut not: Vec<String> = refused.map(|route| no_route(tenant, route)).collect();
+    let mut forbidden: Vec<String> = refused.map(|route| no_route(tenant, route)).collect();
     let own = &after.settings;
     let before = before.map(|before| &before.settings);
+    // A handler's `timeout` is that of its bodies too.
     let times = [
         (
             "timeout",
             own.timeout,
-            everybody.deadline,
+            everybody.deadline.min(everybody.body_deadline),
             before.and_then(|it| it.timeout),
         ),
         ("cpu", own.cpu, everybody.cpu, before.and_then(|it| it.cpu)),
@@ -46,19 +47,19 @@ pub(super) fn check(
     for (name, asked, most, had) in times {
         let most = most.max(had.unwrap_or(Duration::ZERO));
         if asked.is_some_and(|asked| asked > most) {
-            not.push(above(name, humantime::format_duration(most)));
+            forbidden.push(above(name, humantime::format_duration(most)));
         }
     }
     let most = everybody
         .memory
         .max(before.and_then(|it| it.memory).unwrap_or(0));
     if own.memory.is_some_and(|asked| asked > most) {
-        not.push(above("memory", format_args!("{most} bytes")));
+        forbidden.push(above("memory", format_args!("{most} bytes")));
     }
-    if not.is_empty() {
+    if forbidden.is_empty() {
         Ok(())
     } else {
-        Err(NotDone::Forbidden(not))
+        Err(NotDone::Forbidden(forbidden))
     }
 }
 

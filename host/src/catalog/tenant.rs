@@ -42,7 +42,7 @@ pub struct Tenant {
     name: Arc<str>,
     /// None: nobody says any more that there is such a tenant.
     said: ArcSwapOption<TenantSpec>,
-    gate: ArcSwapOption<Gate>,
+    gate: Gate,
     rate: ArcSwapOption<DefaultDirectRateLimiter>,
     memory: Arc<Budget>,
     /// Components that arrive by its tokens.
@@ -57,6 +57,9 @@ impl fmt::Debug for Tenant {
     }
 }
 
+/// Places of a tenant that has no ceiling: more than the host has.
+const UNCOUNTED: usize = 1 << 30;
+
 /// Too many requests in a second; how long until there is room for the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooOften(pub Duration);
@@ -66,7 +69,7 @@ impl Tenant {
         Self {
             name: Arc::clone(name),
             said: ArcSwapOption::empty(),
-            gate: ArcSwapOption::empty(),
+            gate: Gate::new(UNCOUNTED, UNCOUNTED, HandlerLimits::default().permit_wait),
             rate: ArcSwapOption::empty(),
             memory: Arc::new(Budget::new(usize::MAX)),
             uploads: Arc::new(Semaphore::new(limits::TENANT_UPLOADS)),
@@ -92,24 +95,20 @@ impl Tenant {
             .map_err(|not_until| TooOften(not_until.wait_time_from(DefaultClock::default().now())))
     }
 
-    /// Waits for one of its places, if they are counted.
+    /// Waits for one of its places.
     ///
     /// # Errors
     /// As [`Gate::admit`].
-    pub async fn admit(&self) -> Result<Option<Permit>, Full> {
-        match self.gate.load_full() {
-            Some(gate) => gate.admit().await.map(Some),
-            None => Ok(None),
-        }
+    pub async fn admit(&self) -> Result<Permit, Full> {
+        self.gate.admit().await
     }
 
-    /// One of its places that is free now, if they are counted.
+    /// One of its places that is free now.
     ///
     /// # Errors
     /// As [`Gate::try_admit`].
-    pub fn try_admit(&self) -> Result<Option<Permit>, Full> {
-        let gate = self.gate.load();
-        gate.as_ref().map(|gate| gate.try_admit()).transpose()
+    pub fn try_admit(&self) -> Result<Permit, Full> {
+        self.gate.try_admit()
     }
 
     /// What its instances may take together.
@@ -128,14 +127,8 @@ impl Tenant {
         let memory = spec.memory.map(usize::try_from);
         self.memory
             .resize(memory.and_then(Result::ok).unwrap_or(usize::MAX));
-        match (spec.concurrent_requests, self.gate.load_full()) {
-            (Some(most), Some(gate)) => gate.resize(most, most),
-            (Some(most), None) => {
-                let wait = HandlerLimits::default().permit_wait;
-                self.gate.store(Some(Arc::new(Gate::new(most, most, wait))));
-            }
-            (None, _) => self.gate.store(None),
-        }
+        let places = spec.concurrent_requests.unwrap_or(UNCOUNTED).min(UNCOUNTED);
+        self.gate.resize(places, places);
         let rate = spec.requests_per_second;
         if before.is_none_or(|before| before.requests_per_second != rate) {
             let limiter = |most| Arc::new(RateLimiter::direct(Quota::per_second(most)));

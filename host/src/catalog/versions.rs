@@ -4,7 +4,7 @@
 //! What fails before that step has changed nothing. The step holds the deployer's lock while the disk is written, so
 //! what serves is what a restart gives, and who is told that it is done is told the truth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
 
 use super::deployer::Change;
 use super::of_files::OfFiles;
@@ -40,7 +41,8 @@ pub struct Versions {
     uploads: Arc<Semaphore>,
     pub(super) uploads_of_tenants: Arc<Semaphore>,
     /// Handlers whose tenant there is not: kept and not served.
-    pub(super) away: Mutex<BTreeSet<HandlerName>>,
+    /// What is not served because its tenant is away, and what was last said of it.
+    pub(super) away: Mutex<BTreeMap<HandlerName, String>>,
 }
 
 /// What a deploy asks for besides its component. What is not asked for stays as it was.
@@ -206,17 +208,26 @@ pub struct Turn {
     pub(super) name: HandlerName,
     pub(super) who: Who,
     pub(super) record: Option<Arc<Record>>,
+    /// Nobody else has it meanwhile.
+    is_taken: bool,
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.remove(&self.name);
+        self.lay_down();
     }
 }
 
 impl Turn {
+    /// Lets others have it, and remembers how the handler was.
+    fn lay_down(&mut self) {
+        if std::mem::take(&mut self.is_taken) {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.remove(&self.name);
+        }
+    }
+
     /// The same, if what is there is what somebody expects.
     pub(super) fn if_expected(self, expected: &Expected) -> Result<Self, NotDone> {
         let tag = self.record.as_ref().map(|record| record.tag());
@@ -259,9 +270,10 @@ impl Versions {
         }
     }
 
-    /// Puts in place what was deployed when the host ended. What cannot be is told and stays in the store: another
-    /// deploy or rollback of its name brings it back.
-    pub async fn restore(&self) {
+    /// Puts in place what was deployed when the host ended. What has to be made anew is waited for
+    /// [`limits::RESTORE`] and comes later otherwise. What cannot be is told and stays in the store: another deploy or
+    /// rollback of its name brings it back.
+    pub async fn restore(self: &Arc<Self>) {
         let mut making = JoinSet::new();
         let mut change = owned();
         for record in self.store.records() {
@@ -284,24 +296,33 @@ impl Versions {
                 None => {
                     let deployer = Arc::clone(&self.deployer);
                     making.spawn(async move {
-                        let (name, routes) = (spec.name.clone(), spec.routes.clone());
-                        (deployer.build(spec).await, name, routes, digest)
+                        let name = spec.name.clone();
+                        // It answered its warm-up when it was deployed.
+                        (deployer.build_again(spec).await, name, digest)
                     });
                 }
             }
         }
-        while let Some(made) = making.join_next().await {
-            match made {
-                Ok((Ok(handler), _, routes, digest)) if handler.digest == digest => {
-                    change.put.push((routes, handler));
+        let deadline = Instant::now() + limits::RESTORE;
+        while let Ok(Some(made)) = timeout_at(deadline, making.join_next()).await {
+            let handler = restored(made);
+            change
+                .put
+                .extend(handler.map(|it| (it.spec.routes.clone(), it)));
+        }
+        if !making.is_empty() {
+            tracing::warn!(
+                "{} handlers of the state directory are still made, and served when they are",
+                making.len()
+            );
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                while let Some(made) = making.join_next().await {
+                    if let Some(handler) = restored(made) {
+                        this.restore_late(handler);
+                    }
                 }
-                Ok((Ok(handler), name, _, digest)) => tracing::error!(
-                    "`{name}` is not deployed: the file of its component is damaged (it is {:.12}, and was {digest}): deploy it again",
-                    handler.digest,
-                ),
-                Ok((Err(why), name, ..)) => tracing::error!("`{name}` is not deployed: {why:#}"),
-                Err(stopped) => tracing::error!("a handler is not deployed: {stopped}"),
-            }
+            });
         }
         let count = change.put.len();
         let refused = self.deployer.commit(change);
@@ -315,6 +336,31 @@ impl Versions {
                 count - refused.len()
             );
         }
+    }
+
+    /// Puts in place what took long to make, unless somebody has changed it meanwhile.
+    fn restore_late(&self, handler: Arc<Handler>) {
+        let name = &handler.spec.name;
+        let Ok(turn) = self.begin(name, Action::Rollback, &Expected::Anything, &Who::host()) else {
+            return;
+        };
+        let Some(record) = &turn.record else {
+            return;
+        };
+        let is_current = Some(record.current) == handler.spec.version;
+        if !is_current || self.serves(record) || self.tenant_is_away(record) {
+            return;
+        }
+        let name = name.clone();
+        let change = Change {
+            put: vec![(handler.spec.routes.clone(), handler)],
+            ..owned()
+        };
+        match self.deployer.commit(change).into_iter().next() {
+            None => tracing::info!("`{name}` is deployed again"),
+            Some(refused) => tracing::error!("`{name}` is not deployed: {refused}"),
+        }
+        self.deployer.save_known();
     }
 
     /// Every handler that is there for somebody, by name.
@@ -384,6 +430,7 @@ impl Versions {
             name: name.clone(),
             who: who.clone(),
             record: None,
+            is_taken: true,
             busy: Arc::clone(&self.busy),
         })
     }
@@ -416,11 +463,23 @@ impl Versions {
         turn.if_expected(expected)
     }
 
-    /// Begins to take a component, if what is asked for with it can be.
+    /// Takes a turn up again that was laid down, if the handler is as it was then.
+    fn resume(&self, turn: &Turn) -> Result<Turn, NotDone> {
+        let resumed = self.begin(&turn.name, Action::Deploy, &Expected::Anything, &turn.who)?;
+        let tag = |turn: &Turn| turn.record.as_ref().map(|record| record.tag());
+        if tag(&resumed) == tag(turn) {
+            Ok(resumed)
+        } else {
+            Err(NotDone::Busy(turn.name.clone()))
+        }
+    }
+
+    /// Begins to take a component, if what is asked for with it can be. Others may change the handler while it arrives:
+    /// a client that sends slowly holds up nobody, and is told in the end.
     ///
     /// # Errors
     /// When too many arrive already, and as [`Self::deploy`] where that needs no look at the component.
-    pub fn receive(&self, turn: &Turn, ask: &Ask) -> Result<Receiving, NotDone> {
+    pub fn receive(&self, turn: &mut Turn, ask: &Ask) -> Result<Receiving, NotDone> {
         let tenant = self.tenant_of(turn, ask)?;
         let former = turn.record.as_ref().and_then(|record| record.current());
         let version = self.asked(ask.clone(), &turn.name, former)?;
@@ -428,8 +487,7 @@ impl Versions {
         if let Some(tenant) = tenant.filter(|_| turn.record.is_none()) {
             rights::room_for_another(&tenant, self.store.of_tenant(&tenant.name).len())?;
         }
-        let of_tenant = turn.who.tenant().map(|tenant| self.upload_of(tenant));
-        let of_tenant = of_tenant.transpose()?;
+        let of_tenant = self.places_of(&turn.who)?;
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| {
             NotDone::TooMany(format!(
                 "{} components arrive already: try again in a moment",
@@ -445,10 +503,11 @@ impl Versions {
             }
             Ok(staging)
         });
+        turn.lay_down();
         Ok(Receiving {
             chunks,
             writing,
-            _places: (place, of_tenant),
+            places: (place, of_tenant),
         })
     }
 
@@ -463,8 +522,10 @@ impl Versions {
         receiving: Receiving,
         tell: impl Fn(Step),
     ) -> Result<Deployed, NotDone> {
+        // The places are held until the handler is made: a tenant's deploys take the compiler and the door from nobody.
+        let (kept, _places) = receiving.finish().await?;
+        let turn = self.resume(&turn)?;
         let tenant = self.tenant_of(&turn, &ask)?;
-        let kept = receiving.finish().await?;
         tell(Step::Received {
             digest: kept.digest.clone(),
             size: kept.size,
@@ -543,6 +604,7 @@ impl Versions {
             )));
         }
         let version = chosen(&former, to)?;
+        let _places = self.places_of(&turn.who)?;
         let tenant = self.tenant_of(&turn, &Ask::default())?;
         self.check(&turn, tenant.as_deref(), version)?;
         if version.number == former.current && self.serves(&former) {
@@ -698,6 +760,9 @@ impl Versions {
         making.spawn_on(async move { deployer.build(spec).await }, &self.serving);
         let made = match making.join_next().await {
             Some(Ok(made)) => made,
+            Some(Err(stopped)) if stopped.is_panic() => {
+                return Err(StoreError::Broken(format!("making `{name}`: {stopped}")).into());
+            }
             _ => return Err(NotDone::Unfit("the host ends".to_owned())),
         };
         let handler = made.map_err(|why| {
@@ -854,12 +919,14 @@ struct Next {
 pub struct Receiving {
     chunks: mpsc::Sender<Bytes>,
     writing: JoinHandle<Result<Staging, StoreError>>,
-    /// Of all, and of tenants.
-    _places: (
-        OwnedSemaphorePermit,
-        Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
-    ),
+    places: Places,
 }
+
+/// Of all, and of tenants.
+type Places = (OwnedSemaphorePermit, Option<PlacesOfTenant>);
+
+/// Of one tenant, and of all of them.
+pub(super) type PlacesOfTenant = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// Pieces that wait for the disk: what a connection reads at once, a few times.
 const CHUNKS: usize = 4;
@@ -870,14 +937,31 @@ impl Receiving {
         self.chunks.send(chunk).await.is_ok()
     }
 
-    async fn finish(self) -> Result<Kept, NotDone> {
+    async fn finish(self) -> Result<(Kept, Places), NotDone> {
         drop(self.chunks);
         let staging = match self.writing.await {
             Ok(written) => written?,
             Err(stopped) => return Err(StoreError::Broken(stopped.to_string()).into()),
         };
-        blocking(move || Ok(staging.keep()?)).await
+        let kept = blocking(move || Ok(staging.keep()?)).await?;
+        Ok((kept, self.places))
     }
+}
+
+/// What was made of a deployed version, or why it is none.
+fn restored(
+    made: Result<(anyhow::Result<Arc<Handler>>, HandlerName, String), JoinError>,
+) -> Option<Arc<Handler>> {
+    match made {
+        Ok((Ok(handler), _, digest)) if handler.digest == digest => return Some(handler),
+        Ok((Ok(handler), name, digest)) => tracing::error!(
+            "`{name}` is not deployed: the file of its component is damaged (it is {:.12}, and was {digest}): deploy it again",
+            handler.digest,
+        ),
+        Ok((Err(why), name, _)) => tracing::error!("`{name}` is not deployed: {why:#}"),
+        Err(stopped) => tracing::error!("a handler is not deployed: {stopped}"),
+    }
+    None
 }
 
 pub(super) fn owned() -> Change {

@@ -14,7 +14,6 @@ use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
-use crate::secret::Secret;
 use crate::values;
 
 /// The public door.
@@ -108,7 +107,7 @@ pub enum Admin {
         /// Where to listen.
         address: SocketAddr,
         /// What must be shown.
-        token: Secret,
+        token: Token,
     },
 }
 
@@ -129,7 +128,7 @@ impl Admin {
                 table.path("socket").map(Self::Socket)
             }
             (false, true) => {
-                let token = table.secret("token");
+                let token = table.value("token").and_then(|it| token(&it));
                 let address = table.parsed("address", values::address);
                 if !table.has("token") {
                     let message = "an `address` that anyone can reach needs a `token`: write `token = { from_file = \"…\" }`, or a `socket` in its place";

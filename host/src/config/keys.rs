@@ -360,7 +360,7 @@ pub(super) static TENANT: Shape = Shape {
             "max_stored_bytes",
             Size,
             Nothing,
-            "Bytes of the components of all its versions that are kept in the state directory, the same component once.",
+            "Bytes of the components that are deployed for it at the admin door, of all versions that are kept, the same component once.",
         ),
         key(
             "routes",

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::keys::REFERENCE;
-use super::reader::{Table, Value};
+use super::reader::Value;
 use crate::files;
 use crate::limits;
 use crate::names::short;
@@ -196,12 +196,6 @@ impl Value<'_> {
 
     fn or_mistake<T>(&self, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.mistake(message)).ok()
-    }
-}
-
-impl Table<'_> {
-    pub(super) fn secret(&self, key: &str) -> Option<Secret> {
-        self.value(key)?.secret()
     }
 }
 

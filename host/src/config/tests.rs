@@ -33,7 +33,7 @@ fn read<T>(
     let files = |path: &Path, _: usize| {
         let name = path.file_name().and_then(|name| name.to_str());
         match name {
-            Some("admin.token") => Ok(b"open sesame\n".to_vec()),
+            Some("admin.token") => Ok(b"open-sesame-open-sesame-open-sesame\n".to_vec()),
             Some("acme") if path.starts_with("/run/credentials") => Ok(b"acme's\r\n".to_vec()),
             Some("acme.token") => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),
             Some("robots.txt") => Ok(b"User-agent: *\n".to_vec()),
@@ -117,7 +117,10 @@ fn the_host_is_as_the_example_says() {
     let Some(Admin::Address { address, token }) = &config.admin else {
         panic!("{:?}", config.admin);
     };
-    assert_eq!((address.port(), token.reveal()), (9090, "open sesame"));
+    assert_eq!(
+        (address.port(), token.reveal()),
+        (9090, "open-sesame-open-sesame-open-sesame")
+    );
     let directory = config.state.directory.as_ref().expect("said");
     assert!(directory.is_absolute() && directory.ends_with("state"));
     let [acme] = &*config.tenants else {

@@ -128,8 +128,7 @@ fn instances(room: Room) -> u32 {
 
 fn warm_places() -> u32 {
     let system = rustix::system::sysinfo();
-    let memory = u64::try_from(system.totalram).unwrap_or(u64::MAX);
-    let memory = memory.saturating_mul(u64::from(system.mem_unit));
+    let memory = system.totalram.saturating_mul(u64::from(system.mem_unit));
     let places = memory / limits::WARM_SHARE / limits::KEPT_MEMORY as u64;
     u32::try_from(places).map_or(limits::WARM_PLACES, |places| {
         places.min(limits::WARM_PLACES)

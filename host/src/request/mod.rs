@@ -270,11 +270,11 @@ impl Pipeline {
             let of_handler = handler.gate.admit().await?;
             if exchange.called_by.is_some() {
                 let tenant = handler.tenant.as_ref();
-                let of_tenant = tenant.map(|it| it.try_admit()).transpose()?.flatten();
+                let of_tenant = tenant.map(|it| it.try_admit()).transpose()?;
                 return Ok((of_handler, of_tenant, self.gate.try_admit()?));
             }
             let of_tenant = match &handler.tenant {
-                Some(tenant) => tenant.admit().await?,
+                Some(tenant) => Some(tenant.admit().await?),
                 None => None,
             };
             Ok((of_handler, of_tenant, self.gate.admit().await?))
@@ -303,8 +303,10 @@ fn tell_overload(handler: &Handler) {
             handler = &*handler.name,
             refused,
             label = %Failure::Overload.label(),
-            "no place for requests: raise `--max-concurrent-requests` if there is memory for more, or let more wait \
-             with `--max-waiting-requests` and `--queue-timeout`"
+            "no place for requests of `{}`: it, its tenant or the host serves as many as it may: raise \
+             `max_concurrent_requests` of whichever it is if there is memory for more, or let more wait with \
+             `--max-waiting-requests` and `--queue-timeout`",
+            handler.name
         );
     }
 }
