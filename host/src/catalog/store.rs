@@ -40,8 +40,10 @@ const PAGES: usize = 4 * limits::MIB;
 
 /// A state directory that is ours alone while this lives.
 pub struct Store {
+    directory: PathBuf,
     components: PathBuf,
-    database: Database,
+    /// None after an error of the disk: redb takes nothing more until it is opened again.
+    database: Mutex<Option<Database>>,
     names: Mutex<Names>,
     /// Held from the look whether somebody names a component until its file is gone, and while one is pinned.
     removing: Mutex<()>,
@@ -76,6 +78,8 @@ pub enum StoreError {
     InUse(PathBuf),
     /// It was written by another version of the host, in a format of this number; 0: before formats had numbers.
     OtherFormat(PathBuf, u64),
+    /// The database cannot be read, and why.
+    Damaged(PathBuf, String),
     /// The disk is full.
     NoSpace,
     /// The component is larger than the host takes.
@@ -96,6 +100,11 @@ impl fmt::Display for StoreError {
                 f,
                 "the state directory `{}` has format {found}, and this host reads format {FORMAT}: use the host that wrote it, or another directory with `--state`",
                 directory.display()
+            ),
+            Self::Damaged(database, why) => write!(
+                f,
+                "`{}` is damaged ({why}): put a copy of it back, or move it away to start without what was deployed",
+                database.display()
             ),
             Self::NoSpace => {
                 f.write_str("the disk of the state directory is full: free some space")
@@ -147,26 +156,16 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&catalog)?;
-        let database = Database::builder()
-            .set_cache_size(PAGES)
-            .create(catalog)
-            .map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(directory.to_owned()),
-                error => redb::Error::from(error).into(),
-            })?;
-        let format = format_of(&database)?;
-        if format != FORMAT {
-            return Err(StoreError::OtherFormat(directory.to_owned(), format));
-        }
+        let (database, records) = open_database(directory)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         let components = directory.join("components");
         make(&components)?;
-        let records = read_all(&database)?;
         // The directory's own entries: a database whose name is lost is lost.
         File::open(directory)?.sync_all()?;
         let store = Self {
+            directory: directory.to_owned(),
             components,
-            database,
+            database: Mutex::new(Some(database)),
             names: Mutex::new(Names {
                 records,
                 pinned: HashMap::new(),
@@ -317,8 +316,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn changes(&self, most: usize, who: &Who) -> Result<Vec<AuditLine>, StoreError> {
-        let read = || -> Result<Vec<AuditLine>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(AUDIT)?;
+        self.with_database(|database| {
+            let table = database.begin_read()?.open_table(AUDIT)?;
             let mut seen = Vec::new();
             for line in table.iter()?.rev() {
                 if seen.len() >= most {
@@ -331,20 +330,39 @@ impl Store {
                 }
             }
             Ok(seen)
+        })
+    }
+
+    /// Opens the database again if an error of the disk has closed it: the cause may be gone.
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match place.take() {
+            Some(database) => database,
+            None => {
+                let (database, records) = open_database(&self.directory)?;
+                self.names().records = records;
+                database
+            }
         };
-        Ok(read()?)
+        let done = work(&database);
+        if !matches!(done, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *place = Some(database);
+        }
+        Ok(done?)
     }
 
     fn write(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let write = || {
-            let transaction = self.database.begin_write()?;
+        self.with_database(|database| {
+            let transaction = database.begin_write()?;
             change(&transaction)?;
-            Ok::<_, redb::Error>(transaction.commit()?)
-        };
-        Ok(write()?)
+            Ok(transaction.commit()?)
+        })
     }
 
     /// Removes the components that former records named and nobody does now.
@@ -403,6 +421,35 @@ fn is_ours(path: &Path) -> bool {
 /// How names of components begin that are not complete.
 const STAGED: &str = ".staged-";
 
+type Records = BTreeMap<HandlerName, Arc<Record>>;
+
+/// The database of a state directory, and what it holds.
+fn open_database(directory: &Path) -> Result<(Database, Records), StoreError> {
+    let path = directory.join("catalog.redb");
+    let damaged = |why: String| StoreError::Damaged(path.clone(), why);
+    let open = || {
+        let database = Database::builder()
+            .set_cache_size(PAGES)
+            .create(&path)
+            .map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(directory.to_owned()),
+                error => redb::Error::from(error).into(),
+            })?;
+        let format = format_of(&database)?;
+        if format != FORMAT {
+            return Err(StoreError::OtherFormat(directory.to_owned(), format));
+        }
+        let records = read_all(&database)?;
+        Ok((database, records))
+    };
+    // redb takes some damage for a mistake of its own.
+    match std::panic::catch_unwind(open) {
+        Ok(Err(StoreError::Broken(why))) => Err(damaged(why)),
+        Ok(opened) => opened,
+        Err(_) => Err(damaged("it makes no sense".to_owned())),
+    }
+}
+
 /// The format of what is in a database: ours, if nothing is.
 fn format_of(database: &Database) -> Result<u64, StoreError> {
     let read = || -> Result<u64, redb::Error> {
@@ -427,7 +474,7 @@ fn format_of(database: &Database) -> Result<u64, StoreError> {
 
 const FORMAT_KEY: &str = "format";
 
-fn read_all(database: &Database) -> Result<BTreeMap<HandlerName, Arc<Record>>, StoreError> {
+fn read_all(database: &Database) -> Result<Records, StoreError> {
     let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
         let transaction = database.begin_write()?;
         transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
@@ -667,20 +714,55 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_is_damaged_is_named() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        for nth in 0..20 {
+            let record = record(&format!("shop-{nth}"));
+            store.put(record, &change("shop")).expect("put");
+        }
+        drop(store);
+        let file = here.path().join("catalog.redb");
+        let mut bytes = std::fs::read(&file).expect("read");
+        let mut random = 1_u32;
+        for byte in bytes.iter_mut().skip(6 << 10).take(20 << 10) {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (random >> 24) as u8;
+        }
+        std::fs::write(&file, bytes).expect("written");
+        let refused = Store::open(here.path()).err().expect("refused").to_string();
+        assert!(
+            refused.contains("catalog.redb` is damaged") && refused.contains("move it away"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_over_when_its_cause_is() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        store.put(record("shop"), &change("shop")).expect("put");
+        let failed = store.write(|_| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+        assert!(matches!(failed, Err(StoreError::NoSpace)), "{failed:?}");
+        store.put(record("cart"), &change("cart")).expect("put");
+        assert_eq!(store.records().len(), 2);
+        assert_eq!(store.changes(9, &Who::host()).expect("read").len(), 2);
+    }
+
+    #[test]
     fn a_directory_of_another_format_is_refused_and_stays_as_it_is() {
         let here = tempfile::tempdir().expect("a directory");
         let set = |number: Option<u64>| {
             let store = open(here.path());
-            let transaction = store.database.begin_write().expect("begun");
-            {
-                let mut meta = transaction.open_table(META).expect("opened");
+            let set = store.write(|transaction| {
+                let mut meta = transaction.open_table(META)?;
                 match number {
-                    Some(number) => meta.insert(FORMAT_KEY, number),
-                    None => meta.remove(FORMAT_KEY),
-                }
-                .expect("set");
-            }
-            transaction.commit().expect("committed");
+                    Some(number) => meta.insert(FORMAT_KEY, number)?,
+                    None => meta.remove(FORMAT_KEY)?,
+                };
+                Ok(())
+            });
+            set.expect("set");
         };
         set(None);
         let store = open(here.path());
