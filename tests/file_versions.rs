@@ -78,7 +78,10 @@ fn a_directory_has_an_admin_door_unless_it_is_turned_off_and_serves_where_it_can
         .expect("its own place")
         .display()
         .to_string();
-    let beside = format!("--state {own}/state/host");
+    let mut states = fs::read_dir(format!("{own}/state/host")).expect("read");
+    let state = states.next().expect("one").expect("read").path();
+    assert!(states.next().is_none());
+    let beside = flag("--state", &state);
     let said = host_with_env(&format!("serve {} {beside}", files.display()), &[]);
     assert_eq!(said.code, Some(1), "what was asked for is had or refused");
     assert!(

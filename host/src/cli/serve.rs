@@ -1,6 +1,7 @@
 //! `host serve`.
 
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -8,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use sha2::{Digest as _, Sha256};
 
 use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
 use super::{remote, say, values};
 use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
-use crate::catalog::{Deployer, HandlerSpec};
+use crate::catalog::{Deployer, HandlerName, HandlerSpec};
 use crate::config::{self, Config};
 use crate::engine::Guests;
 use crate::gate::Gate;
@@ -106,7 +108,8 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     admin_token_file: Option<PathBuf>,
-    /// Where versions are kept [default: `$STATE_DIRECTORY`, or `$XDG_STATE_HOME/host`].
+    /// Where versions are kept [default: `$STATE_DIRECTORY`, or a directory for what is served in
+    /// `$XDG_STATE_HOME/host`].
     #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
     state: Option<PathBuf>,
 }
@@ -145,13 +148,14 @@ impl AdminArgs {
             address,
             token,
             is_asked,
-            state: self.state_directory(unsaid.state),
+            state: self.state_directory(unsaid.state, unsaid.subject.as_deref()),
             template: unsaid.template,
             component_bytes: unsaid.component_bytes,
         }))
     }
 
-    fn state_directory(&self, of_file: Option<PathBuf>) -> Option<PathBuf> {
+    /// What one directory or file has deployed is nothing to another, so each has its own.
+    fn state_directory(&self, of_file: Option<PathBuf>, subject: Option<&Path>) -> Option<PathBuf> {
         let path = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -166,7 +170,8 @@ impl AdminArgs {
             Some(
                 path("XDG_STATE_HOME")
                     .or_else(|| Some(path("HOME")?.join(".local/state")))?
-                    .join("host"),
+                    .join("host")
+                    .join(subject.map_or_else(|| "no-files".to_owned(), named_after)),
             )
         };
         let of_flag = self.state.clone().or(of_file);
@@ -174,10 +179,21 @@ impl AdminArgs {
     }
 }
 
+/// A name that a person knows again, and that no other place has.
+fn named_after(subject: &Path) -> String {
+    let place = subject.canonicalize();
+    let place = place.as_deref().unwrap_or(subject);
+    let name = HandlerName::like(&place.file_name().unwrap_or_default().to_string_lossy());
+    let digest = Sha256::digest(place.as_os_str().as_bytes());
+    format!("{name}-{:.8}", format!("{digest:x}"))
+}
+
 /// What holds of the operator's door where no flag says it.
 struct Unsaid {
     door: Door,
     state: Option<PathBuf>,
+    /// What is served.
+    subject: Option<PathBuf>,
     template: HandlerSpec,
     component_bytes: u64,
 }
@@ -242,6 +258,16 @@ impl Serve {
             return self.serve_file(file, given).await;
         }
         let is_directory = path.as_ref().is_some_and(|path| path.is_dir());
+        if let Some(path) = path
+            .as_ref()
+            .filter(|path| path.join("Cargo.toml").is_file())
+        {
+            let path = path.display();
+            say(&format!(
+                "error: `{path}` is a crate and not a directory of components: `host dev {path}` builds and serves it, and `host build {path}` makes its component"
+            ));
+            return Ok(ExitCode::from(USAGE));
+        }
         let unsaid = Unsaid {
             door: if is_directory {
                 Door::Default
@@ -249,6 +275,7 @@ impl Serve {
                 Door::Off
             },
             state: None,
+            subject: path.clone(),
             template: self.of_guest.template(),
             component_bytes: self.of_guest.compiling.max_component_size,
         };
@@ -326,7 +353,7 @@ impl Serve {
             settings,
             deployer,
             gate: Arc::new(gate),
-            admin: self.admin_of(&config)?,
+            admin: self.admin_of(path, &config)?,
             serves: Serves::Files(Subject::File {
                 path: path.to_owned(),
                 config: Box::new(config),
@@ -336,7 +363,7 @@ impl Serve {
     }
 
     /// What the flags say, or else the file.
-    fn admin_of(&self, config: &Config) -> anyhow::Result<Option<AdminPlan>> {
+    fn admin_of(&self, path: &Path, config: &Config) -> anyhow::Result<Option<AdminPlan>> {
         let door = match config.admin.as_ref().filter(|_| self.admin.admin.is_none()) {
             None => Door::Default,
             Some(config::Admin::Off) => Door::Off,
@@ -348,6 +375,7 @@ impl Serve {
         self.admin.plan(Unsaid {
             door,
             state: config.state.directory.clone(),
+            subject: Some(path.to_owned()),
             template: config.template(),
             component_bytes: self.of_guest.compiling.max_component_size,
         })

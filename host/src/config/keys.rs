@@ -242,7 +242,7 @@ pub(super) static STATE: Shape = Shape {
         "directory",
         Text("/var/lib/host"),
         Nothing,
-        "Where versions are kept, of what is deployed through `[admin]` and of what this file says; a path from this file. If it is not said, `$STATE_DIRECTORY` or `$XDG_STATE_HOME/host`.",
+        "Where versions are kept, of what is deployed through `[admin]` and of what this file says; a path from this file. If it is not said, `$STATE_DIRECTORY`, or a directory for this file in `$XDG_STATE_HOME/host`.",
     )],
 };
 
