@@ -480,6 +480,22 @@ fn of_two_deploys_of_one_name_one_wins_and_the_other_is_told() {
 }
 
 #[test]
+fn strangers_who_say_nothing_keep_nobody_out() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    // As `host::limits::ADMIN_CONNECTIONS`, twice.
+    let _silent: Vec<Connection> = (0..64).map(|_| Connection::to(admin)).collect();
+    let mut known = Connection::to(admin);
+    for _ in 0..2 {
+        known.send(head("GET", "/handlers", 0, ""));
+        assert_eq!(known.reply().status(), 200);
+        let _more: Vec<Connection> = (0..64).map(|_| Connection::to(admin)).collect();
+        assert_eq!(ask(admin, "GET", "/handlers", "", b"").status(), 200);
+    }
+}
+
+#[test]
 fn a_deploy_tells_each_step() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.tcp());

@@ -20,11 +20,14 @@ use super::keys::Keys;
 use super::problem::Problem;
 use super::routes::{self, Call};
 use super::view::{HandlerView, HandlersView};
-use super::{LINES, ask, openapi};
+use super::{Known, LINES, ask, openapi};
 use crate::catalog::{Action, Ask, Deployed, HandlerName, Receiving, Step, Turn, Versions, Who};
 use crate::limits;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Where everybody may ask whether the host is there.
+const HEALTH: &str = "/healthz";
 
 /// Where operators are answered.
 pub(super) struct Desk {
@@ -47,13 +50,20 @@ impl Desk {
         self: Arc<Self>,
         request: Request<Incoming>,
         visitor: Arc<str>,
+        known: Arc<Known>,
     ) -> Result<Answer, Infallible> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let who = self.who(request.headers(), &path, &visitor);
         let shown = who.as_ref().map_or(visitor, |who| who.to_string().into());
         let is_tenant = who.as_ref().is_ok_and(|who| who.tenant().is_some());
         let answered = match who {
-            Ok(who) => self.call(request, &who).await,
+            Ok(who) => {
+                // Whether the host is there is everybody's to ask.
+                if path != HEALTH {
+                    known.note(&who);
+                }
+                self.call(request, &who).await
+            }
             Err(problem) => {
                 let (parts, body) = request.into_parts();
                 Err(read_over(&parts.headers, body, problem).await)
@@ -131,7 +141,7 @@ impl Desk {
     /// Who asks: whose the token is that is shown, or else whoever could open the door. Everybody may ask whether the
     /// host is there.
     fn who(&self, headers: &HeaderMap, path: &str, visitor: &Arc<str>) -> Result<Who, Problem> {
-        if path == "/healthz" {
+        if path == HEALTH {
             return Ok(Who::operator(visitor));
         }
         let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "token", detail);

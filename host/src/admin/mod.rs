@@ -15,20 +15,21 @@ mod routes;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 pub use keys::Keys;
 pub use listen::{Address, Door, Token};
 pub use problem::Problem;
 pub use view::{HandlerView, HandlersView, RouteView, SettingsView, VersionView};
 
-use crate::catalog::Versions;
+use crate::catalog::{Versions, Who};
 use crate::limits;
 use crate::shutdown::{self, Shutdown, Trigger};
 use handlers::Desk;
@@ -87,36 +88,88 @@ async fn accept(door: &Door, versions: Arc<Versions>, asked: Shutdown) -> std::i
         Arc::clone(&door.keys),
         door.needs_token(),
     ));
-    let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
+    let mut open = Vec::new();
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, accepting.accept().await)
+            let visitor = accepting.accept().await;
+            make_room(&mut open).await;
+            visitor
         };
-        let (place, visitor) = tokio::select! {
+        let visitor = tokio::select! {
             () = asked.asked() => return Ok(()),
             next = next => next,
         };
-        match (place, visitor) {
-            (Ok(place), Ok(visitor)) => {
-                tokio::spawn(connection(visitor, Arc::clone(&desk), place));
+        match visitor {
+            Ok(visitor) => {
+                let known = Arc::new(Known::default());
+                let connection = connection(visitor, Arc::clone(&desk), Arc::clone(&known));
+                let task = tokio::spawn(connection).abort_handle();
+                open.push(Open { task, known });
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!("the admin door does not open: {error}");
                 tokio::time::sleep(PAUSE).await;
             }
-            // Nobody closes the semaphore.
-            (Err(_), _) => return Ok(()),
         }
     }
 }
 
-/// After a connection that could not be accepted: descriptors may have run out.
+/// A connection, in the order in which they came.
+struct Open {
+    task: AbortHandle,
+    known: Arc<Known>,
+}
+
+/// What a connection has shown of who is there.
+#[derive(Default)]
+struct Known {
+    is_tenant: AtomicBool,
+    is_operator: AtomicBool,
+}
+
+impl Known {
+    fn note(&self, who: &Who) {
+        let place = match who.tenant() {
+            Some(_) => &self.is_tenant,
+            None => &self.is_operator,
+        };
+        place.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until there is a place. When all are taken, who came first of those that have shown no token gives up his; so does
+/// a tenant where tenants have more than half of them: neither shuts the operator out.
+async fn make_room(open: &mut Vec<Open>) {
+    loop {
+        open.retain(|open| !open.task.is_finished());
+        if open.len() < limits::ADMIN_CONNECTIONS {
+            return;
+        }
+        let is_operator = |open: &Open| open.known.is_operator.load(Ordering::Relaxed);
+        let is_tenant = |open: &Open| open.known.is_tenant.load(Ordering::Relaxed);
+        let stranger = open
+            .iter()
+            .position(|it| !is_operator(it) && !is_tenant(it));
+        let tenants = open.iter().filter(|it| !is_operator(it)).count();
+        let tenant = || {
+            let first = open.iter().position(|it| !is_operator(it));
+            first.filter(|_| tenants > limits::ADMIN_CONNECTIONS / 2)
+        };
+        match stranger.or_else(tenant) {
+            Some(first) => open.remove(first).task.abort(),
+            None => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// After a connection that could not be accepted, because descriptors may have run out, or while all places are taken.
 const PAUSE: Duration = Duration::from_millis(100);
 
-async fn connection(visitor: Visitor, desk: Arc<Desk>, _place: OwnedSemaphorePermit) {
+async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
     let who = visitor.who;
-    let service = service_fn(|request| Arc::clone(&desk).answer(request, Arc::clone(&who)));
+    let service = service_fn(|request| {
+        Arc::clone(&desk).answer(request, Arc::clone(&who), Arc::clone(&known))
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::ADMIN_HEAD_TIME)

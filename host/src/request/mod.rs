@@ -304,8 +304,8 @@ fn tell_overload(handler: &Handler) {
             refused,
             label = %Failure::Overload.label(),
             "no place for requests of `{}`: it, its tenant or the host serves as many as it may: raise \
-             `max_concurrent_requests` of whichever it is if there is memory for more, or let more wait with \
-             `--max-waiting-requests` and `--queue-timeout`",
+             `--max-concurrent-requests`, or `max_concurrent_requests` in a file, if there is memory for more, or let \
+             more wait with `--max-waiting-requests` and `--queue-timeout`",
             handler.name
         );
     }
