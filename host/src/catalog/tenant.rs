@@ -31,7 +31,7 @@ pub struct TenantSpec {
     pub handlers: Option<usize>,
     /// Handlers that it has of files.
     pub handlers_of_files: usize,
-    /// Bytes of the components of all its versions that are kept.
+    /// Bytes of the components of all versions that were deployed for it at the admin door and are kept.
     pub stored_bytes: Option<u64>,
     /// The routes that it may take by itself: those within one of these.
     pub routes: Vec<Route>,
@@ -45,7 +45,7 @@ pub struct Tenant {
     gate: Gate,
     rate: ArcSwapOption<DefaultDirectRateLimiter>,
     memory: Arc<Budget>,
-    /// Components that arrive by its tokens.
+    /// Deploys and rollbacks by its tokens.
     uploads: Arc<Semaphore>,
 }
 
@@ -116,7 +116,7 @@ impl Tenant {
         Arc::clone(&self.memory)
     }
 
-    /// A place for a component that arrives. None: its places are taken.
+    /// A place for a deploy or a rollback. None: its places are taken.
     pub(super) fn upload(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.uploads).try_acquire_owned().ok()
     }
