@@ -21,12 +21,13 @@ pub use reload::{Follower, Owners, Subject};
 pub use start::{AdminPlan, Plan, Serves, start};
 
 use crate::catalog::Catalog;
+use crate::client::Client;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits};
 use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
-use crate::request::{Ends, Failure, Pages, Pipeline, ResponseBody};
-use crate::server::{self, Client, Counters, HeadFault};
+use crate::request::{Failure, Pages, Pipeline, ResponseBody};
+use crate::server::{self, Counters, HeadFault};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).
@@ -174,16 +175,7 @@ impl server::Handler for PublicDoor {
     type Body = ResponseBody;
 
     async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
-        self.0
-            .handle(
-                request,
-                Ends {
-                    remote: client.remote,
-                    local: client.local,
-                    stall: client.stall,
-                },
-            )
-            .await
+        self.0.handle(request, client).await
     }
 
     fn refuse(&self, fault: HeadFault, client: Client) -> Response<ResponseBody> {

@@ -76,12 +76,7 @@ impl AccessLog {
 
 fn combined(exchange: &Exchange) -> String {
     let mut line = String::with_capacity(256);
-    let _ = write!(
-        line,
-        "{} - - [{}] \"",
-        exchange.client.ip(),
-        date(exchange.at)
-    );
+    let _ = write!(line, "{} - - [{}] \"", exchange.client, date(exchange.at));
     let (mut referer, mut user_agent) = (&None, &None);
     if let Some(asked) = &exchange.asked {
         let target = asked.uri.path_and_query();
@@ -195,7 +190,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
     let micros = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let line = Line {
         timestamp: exchange.at.to_string(),
-        client_address: exchange.client.ip().to_string(),
+        client_address: exchange.client.to_string(),
         method: asked.map(|asked| asked.method.as_str()),
         path: asked.map(|asked| text_of(asked.path())),
         query: asked.and_then(|asked| asked.uri.query()).map(text_of),

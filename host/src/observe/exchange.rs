@@ -1,14 +1,14 @@
 //! One request and its response, as the log will tell it.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
+use super::GuestOutput;
 use super::access_log::AccessLog;
-use super::{GuestOutput, Stall};
+use crate::client::{Client, Peer, Stall};
 use crate::meter::Meter;
 
 /// Identifies a request in the logs and in the `x-request-id` of its response: a UUID of version 7,
@@ -59,7 +59,7 @@ pub struct Exchange {
     pub started: Instant,
     pub(super) at: jiff::Timestamp,
     /// Who sent the request, or the one that it is a call inside of.
-    pub client: SocketAddr,
+    pub client: Peer,
     /// Who sent it, if it is no client's but a call.
     pub called_by: Option<CalledBy>,
     stall: Stall,
@@ -135,13 +135,9 @@ impl Asked {
 impl Exchange {
     /// Begins with the head of a request.
     #[must_use]
-    pub fn begin(
-        request: &request::Parts,
-        client: SocketAddr,
-        stall: Stall,
-        log: Arc<AccessLog>,
-    ) -> Self {
-        Self::new(Some(Asked::of(request)), client, stall, log)
+    pub fn begin(request: &request::Parts, client: &Client, log: Arc<AccessLog>) -> Self {
+        let stall = client.stall.clone();
+        Self::new(Some(Asked::of(request)), client.remote, stall, log)
     }
 
     /// Begins with the head of a call on behalf of another request, whose identifier it has too.
@@ -149,7 +145,7 @@ impl Exchange {
     pub fn of_call(
         request: &request::Parts,
         called_by: CalledBy,
-        (id, client): (RequestId, SocketAddr),
+        (id, client): (RequestId, Peer),
         stall: Stall,
         log: Arc<AccessLog>,
     ) -> Self {
@@ -160,11 +156,11 @@ impl Exchange {
 
     /// Begins with something that is no request.
     #[must_use]
-    pub fn without_request(client: SocketAddr, log: Arc<AccessLog>) -> Self {
+    pub fn without_request(client: Peer, log: Arc<AccessLog>) -> Self {
         Self::new(None, client, Stall::default(), log)
     }
 
-    fn new(asked: Option<Asked>, client: SocketAddr, stall: Stall, log: Arc<AccessLog>) -> Self {
+    fn new(asked: Option<Asked>, client: Peer, stall: Stall, log: Arc<AccessLog>) -> Self {
         Self {
             id: RequestId::new(),
             started: Instant::now(),

@@ -6,11 +6,9 @@ mod guest_output;
 mod line_queue;
 pub mod log;
 mod seldom;
-mod stall;
 
 pub use exchange::{CalledBy, Exchange, RequestId};
 pub(crate) use guest_output::printable;
 pub use guest_output::{GuestOutput, GuestStream};
 pub use line_queue::{Flush, LineQueue};
 pub use seldom::Seldom;
-pub use stall::Stall;

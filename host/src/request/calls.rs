@@ -3,7 +3,6 @@
 //! Each is an exchange of its own, with its handler's places, limits and log line, in a task of its own: who calls only
 //! waits for it, so nothing of it is on the caller's meter. The task ends when nobody waits any more.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,17 +19,18 @@ use super::problem::Form;
 use super::{Failure, OfGuest, Pipeline, ResponseBody, X_REQUEST_ID, check, fail, respond};
 use crate::capabilities::calls::{Caller, Calling, Foreign, RequestOptions, WasiBody};
 use crate::catalog::Handler;
+use crate::client::{Peer, Stall};
 use crate::engine::HttpError;
 use crate::gate::Permit;
 use crate::limits;
-use crate::observe::{CalledBy, Exchange, RequestId, Stall};
+use crate::observe::{CalledBy, Exchange, RequestId};
 
 /// A request that is served, and may send others.
 struct Served {
     pipeline: Arc<Pipeline>,
     handler: Arc<Handler>,
     id: RequestId,
-    client: SocketAddr,
+    client: Peer,
     depth: u32,
 }
 

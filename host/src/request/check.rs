@@ -5,12 +5,13 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
 
 use super::Failure;
 use crate::capabilities::calls::SUFFIX;
+use crate::client::{Client, Peer};
 use crate::limits::DoorLimits;
 
 /// Checks the head of a request and completes its URI with scheme and authority.
 pub(super) fn head(
     parts: &mut request::Parts,
-    local: std::net::SocketAddr,
+    client: &Client,
     limits: &DoorLimits,
 ) -> Result<(), Failure> {
     if parts.method == Method::CONNECT {
@@ -22,13 +23,13 @@ pub(super) fn head(
     {
         return Err(Failure::HeadTooLarge);
     }
-    let authority = authority(&parts.uri, &parts.headers, parts.version, local)?;
+    let authority = authority(&parts.uri, &parts.headers, parts.version, client.local)?;
     let path = match parts.uri.path_and_query() {
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     };
     parts.uri = Uri::builder()
-        .scheme(Scheme::HTTP)
+        .scheme(client.scheme.clone())
         .authority(authority)
         .path_and_query(path)
         .build()
@@ -91,7 +92,7 @@ fn authority(
     uri: &Uri,
     headers: &HeaderMap,
     version: Version,
-    local: std::net::SocketAddr,
+    local: Peer,
 ) -> Result<Authority, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -121,8 +122,11 @@ fn authority(
         ),
         (Some(target), _) => Ok(target.clone()),
         (None, Some(host)) => Ok(host),
-        (None, None) => Authority::try_from(local.to_string())
-            .map_err(|_| Failure::BadRequest("the request has no Host")),
+        (None, None) => match local {
+            Peer::Address(address) => Authority::try_from(address.to_string())
+                .map_err(|_| Failure::BadRequest("the request has no Host")),
+            Peer::Unix => Ok(Authority::from_static("localhost")),
+        },
     }
 }
 
@@ -148,7 +152,7 @@ mod tests {
             &Uri::from_static("/"),
             &headers,
             Version::HTTP_11,
-            ([127, 0, 0, 1], 80).into(),
+            Peer::Address(([127, 0, 0, 1], 80).into()),
         )
     }
 
@@ -160,7 +164,7 @@ mod tests {
                 &Uri::from_static(target),
                 &host.into_iter().collect(),
                 Version::HTTP_2,
-                ([127, 0, 0, 1], 80).into(),
+                Peer::Address(([127, 0, 0, 1], 80).into()),
             )
         };
         for (target, host) in [

@@ -15,7 +15,6 @@ mod problem;
 
 use std::error::Error;
 use std::future::pending;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -28,12 +27,13 @@ pub use failure::Failure;
 pub use pages::{Page, Pages};
 
 use crate::catalog::{Catalog, Handler, OwnAnswer, Quarantined, Route, Routed, Target, TooOften};
+use crate::client::{Client, Peer};
 use crate::engine::{Call, GuestBody};
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
 use crate::observe::access_log::AccessLog;
-use crate::observe::{Exchange, GuestOutput, Stall};
+use crate::observe::{Exchange, GuestOutput};
 use crate::shutdown::Shutdown;
 use after::After;
 use body::{ReadFailure, RequestBody};
@@ -52,17 +52,6 @@ pub struct Pipeline {
     limits: DoorLimits,
     /// Where calls of handlers are driven: one that burns is on background threads, and who it calls is not.
     front: tokio::runtime::Handle,
-}
-
-/// The two ends of a connection, and what becomes of it.
-#[derive(Debug, Clone)]
-pub struct Ends {
-    /// The client's.
-    pub remote: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
-    /// Whether it is cut because its client takes no bytes.
-    pub stall: Stall,
 }
 
 impl Pipeline {
@@ -92,13 +81,13 @@ impl Pipeline {
     pub async fn handle<B>(
         self: &Arc<Self>,
         request: Request<B>,
-        ends: Ends,
+        client: Client,
     ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        let mut exchange = Exchange::begin(&parts, ends.remote, ends.stall, Arc::clone(&self.log));
+        let mut exchange = Exchange::begin(&parts, &client, Arc::clone(&self.log));
         let id = exchange.id.clone();
         // The guest takes the headers with it.
         let of_developer = self
@@ -112,10 +101,7 @@ impl Pipeline {
         {
             show(page, exchange)
         } else {
-            match self
-                .answer(&mut parts, body, ends.local, &mut exchange)
-                .await
-            {
+            match self.answer(&mut parts, body, &client, &mut exchange).await {
                 Ok(Answer::Guest(answer)) => respond(answer, exchange),
                 Ok(Answer::Own(answer)) => own::respond(&answer, parts.uri.query(), exchange),
                 Err(failure) => {
@@ -132,7 +118,7 @@ impl Pipeline {
 
     /// Answers what never became a request.
     #[must_use]
-    pub fn refuse(&self, failure: &Failure, client: SocketAddr) -> Response<ResponseBody> {
+    pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<ResponseBody> {
         let exchange = Exchange::without_request(client, Arc::clone(&self.log));
         let id = exchange.id.clone();
         let mut response = fail(failure, Form::Json, None, exchange);
@@ -144,13 +130,13 @@ impl Pipeline {
         self: &Arc<Self>,
         parts: &mut request::Parts,
         body: B,
-        local: SocketAddr,
+        client: &Client,
         exchange: &mut Exchange,
     ) -> Result<Answer, Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
-        check::head(parts, local, &self.limits)?;
+        check::head(parts, client, &self.limits)?;
         let handler = match self.catalog.load().route(parts) {
             Routed::To(Target::Handler(handler), route) => {
                 exchange.route = Some(route.path.shared());

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use http::uri::Scheme;
+use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -14,8 +15,9 @@ use tracing::{debug, error, info, warn};
 
 use super::connection::{self, Door};
 use super::counters::{Counters, add};
-use super::{Client, Config, Handler};
-use crate::observe::Stall;
+use super::socket::Socket;
+use super::{Config, Handler};
+use crate::client::{Client, Peer, Stall};
 use crate::shutdown::Shutdown;
 
 /// Listens on `addr`. To be called within a runtime.
@@ -24,7 +26,8 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the last connections of its predecessor to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -78,8 +81,8 @@ fn open<H: Handler>(
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    // hyper writes whole messages: waiting to fill a segment would only add latency.
-    if let Err(failure) = SockRef::from(&stream).set_tcp_nodelay(true) {
+    let socket = Socket::Tcp(stream);
+    if let Err(failure) = socket.send_at_once() {
         debug!(%remote, %failure, "setting TCP_NODELAY");
     }
     let counted = door.counters.open();
@@ -88,10 +91,11 @@ fn open<H: Handler>(
         let _counted = counted;
         connection::serve(
             door,
-            stream,
+            socket,
             Client {
-                remote,
-                local,
+                remote: Peer::Address(remote),
+                local: Peer::Address(local),
+                scheme: Scheme::HTTP,
                 stall: Stall::default(),
             },
         )

@@ -8,15 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 
 use super::HeadFault;
 use super::intake::Intake;
 use super::progress::Progress;
+use super::socket::Socket;
 
 /// Reads and writes a client's socket.
 pub(super) struct ClientIo {
-    socket: OwnedReadHalf,
+    socket: Arc<Socket>,
     /// What was read to tell the protocol; hyper reads it first
     replay: Bytes,
     progress: Arc<Progress>,
@@ -26,7 +26,7 @@ pub(super) struct ClientIo {
 
 impl ClientIo {
     pub(super) fn new(
-        socket: OwnedReadHalf,
+        socket: Arc<Socket>,
         replay: Bytes,
         progress: Arc<Progress>,
         intake: Option<Intake>,
@@ -45,7 +45,7 @@ impl ClientIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.replay.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buffer);
+            return self.socket.poll_read(cx, buffer);
         }
         let bytes = self.replay.len().min(buffer.remaining());
         buffer.put_slice(&self.replay.split_to(bytes));
@@ -91,14 +91,13 @@ impl ClientIo {
         }
     }
 
-    /// Writing needs no half of its own: a shared socket can be tried whenever it is ready.
     fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
         write: impl Fn() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            if self.socket.as_ref().poll_write_ready(cx)?.is_pending() {
+            if self.socket.poll_write_ready(cx)?.is_pending() {
                 self.progress.blocked();
                 return Poll::Pending;
             }
@@ -130,7 +129,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let socket = self.socket.as_ref();
+        let socket = &self.socket;
         self.poll_write_with(cx, || socket.try_write(buffer))
     }
 
@@ -139,7 +138,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let socket = self.socket.as_ref();
+        let socket = &self.socket;
         self.poll_write_with(cx, || socket.try_write_vectored(buffers))
     }
 

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tracing::debug;
 
 use super::client_io::ClientIo;
@@ -13,7 +11,9 @@ use super::counters::{Counters, add};
 use super::intake::Intake;
 use super::preface::{self, Opening};
 use super::progress::Progress;
-use super::{Client, Config, Handler, h1, h2, linger};
+use super::socket::Socket;
+use super::{Config, Handler, h1, h2, linger};
+use crate::client::Client;
 use crate::shutdown::Shutdown;
 
 /// What the connections of a door share.
@@ -63,9 +63,9 @@ pub(super) enum Ending {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, client: Client) {
+pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, socket: Socket, client: Client) {
     let progress = Arc::new(Progress::default());
-    let (replay, is_h2) = match preface::read(&stream, &door.config, &door.shutdown).await {
+    let (replay, is_h2) = match preface::read(&socket, &door.config, &door.shutdown).await {
         Opening::H1(replay) => (replay, false),
         Opening::H2(replay) => (replay, true),
         Opening::TooSlow => {
@@ -73,30 +73,22 @@ pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, stream: TcpStream, cli
             (Bytes::new(), false)
         }
         Opening::Ended(ending) => {
-            let (_, socket) = stream.into_split();
-            return close(&door, socket, &client, ending).await;
+            return close(&door, &socket, &client, ending).await;
         }
     };
     let intake = (!is_h2).then(|| Intake::new(&door.config));
-
-    // hyper gets one half and reads and writes through it; the other is our own hold on the same socket, to look
-    // whether the client is there and to close it our way.
-    let (half, socket) = stream.into_split();
-    let io = ClientIo::new(half, replay, Arc::clone(&progress), intake);
+    // hyper reads and writes through it; we look whether the client is there, and close it our way.
+    let socket = Arc::new(socket);
+    let io = ClientIo::new(Arc::clone(&socket), replay, Arc::clone(&progress), intake);
     let ending = if is_h2 {
         h2::drive(&door, io, &progress, &client).await
     } else {
         h1::drive(&door, io, &socket, &progress, &client).await
     };
-    close(&door, socket, &client, ending).await;
+    close(&door, &socket, &client, ending).await;
 }
 
-async fn close<H: Handler>(
-    door: &Door<H>,
-    socket: OwnedWriteHalf,
-    client: &Client,
-    ending: Ending,
-) {
+async fn close<H: Handler>(door: &Door<H>, socket: &Socket, client: &Client, ending: Ending) {
     debug!(remote = %client.remote, ?ending, "connection ended");
     let counters = &door.counters;
     match ending {
@@ -104,11 +96,11 @@ async fn close<H: Handler>(
         Ending::Unused => {}
         Ending::Idle => add(&counters.idle),
         Ending::Silent => add(&counters.silent),
-        Ending::Cut => linger::reset(socket),
+        Ending::Cut => socket.reset_at_close(),
         Ending::Stalled => {
             add(&counters.stalled);
             // Otherwise the kernel keeps what the client never took, and goes on offering it for minutes.
-            linger::reset(socket);
+            socket.reset_at_close();
         }
         Ending::Left => add(&counters.left),
     }

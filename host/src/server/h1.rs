@@ -15,14 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::client_io::ClientIo;
 use super::connection::{Door, Ending};
 use super::progress::{InFlight, Progress};
+use super::socket::Socket;
 use super::watch::{Phase, Watch};
-use super::{Client, Config, Handler};
+use super::{Config, Handler};
+use crate::client::Client;
 
 /// hyper's settings for a door.
 pub(super) fn builder(config: &Config) -> http1::Builder {
@@ -45,7 +45,7 @@ pub(super) fn builder(config: &Config) -> http1::Builder {
 pub(super) async fn drive<H: Handler>(
     door: &Arc<Door<H>>,
     io: ClientIo,
-    socket: &OwnedWriteHalf,
+    socket: &Socket,
     progress: &Arc<Progress>,
     client: &Client,
 ) -> Ending {
@@ -111,7 +111,7 @@ pub(super) async fn drive<H: Handler>(
                 Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,
             });
         }
-        if progress.is_in_flight() && has_left(socket.as_ref(), cx, &mut watch) {
+        if progress.is_in_flight() && has_left(socket, cx, &mut watch) {
             return Poll::Ready(Ending::Left);
         }
         Poll::Pending
@@ -132,7 +132,7 @@ fn ending(result: hyper::Result<()>, progress: &Progress) -> Ending {
 
 /// Whether the client of a request in flight is gone. hyper sees it when it reads, but it does not read while the
 /// request's body, or the next request, is waiting to be wanted.
-fn has_left(socket: &TcpStream, cx: &mut Context<'_>, watch: &mut Watch) -> bool {
+fn has_left(socket: &Socket, cx: &mut Context<'_>, watch: &mut Watch) -> bool {
     match socket.poll_read_ready(cx) {
         // Nothing is unread, and the next thing to come, the end included, wakes us.
         Poll::Pending => false,

@@ -13,6 +13,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::Handler;
 use super::client_io::ClientIo;
 use super::connection::{Door, Ending};
 use super::counters::add;
@@ -20,7 +21,7 @@ use super::pace::{Pace, Paced};
 use super::progress::Progress;
 use super::stream::Streams;
 use super::watch::{Phase, Watch};
-use super::{Client, Handler};
+use crate::client::Client;
 
 /// Serves a connection until it ends.
 pub(super) async fn drive<H: Handler>(
@@ -38,13 +39,9 @@ pub(super) async fn drive<H: Handler>(
     let service = service_fn(|request: Request<Incoming>| {
         let door = Arc::clone(door);
         progress.count_request();
-        let (remote, local) = (client.remote, client.local);
+        let mut client = client.clone();
         async move {
-            let client = Client {
-                remote,
-                local,
-                stall: Pace::of_this_stream().stall.clone(),
-            };
+            client.stall = Pace::of_this_stream().stall.clone();
             let response = door.handler.handle(request, client).await;
             Ok::<_, Infallible>(response.map(Paced::new))
         }

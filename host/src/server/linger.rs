@@ -3,39 +3,28 @@
 //! (RFC 9112, 9.6): so only our half is closed, and what comes is thrown away for a while.
 
 use std::io;
-use std::time::Duration;
-
-use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::Interest;
 use tokio::time::timeout;
 
 use super::Config;
+use super::socket::Socket;
 
 /// Says that nothing more will come, then listens until the client closes too, or the limits of `config` are reached.
-pub(super) async fn close(mut socket: OwnedWriteHalf, config: &Config) {
-    if socket.shutdown().await.is_err() {
+pub(super) async fn close(socket: &Socket, config: &Config) {
+    if socket.close_our_half().is_err() {
         return;
     }
     let _ = timeout(
         config.linger_timeout,
-        discard(&socket, config.max_linger_bytes),
+        discard(socket, config.max_linger_bytes),
     )
     .await;
 }
 
-/// Makes the close a reset: what the client has not taken is thrown away at both ends.
-pub(super) fn reset(socket: OwnedWriteHalf) {
-    let _ = SockRef::from(socket.as_ref()).set_linger(Some(Duration::ZERO));
-    // Dropped, it would first say that all was sent.
-    socket.forget();
-}
-
-async fn discard(socket: &OwnedWriteHalf, max_bytes: usize) -> io::Result<()> {
-    let socket = socket.as_ref();
+async fn discard(socket: &Socket, max_bytes: usize) -> io::Result<()> {
     let mut discarded = 0;
     while discarded < max_bytes {
-        socket.readable().await?;
+        socket.ready(Interest::READABLE).await?;
         // Behind an await the buffer would be part of every connection's task.
         let mut buffer = [0; 16 * 1024];
         match socket.try_read(&mut buffer) {

@@ -6,7 +6,7 @@
 //! request's body is unread.
 //!
 //! The life of a connection, in the order of the files: `accept` takes it once there is room, `connection` runs it in
-//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io`, `intake` lets
+//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a `socket`, `intake` lets
 //! only well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and
 //! `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes so that the
 //! last response arrives.
@@ -23,13 +23,13 @@ mod linger;
 mod pace;
 mod preface;
 mod progress;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,7 +40,7 @@ use hyper::body::Incoming;
 pub use accept::{BindError, bind, serve};
 pub use counters::Counters;
 
-use crate::observe::Stall;
+use crate::client::Client;
 
 /// The ceilings of one door. Every number is the caller's; there are no defaults here.
 #[derive(Clone, Debug)]
@@ -97,17 +97,6 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers an HTTP/1 head that no request came of. The connection is closed behind the answer.
     fn refuse(&self, fault: HeadFault, client: Client) -> Response<Self::Body>;
-}
-
-/// Both ends of a connection, and what becomes of it.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// The client's end; behind a proxy, the proxy's
-    pub remote: SocketAddr,
-    /// Our end
-    pub local: SocketAddr,
-    /// Says why, before a request is dropped because its client takes no bytes
-    pub stall: Stall,
 }
 
 /// Why no request came of an HTTP/1 head.

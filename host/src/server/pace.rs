@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::observe::Stall;
+use crate::client::Stall;
 
 tokio::task_local! {
     /// The pace of the stream that is being polled. hyper makes the stream's future, so this is how the response's

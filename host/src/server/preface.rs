@@ -2,12 +2,11 @@
 //! (RFC 9113, 3.4). hyper-util can tell them apart too, but waits for a silent client for ever.
 
 use bytes::Bytes;
-use tokio::io;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Config;
 use super::connection::Ending;
+use super::socket::Socket;
 use crate::shutdown::Shutdown;
 
 /// How a connection starts, with the bytes that were read to find out.
@@ -23,11 +22,11 @@ pub(super) enum Opening {
 }
 
 /// Reads until the protocol is known.
-pub(super) async fn read(stream: &TcpStream, config: &Config, shutdown: &Shutdown) -> Opening {
+pub(super) async fn read(socket: &Socket, config: &Config, shutdown: &Shutdown) -> Opening {
     let mut buffer = [0; FIRST_READ_BYTES];
     let deadline = Instant::now() + config.first_byte_timeout;
     let first = tokio::select! {
-        read = timeout_at(deadline, read_some(stream, &mut buffer)) => read,
+        read = timeout_at(deadline, socket.read(&mut buffer)) => read,
         () = shutdown.asked() => return Opening::Ended(Ending::Unused),
     };
     let mut filled = match first {
@@ -45,20 +44,10 @@ pub(super) async fn read(stream: &TcpStream, config: &Config, shutdown: &Shutdow
         if !PREFACE.starts_with(read) {
             return Opening::H1(Bytes::copy_from_slice(read));
         }
-        match timeout_at(deadline, read_some(stream, &mut buffer[filled..])).await {
+        match timeout_at(deadline, socket.read(&mut buffer[filled..])).await {
             Err(_) => return Opening::TooSlow,
             Ok(Err(_) | Ok(0)) => return Opening::Ended(Ending::Finished),
             Ok(Ok(bytes)) => filled += bytes,
-        }
-    }
-}
-
-async fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(buffer) {
-            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
         }
     }
 }

@@ -15,7 +15,7 @@ use tracing::{debug, error};
 use super::counters::{Counters, add};
 use super::pace::{PACE, Pace};
 use super::watch::Alarm;
-use crate::observe::Stall;
+use crate::client::Stall;
 
 /// The streams of one connection; dropping it ends them.
 pub(super) struct Streams {

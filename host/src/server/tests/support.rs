@@ -21,8 +21,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::observe::Stall;
-use crate::server::{Client, Config, Counters, Handler, HeadFault, bind, serve};
+use crate::client::Client;
+use crate::client::Stall;
+use crate::server::{Config, Counters, Handler, HeadFault, bind, serve};
 use crate::shutdown::{Trigger, channel};
 
 /// Longer than any timeout under test, so that each test sees the one it shortens.

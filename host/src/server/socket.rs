@@ -1,0 +1,102 @@
+//! A client's socket. Who drives a connection and who watches and closes it hold the same one: all that is done with it
+//! needs no more than `&self`.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Of either kind.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    #[expect(dead_code, reason = "its listener is the next step")]
+    Unix(UnixStream),
+}
+
+/// The same call on either.
+macro_rules! on {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Socket {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        on!(self, stream => stream.try_read(buffer))
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        on!(self, stream => stream.try_write(bytes))
+    }
+
+    pub(super) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        on!(self, stream => stream.try_write_vectored(pieces))
+    }
+
+    /// One task at a time is woken.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// One task at a time is woken.
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    pub(super) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        on!(self, stream => stream.ready(interest).await)
+    }
+
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match on!(self, stream => stream.try_read_buf(buffer)) {
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+
+    /// Reads what there is, once there is something. 0 is the end.
+    pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.ready(Interest::READABLE).await?;
+            match self.try_read(buffer) {
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// hyper writes whole messages: waiting to fill a segment would only add latency.
+    pub(super) fn send_at_once(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Says that nothing more will come.
+    pub(super) fn close_our_half(&self) -> io::Result<()> {
+        on!(self, stream => SockRef::from(stream).shutdown(Shutdown::Write))
+    }
+
+    /// Makes the close a reset, where there is one: what the client has not taken is thrown away at both ends.
+    pub(super) fn reset_at_close(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
