@@ -784,6 +784,25 @@ fn every_change_is_in_the_audit_log_with_who_and_from_which_digest_to_which() {
     let numbers: Vec<_> = changes.iter().map(numbers).collect();
     let (one, two) = (Some(1), Some(2));
     assert_eq!(numbers, [(one, None), (two, one), (one, two), (None, one)]);
+
+    let page = |query: &str| json(&ask(admin, "GET", &format!("/audit?{query}"), "", b""));
+    let latest = page("last=2");
+    assert_eq!(
+        latest["changes"].as_array().expect("changes"),
+        &changes[..2]
+    );
+    let at = latest["changes"][1]["at"].as_str().expect("a time");
+    let earlier = page(&format!("before={at}"));
+    assert_eq!(
+        earlier["changes"].as_array().expect("changes"),
+        &changes[2..]
+    );
+    let refused = page("last=many&before=noon");
+    assert_eq!(
+        refused["mistakes"].as_array().map(Vec::len),
+        Some(2),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -294,8 +294,9 @@ pub const VERSIONS_PAUSE_MOST: Duration = Duration::from_secs(60);
 /// Handlers whose files are gone, with versions that are kept in case a file comes back. Of those whose files are there and
 /// are not served, [`HANDLERS`].
 pub const GONE_HANDLERS: usize = 100;
-/// Lines of the audit log: some megabytes; the oldest goes first.
-pub const AUDIT_LINES: u64 = 10_000;
+/// Lines of the audit log: some megabytes. The oldest goes first: that of a tenant with more than a [`SHARE`]th of them, if it
+/// is his change that is one too many.
+pub const AUDIT_LINES: usize = 10_000;
 /// Lines of it in one answer.
 pub const AUDIT_ANSWER: usize = 1_000;
 /// How long a start waits for deployed handlers that have to be compiled anew. They come later then.

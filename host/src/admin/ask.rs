@@ -1,6 +1,7 @@
 //! What a request asks for, from text to typed values: every mistake is found before anything is done.
 
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 
 use super::problem::Problem;
 use super::routes::Operation;
@@ -90,16 +91,26 @@ pub(super) fn to(operation: &Operation, query: &str) -> Result<Option<String>, P
     Ok(parameters.into_iter().next().map(|(_, value)| value))
 }
 
-/// How many lines of the audit log.
-pub(super) fn last(operation: &Operation, query: &str) -> Result<usize, Problem> {
-    let parameters = operation.parameters(query).map_err(Problem::mistakes)?;
-    match parameters.first() {
-        None => Ok(AUDIT_LINES),
-        Some((_, value)) => {
-            let count = values::count(value)
-                .map_err(|mistake| Problem::mistakes(vec![format!("`last`: {mistake}")]))?;
-            Ok(count.min(limits::AUDIT_ANSWER))
-        }
+/// How many lines of the audit log, and before which.
+pub(super) fn page(
+    operation: &Operation,
+    query: &str,
+) -> Result<(usize, Option<Timestamp>), Problem> {
+    let (mut last, mut before) = (AUDIT_LINES, None);
+    let mut mistakes = Vec::new();
+    for (name, value) in operation.parameters(query).map_err(Problem::mistakes)? {
+        let mistake = match name {
+            "last" => values::count(&value).map(|it| last = it.min(limits::AUDIT_ANSWER)),
+            _ => value.parse().map(|it| before = Some(it)).map_err(|_| {
+                "write a time as the log does, such as `2026-01-31T12:00:00Z`".to_owned()
+            }),
+        };
+        mistakes.extend(mistake.err().map(|why| format!("`{name}`: {why}")));
+    }
+    if mistakes.is_empty() {
+        Ok((last, before))
+    } else {
+        Err(Problem::mistakes(mistakes))
     }
 }
 

@@ -99,8 +99,8 @@ impl Desk {
             Call::List => self.list(who).await,
             Call::Show => self.show(&ask::name(name)?, StatusCode::OK, who),
             Call::Audit => {
-                let last = ask::last(operation, query)?;
-                let changes = self.versions.changes(last, who).await?;
+                let (last, before) = ask::page(operation, query)?;
+                let changes = self.versions.changes(last, before, who).await?;
                 Ok(answer(StatusCode::OK, &json!({ "changes": changes })))
             }
             Call::Undeploy => {

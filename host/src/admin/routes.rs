@@ -167,7 +167,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/audit",
         id: "audit",
         summary: "Changes that were made: who, what, from which version to which; the last one first",
-        parameters: &[once("last", "How many, 100 if it is left out")],
+        parameters: &[
+            once("last", "How many, 100 if it is left out and 1,000 at most"),
+            once(
+                "before",
+                "Those from before this time, as in `at` of the last line of another answer",
+            ),
+        ],
         headers: &[],
         body: None,
         answers: &[(200, "Audit")],

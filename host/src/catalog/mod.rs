@@ -1,5 +1,6 @@
 //! What is deployed: the handlers, and which of them a request is for.
 
+mod audit;
 mod deployer;
 mod fall_back;
 mod handler;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::versions::now;
 use super::{HandlerName, HandlerSpec, Route, RouteError, Source, WarmUp};
 use crate::components::Stamp;
 use crate::limits::{self, HandlerLimits, Reuse};
@@ -391,7 +390,7 @@ impl AuditLine {
         let digest = |of: Option<&Record>| Some(of?.current()?.digest.clone());
         let number = |of: Option<&Record>| of.map(|record| record.current);
         Self {
-            at: now(),
+            at: jiff::Timestamp::now().to_string(),
             who,
             action,
             handler: handler.clone(),

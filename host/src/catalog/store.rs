@@ -19,6 +19,7 @@ use redb::{
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+use super::audit::{self, AUDIT, Numbers};
 use super::record::{AuditLine, Record};
 use super::{HandlerName, Who};
 use crate::components::Stamp;
@@ -28,8 +29,6 @@ use crate::limits;
 const HANDLERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("handlers");
 /// What is written in the other tables, by [`FORMAT`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Changes in their order, as JSON.
-const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
 /// The form of what is written. Count it up when a host that knows the one before cannot read it, or reads something else: a
 /// field of [`crate::limits::HandlerLimits`] or [`crate::limits::Reuse`] that is renamed is read as its default.
@@ -42,11 +41,17 @@ const PAGES: usize = 4 * limits::MIB;
 pub struct Store {
     directory: PathBuf,
     components: PathBuf,
-    /// None after an error of the disk: redb takes nothing more until it is opened again.
-    database: Mutex<Option<Database>>,
+    /// None after an error: redb takes nothing more after one of the disk until it is opened again.
+    database: Mutex<Option<Opened>>,
     names: Mutex<Names>,
     /// Held from the look whether somebody names a component until its file is gone, and while one is pinned.
     removing: Mutex<()>,
+}
+
+/// The database, and the numbers of its audit log.
+struct Opened {
+    database: Database,
+    audit: Numbers,
 }
 
 /// What the database holds, at hand: who asks never waits for a disk.
@@ -156,7 +161,7 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&catalog)?;
-        let (database, records) = open_database(directory)?;
+        let (opened, records) = open_database(directory)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         let components = directory.join("components");
         make(&components)?;
@@ -165,7 +170,7 @@ impl Store {
         let store = Self {
             directory: directory.to_owned(),
             components,
-            database: Mutex::new(Some(database)),
+            database: Mutex::new(Some(opened)),
             names: Mutex::new(Names {
                 records,
                 pinned: HashMap::new(),
@@ -256,7 +261,7 @@ impl Store {
         let is_gone = |gone: &Record, now: &Record| {
             now.file.is_some() && (now.revision, now.current) == (gone.revision, gone.current)
         };
-        self.write(|transaction| {
+        self.write(|transaction, audit| {
             let mut table = transaction.open_table(HANDLERS)?;
             for (record, _) in &puts {
                 let json = serde_json::to_vec(record).map_err(io::Error::from)?;
@@ -272,7 +277,7 @@ impl Store {
                 }
             }
             let mut lines = puts.iter().filter_map(|(_, line)| line.as_ref());
-            lines.try_for_each(|line| note(transaction, line))
+            lines.try_for_each(|line| audit.note(transaction, line))
         })?;
         let mut names = self.names();
         let put = puts.into_iter().filter_map(|(record, _)| {
@@ -302,65 +307,56 @@ impl Store {
 
     /// Writes down that a handler is gone.
     pub(super) fn remove(&self, name: &HandlerName, change: &AuditLine) -> Result<(), StoreError> {
-        self.write(|transaction| {
+        self.write(|transaction, audit| {
             transaction.open_table(HANDLERS)?.remove(name.as_str())?;
-            note(transaction, change)
+            audit.note(transaction, change)
         })?;
         let former = self.names().records.remove(name);
         self.forget(former);
         Ok(())
     }
 
-    /// The latest changes that somebody may see, the last one first.
+    /// The latest changes, before a time if one is given, that somebody may see, the last one first.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn changes(&self, most: usize, who: &Who) -> Result<Vec<AuditLine>, StoreError> {
-        self.with_database(|database| {
-            let table = database.begin_read()?.open_table(AUDIT)?;
-            let mut seen = Vec::new();
-            for line in table.iter()?.rev() {
-                if seen.len() >= most {
-                    break;
-                }
-                let line: AuditLine =
-                    serde_json::from_slice(line?.1.value()).map_err(io::Error::from)?;
-                if who.sees(line.tenant.as_deref()) {
-                    seen.push(line);
-                }
-            }
-            Ok(seen)
+    pub fn changes(
+        &self,
+        most: usize,
+        before: Option<jiff::Timestamp>,
+        who: &Who,
+    ) -> Result<Vec<AuditLine>, StoreError> {
+        self.with_database(|Opened { database, audit }| {
+            audit::latest(database, audit, most, before, who)
         })
     }
 
-    /// Opens the database again if an error of the disk has closed it: the cause may be gone.
+    /// Opens the database again if an error has closed it: the cause may be gone.
     fn with_database<T>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+        work: impl FnOnce(&mut Opened) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match place.take() {
-            Some(database) => database,
+        let mut opened = match place.take() {
+            Some(opened) => opened,
             None => {
-                let (database, records) = open_database(&self.directory)?;
+                let (opened, records) = open_database(&self.directory)?;
                 self.names().records = records;
-                database
+                opened
             }
         };
-        let done = work(&database);
-        if !matches!(done, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
-            *place = Some(database);
-        }
-        Ok(done?)
+        let done = work(&mut opened)?;
+        *place = Some(opened);
+        Ok(done)
     }
 
     fn write(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+        change: impl FnOnce(&WriteTransaction, &mut Numbers) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        self.with_database(|database| {
+        self.with_database(|Opened { database, audit }| {
             let transaction = database.begin_write()?;
-            change(&transaction)?;
+            change(&transaction, audit)?;
             Ok(transaction.commit()?)
         })
     }
@@ -424,7 +420,7 @@ const STAGED: &str = ".staged-";
 type Records = BTreeMap<HandlerName, Arc<Record>>;
 
 /// The database of a state directory, and what it holds.
-fn open_database(directory: &Path) -> Result<(Database, Records), StoreError> {
+fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
     let path = directory.join("catalog.redb");
     let damaged = |why: String| StoreError::Damaged(path.clone(), why);
     let open = || {
@@ -440,7 +436,8 @@ fn open_database(directory: &Path) -> Result<(Database, Records), StoreError> {
             return Err(StoreError::OtherFormat(directory.to_owned(), format));
         }
         let records = read_all(&database)?;
-        Ok((database, records))
+        let audit = Numbers::read(&database)?;
+        Ok((Opened { database, audit }, records))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -504,18 +501,6 @@ fn read_all(database: &Database) -> Result<Records, StoreError> {
         records.insert(record.name.clone(), Arc::new(record));
     }
     Ok(records)
-}
-
-/// Adds a line to the audit log, and drops the oldest if it is full.
-fn note(transaction: &WriteTransaction, change: &AuditLine) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(AUDIT)?;
-    let next = table.last()?.map_or(0, |(number, _)| number.value() + 1);
-    let json = serde_json::to_vec(change).map_err(io::Error::from)?;
-    table.insert(next, json.as_slice())?;
-    if table.len()? > limits::AUDIT_LINES {
-        table.pop_first()?;
-    }
-    Ok(())
 }
 
 /// A component that is arriving. Dropping it leaves nothing.
@@ -638,14 +623,14 @@ mod tests {
         assert_eq!(*store.record(&shop.name).expect("there"), shop);
         let operator = Who::operator(&Arc::from("uid 0"));
         assert_eq!(
-            store.changes(10, &operator).expect("read"),
+            store.changes(10, None, &operator).expect("read"),
             [change("shop")]
         );
         assert!(of_others.is_file(), "what others keep here stays");
         assert_eq!(files(&store), 2);
         store.remove(&shop.name, &change("shop")).expect("removed");
         assert_eq!(files(&store), 1);
-        assert_eq!(store.changes(1, &operator).expect("read").len(), 1);
+        assert_eq!(store.changes(1, None, &operator).expect("read").len(), 1);
     }
 
     #[test]
@@ -742,11 +727,11 @@ mod tests {
         let here = tempfile::tempdir().expect("a directory");
         let store = open(here.path());
         store.put(record("shop"), &change("shop")).expect("put");
-        let failed = store.write(|_| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+        let failed = store.write(|_, _| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
         assert!(matches!(failed, Err(StoreError::NoSpace)), "{failed:?}");
         store.put(record("cart"), &change("cart")).expect("put");
         assert_eq!(store.records().len(), 2);
-        assert_eq!(store.changes(9, &Who::host()).expect("read").len(), 2);
+        assert_eq!(store.changes(9, None, &Who::host()).expect("read").len(), 2);
     }
 
     #[test]
@@ -754,7 +739,7 @@ mod tests {
         let here = tempfile::tempdir().expect("a directory");
         let set = |number: Option<u64>| {
             let store = open(here.path());
-            let set = store.write(|transaction| {
+            let set = store.write(|transaction, _| {
                 let mut meta = transaction.open_table(META)?;
                 match number {
                     Some(number) => meta.insert(FORMAT_KEY, number)?,

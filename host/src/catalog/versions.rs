@@ -405,13 +405,18 @@ impl Versions {
         Some(self.listed_file(entry))
     }
 
-    /// The latest changes that he who asks may see, the last one first.
+    /// The latest changes, before a time if one is given, that he who asks may see, the last one first.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn changes(&self, most: usize, who: &Who) -> Result<Vec<AuditLine>, NotDone> {
+    pub async fn changes(
+        &self,
+        most: usize,
+        before: Option<jiff::Timestamp>,
+        who: &Who,
+    ) -> Result<Vec<AuditLine>, NotDone> {
         let (store, who) = (Arc::clone(&self.store), who.clone());
-        blocking(move || Ok(store.changes(most, &who)?)).await
+        blocking(move || Ok(store.changes(most, before, &who)?)).await
     }
 
     /// What was deployed under a name through the door.

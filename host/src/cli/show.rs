@@ -135,7 +135,7 @@ fn differences(version: &VersionView) -> Vec<String> {
                     lines.push(format!("env     {variable}"));
                 }
                 Some(variable) => lines.push(format!("env     without {variable}")),
-                None if name == "limits" => lines.push("limits  others".to_owned()),
+                None if name == "limits" => lines.push("limits  changed".to_owned()),
                 None => {
                     let own = of_own(own, name).unwrap_or_else(|| "of the host".to_owned());
                     lines.push(format!("{name:8}{own}"));
