@@ -32,6 +32,8 @@
 //! | `reuse` | how often an instance is used again |
 //! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
+//! | `tls` | HTTPS: certificates by name, both versions, resumption, renewal, clients' certificates |
+//! | `listeners` | several places to come in: IPv6, Unix sockets, systemd's, the PROXY protocol |
 //! | `house` | the arrows between modules |
 //! | `support` | the program, the guests and the clients that all of this stands on |
 #![allow(
@@ -60,6 +62,7 @@ mod http2;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod listeners;
 mod logs;
 mod output;
 mod parts;
@@ -69,5 +72,6 @@ mod reuse;
 mod streaming;
 mod support;
 mod tenants;
+mod tls;
 mod trailers;
 mod warm_up;

@@ -1,9 +1,9 @@
 //! Settings in, running host out: the order of start, drain and end.
 
+mod certificates;
 mod reload;
 mod start;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use futures_util::future::OptionFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
+pub use certificates::Certificates;
 pub use reload::{Follower, Owners, Subject};
 pub use start::{AdminPlan, Plan, Serves, start};
 
@@ -27,7 +28,7 @@ use crate::limits::{self, DoorLimits};
 use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
 use crate::request::{Failure, Pages, Pipeline, ResponseBody};
-use crate::server::{self, Counters, HeadFault};
+use crate::server::{self, Counters, HeadFault, Listener, ListenerConfig};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).
@@ -36,9 +37,9 @@ const INTERRUPTED: u8 = 130;
 /// What the doors need.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// What it lets in.
+    /// Where clients come in. There is at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// What they let in, all together.
     pub limits: DoorLimits,
     /// The access log's format, on stdout.
     pub access_log: Format,
@@ -48,21 +49,31 @@ pub struct Settings {
 
 /// A door that is open but serves nobody yet.
 pub struct Door {
-    listener: TcpListener,
-    /// Where it listens: the port that it got, if any was asked for.
-    pub address: SocketAddr,
+    listeners: Vec<Listener>,
+    /// What its clients are shown.
+    pub certificates: Certificates,
+}
+
+impl Door {
+    /// Where it listens, as clients write it, with the ports that it got.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listeners.iter().map(Listener::to_string).collect()
+    }
 }
 
 /// Opens the public door. Do this when there is a handler, so that nobody is let in to wait.
 ///
 /// # Errors
-/// When the address is taken or not ours to take, with what to do.
+/// When an address is taken or not ours to take, or a certificate is not good, with what to do.
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
-    let listener = server::bind(settings.address)?;
-    let address = listener
-        .local_addr()
-        .context("asking for the address of the listener")?;
-    Ok(Door { listener, address })
+    let listeners = server::open(&settings.listeners)?;
+    let certificates = Certificates::of(&listeners);
+    certificates.tell_of_ends();
+    Ok(Door {
+        listeners,
+        certificates,
+    })
 }
 
 /// Systems give a process few descriptors at first and let it ask for more; each connection takes one.
@@ -99,8 +110,11 @@ pub async fn serve(
     );
 
     let config = door_config(&settings.limits);
+    // Ended with what is served.
+    let mut following = JoinSet::new();
+    following.spawn(door.certificates.follow());
     let serving = server::serve(
-        door.listener,
+        door.listeners,
         config,
         Arc::new(Counters::default()),
         PublicDoor(pipeline),
@@ -193,6 +207,7 @@ fn door_config(of_door: &DoorLimits) -> server::Config {
     server::Config {
         max_connections: of_door.connections,
         first_byte_timeout: of_door.first_byte,
+        handshake_timeout: of_door.handshake,
         header_read_timeout: of_door.header_read,
         idle_timeout: of_door.idle,
         write_stall_timeout: of_door.write_stall,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::HeaderValue;
 use http::uri::Scheme;
 
 /// One end of a connection and the other. Cheap to clone.
@@ -16,8 +17,19 @@ pub struct Client {
     pub local: Peer,
     /// What the connection itself is.
     pub scheme: Scheme,
+    /// What the client has shown of itself, if it was asked to. It was verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Says why, before a request is dropped because its client takes no bytes.
     pub stall: Stall,
+}
+
+/// A client's certificate, as a header tells it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Its subject (RFC 4514), in ASCII.
+    pub subject: HeaderValue,
+    /// All of it (RFC 9440, section 2.2).
+    pub certificate: HeaderValue,
 }
 
 /// An end of a connection.

@@ -83,6 +83,8 @@ pub struct DoorLimits {
     pub request_headers: usize,
     /// From the connection to its first byte.
     pub first_byte: Duration,
+    /// From the connection to the end of its handshake, over TLS.
+    pub handshake: Duration,
     /// From a head's first byte to its last.
     pub header_read: Duration,
     /// How long a kept-alive connection may rest between requests.
@@ -102,6 +104,7 @@ impl Default for DoorLimits {
             request_headers: 100,
             // Ten round trips of a bad mobile network, for what takes one.
             first_byte: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             // What browsers and load balancers expect to find open again.
             idle: Duration::from_secs(60),
@@ -393,6 +396,24 @@ pub const H2_PENDING_RESETS: usize = 20;
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long its answer may take.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Listeners of a host.
+pub const LISTENERS: usize = 100;
+/// The rights of a Unix socket for clients: its owner's and its group's, where a proxy in front can be a member.
+pub const SOCKET_MODE: u32 = 0o660;
+/// Bytes of a header of the PROXY protocol, version 2, behind its first 16. Addresses take at most 216; some proxies add
+/// the certificate of their client.
+pub const PROXY_HEADER: usize = 4 * KIB;
+/// Certificates of one listener: each is read at the start, and again when one changes.
+pub const CERTIFICATES: usize = 1_000;
+/// Bytes of a file with certificates, a key or authorities: all authorities of a browser take a quarter of it.
+pub const TLS_FILE: usize = MIB;
+/// Bytes of a client's certificate. It is in a header of each request to a guest.
+pub const CLIENT_CERTIFICATE: usize = 16 * KIB;
+/// From when on it is said that a certificate ends soon. Those that are renewed by themselves are so a month before.
+pub const CERTIFICATE_ENDS: Duration = Duration::from_secs(21 * 24 * 3600);
+/// How often that is said.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of a file for the whole host: ten thousand handlers, said at length.
 pub const CONFIG_BYTES: usize = 16 * MIB;

@@ -82,6 +82,14 @@ pub fn fields(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The rights of a file, in octal: `0660`.
+pub fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| "not the rights of a file: write `\"0660\"`".to_owned())
+}
+
 /// That there is a directory.
 pub fn is_directory(path: &Path) -> Result<(), String> {
     match path.metadata() {
@@ -144,6 +152,15 @@ mod tests {
             "99999999999G",
         ] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rights_are_octal() {
+        assert_eq!(mode("0660"), Ok(0o660));
+        assert_eq!(mode("777"), Ok(0o777));
+        for bad in ["", "0o660", "+660", "668", "1777", "rw"] {
+            assert!(mode(bad).is_err(), "{bad}");
         }
     }
 

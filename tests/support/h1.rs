@@ -1,15 +1,65 @@
 //! HTTP/1.1 over a bare socket: sends the bytes it is given, and tells what came back to the byte.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use rustls::{ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
 /// A connection, and what was read of it but not looked at yet.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
+}
+
+/// What it goes over.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    /// The socket beneath, if it is of TCP.
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => &stream.sock,
+            Self::Unix(_) => panic!("not over TCP"),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// The head of a response.
@@ -46,6 +96,17 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
+        Self::over(Stream::Tcp(stream))
+    }
+
+    pub(crate) fn to_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        Self::over(Stream::Unix(stream))
+    }
+
+    pub(crate) fn over(stream: Stream) -> Self {
         Self {
             stream,
             read: Vec::new(),
@@ -53,17 +114,25 @@ impl Connection {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("sent");
+        self.try_send(bytes).expect("sent");
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
     }
 
     /// No more will be sent; answers can still be read.
     pub(crate) fn finish_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("shut down");
+        self.stream
+            .tcp()
+            .shutdown(Shutdown::Write)
+            .expect("shut down");
     }
 
     /// A second handle, to send from another thread.
     pub(crate) fn sender(&self) -> TcpStream {
-        self.stream.try_clone().expect("a clone")
+        self.stream.tcp().try_clone().expect("a clone")
     }
 
     pub(crate) fn get(&mut self, target: &str) -> Reply {
@@ -209,21 +278,20 @@ impl Connection {
 
     /// Nothing comes for `time`, and the connection stays open.
     pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).expect("a timeout");
-        let found = self.stream.peek(&mut [0]);
-        self.stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a timeout");
+        let stream = self.stream.tcp();
+        stream.set_read_timeout(Some(time)).expect("a timeout");
+        let found = stream.peek(&mut [0]);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         self.read.is_empty()
             && found.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
 
 fn is_end(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(
         error.kind(),
-        ConnectionReset | ConnectionAborted | BrokenPipe
+        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof
     )
 }
 

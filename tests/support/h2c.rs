@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge, for one request at a time or several.
+//! HTTP/2 with prior knowledge or over TLS, for one request at a time or several.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,14 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, StatusCode};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
-use super::PATIENCE;
+use super::{PATIENCE, TlsClient};
 
 /// A connection. Its runtime is its own, so that tests stay plain functions.
 pub(crate) struct H2 {
@@ -30,16 +34,30 @@ pub(crate) struct H2Reply {
 
 impl H2 {
     pub(crate) fn to(address: SocketAddr) -> Self {
+        Self::over(async move { TcpStream::connect(address).await.expect("connected") })
+    }
+
+    /// Over TLS, to who should be `name`.
+    pub(crate) fn to_tls(address: SocketAddr, client: &TlsClient, name: &str) -> Self {
+        let client = TlsConnector::from(client.config());
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        Self::over(async move {
+            let stream = TcpStream::connect(address).await.expect("connected");
+            client.connect(name, stream).await.expect("a handshake")
+        })
+    }
+
+    fn over<S>(connected: impl Future<Output = S>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let (requests, connection) = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address)
-                .await
-                .expect("connected");
-            let (requests, connection) = h2::client::handshake(stream)
+            let (requests, connection) = h2::client::handshake(connected.await)
                 .await
                 .expect("an HTTP/2 connection");
             (requests, tokio::spawn(connection))

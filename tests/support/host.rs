@@ -40,7 +40,25 @@ impl TestHost {
 
     /// Serves a crate, or a component's file, and each save of it. The `program` may know how to build.
     pub(crate) fn dev(program: std::process::Command, subject: &Path) -> Self {
-        Self::start(program, "dev", Some(subject), "")
+        Self::dev_with(program, subject, "")
+    }
+
+    pub(crate) fn dev_with(program: std::process::Command, subject: &Path, flags: &str) -> Self {
+        Self::start(program, "dev", Some(subject), flags)
+    }
+
+    /// With a program that was given more than others.
+    pub(crate) fn serve_by(program: std::process::Command, wasm: &Path, flags: &str) -> Self {
+        Self::start(program, "serve", Some(wasm), flags)
+    }
+
+    /// Where it says that it serves, in order.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let said = self.stderr();
+        let places = said
+            .iter()
+            .filter_map(|line| line.strip_prefix("Serving HTTP on "));
+        places.map(str::to_owned).collect()
     }
 
     /// With a ceiling of open files.
@@ -55,9 +73,14 @@ impl TestHost {
         subject: Option<&Path>,
         flags: &str,
     ) -> Self {
-        command
-            .args([subcommand, "--addr", "127.0.0.1:0"])
-            .args(subject);
+        let says_where = subject.is_some_and(|it| {
+            std::fs::read_to_string(it).is_ok_and(|text| text.contains("[listeners"))
+        });
+        command.arg(subcommand);
+        if !says_where && !flags.contains("--addr") {
+            command.args(["--addr", "127.0.0.1:0"]);
+        }
+        command.args(subject);
         let is_file = subject.is_some_and(|it| it.extension().is_some_and(|it| it == "toml"));
         if !flags.contains("--access-log") && !is_file {
             command.args(["--access-log", "json"]);
@@ -203,9 +226,12 @@ impl TestHost {
     }
 }
 
-/// `Serving HTTP on http://ADDRESS/`.
+/// `Serving HTTP on http://ADDRESS/`, or `https`.
 pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
-    let rest = line.split_once("http://")?.1;
+    let rest = line
+        .split_once("http://")
+        .or_else(|| line.split_once("https://"))?
+        .1;
     rest.split_once('/')?.0.parse().ok()
 }
 

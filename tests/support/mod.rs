@@ -5,6 +5,7 @@ pub(crate) mod h1;
 pub(crate) mod h2c;
 pub(crate) mod host;
 pub(crate) mod program;
+pub(crate) mod tls;
 pub(crate) mod wat;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ pub(crate) use h1::{Connection, Reply};
 pub(crate) use h2c::H2;
 pub(crate) use host::{Access, TestHost, cache};
 pub(crate) use program::{Ended, Program, host, host_with_env};
+pub(crate) use tls::{Authority, Signed, TlsClient};
 
 /// How long anything may take that should take no time: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,18 +4,17 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::keys::Keys;
 use crate::limits;
 use crate::secret::Secret;
+use crate::server::{SocketFile, UnixError, bind_unix};
 use crate::values;
 
 /// Where the operator's door is.
@@ -101,7 +100,10 @@ pub struct Door {
 
 /// From the standard library: the runtime that will wait on it does not exist yet.
 enum Listener {
-    Unix(std::os::unix::net::UnixListener),
+    Unix {
+        listener: std::os::unix::net::UnixListener,
+        _file: SocketFile,
+    },
     Tcp(std::net::TcpListener),
 }
 
@@ -113,11 +115,17 @@ impl Door {
     pub fn open(address: &Address, token: Option<Token>) -> anyhow::Result<Self> {
         let keys = Arc::new(Keys::new(token.as_ref()));
         match address {
-            Address::Unix(path) => Ok(Self {
-                listener: Listener::Unix(bind(path)?),
-                address: address.clone(),
-                keys,
-            }),
+            Address::Unix(path) => {
+                let (listener, file) = bind(path)?;
+                Ok(Self {
+                    listener: Listener::Unix {
+                        listener,
+                        _file: file,
+                    },
+                    address: address.clone(),
+                    keys,
+                })
+            }
             Address::Tcp(at) => {
                 if token.is_none() {
                     bail!(
@@ -147,7 +155,7 @@ impl Door {
     /// Made inside the runtime that will wait on it.
     pub(super) fn accepting(&self) -> io::Result<Accepting> {
         Ok(match &self.listener {
-            Listener::Unix(listener) => {
+            Listener::Unix { listener, .. } => {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
                 Accepting::Unix(tokio::net::UnixListener::from_std(listener)?)
@@ -158,15 +166,6 @@ impl Door {
                 Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
         })
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        if let Address::Unix(path) = &self.address {
-            // A name that stays is replaced by the next host.
-            let _ = fs::remove_file(path);
-        }
     }
 }
 
@@ -210,46 +209,36 @@ impl Accepting {
     }
 }
 
-/// Made under another name, where nobody else can reach it before it has its rights; then it takes the place of what
-/// was there.
-fn bind(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
+/// For its owner alone, in a directory that is made for it.
+fn bind(path: &Path) -> anyhow::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    use std::os::unix::fs::DirBuilderExt as _;
     let shown = path.display();
-    match fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => {
-            bail!("`{shown}` is there and is no socket: name another place with `--admin`");
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            bail!(
-                "a host that runs has the admin door `{shown}`: stop it, or name another place with `--admin`"
-            );
-        }
-        _ => {}
-    }
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let open = || {
-        use std::os::unix::fs::DirBuilderExt as _;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)?;
-        let own = tempfile::Builder::new()
-            .prefix(".a")
-            .rand_bytes(6)
-            .tempdir_in(parent)?;
-        let made = own.path().join("s");
-        let listener = std::os::unix::net::UnixListener::bind(&made)?;
-        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
-        fs::rename(made, path)?;
-        Ok::<_, io::Error>(listener)
-    };
-    open().with_context(|| format!("the admin door cannot be opened at `{shown}`"))
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent);
+    made.with_context(|| format!("the admin door cannot be opened at `{shown}`"))?;
+    bind_unix(path, 0o600).map_err(|error| match error {
+        UnixError::NoSocket(_) => anyhow!(
+            "`{shown}` is there and is no socket: name another place with `--admin`"
+        ),
+        UnixError::InUse(_) => anyhow!(
+            "a host that runs has the admin door `{shown}`: stop it, or name another place with `--admin`"
+        ),
+        UnixError::Failed(_, error) => {
+            anyhow!(error).context(format!("the admin door cannot be opened at `{shown}`"))
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -265,11 +254,9 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let refused = open().err().expect("in use").to_string();
         assert!(refused.contains("a host that runs"), "{refused}");
+        drop(door);
+        assert!(!path.exists());
         // As after `kill -9`: the name stays, and nobody listens.
-        drop(std::mem::replace(
-            &mut { door }.listener,
-            Listener::Tcp(std::net::TcpListener::bind("127.0.0.1:0").expect("bound")),
-        ));
         let dead = std::os::unix::net::UnixListener::bind(path).expect("bound");
         drop(dead);
         drop(open().expect("replaced"));

@@ -118,7 +118,7 @@ impl Subject {
                         || new.state != config.state
                     {
                         wrong.push(format!(
-                            "`{}`: what has changed in `[listen]`, `[admin]` or `[state]` holds after a restart",
+                            "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]` or `[state]` holds after a restart",
                             path.display()
                         ));
                     }
@@ -155,7 +155,7 @@ impl Subject {
     }
 }
 
-fn directory_of(file: &Path) -> &Path {
+pub(super) fn directory_of(file: &Path) -> &Path {
     file.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
@@ -305,7 +305,7 @@ fn is_look(kind: EventKind) -> bool {
 }
 
 /// Says that something in some directories has changed, and not what.
-struct Watch {
+pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     changed: Arc<Notify>,
     /// By path; the inode, because another directory may come under the name.
@@ -313,7 +313,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let changed = Arc::new(Notify::new());
         let told = Arc::clone(&changed);
         let tell = move |event: notify::Result<notify::Event>| {
@@ -337,12 +337,12 @@ impl Watch {
         }
     }
 
-    async fn changed(&self) {
+    pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// Watches these directories, as they are now, and no others.
-    fn follow(&mut self, directories: &BTreeSet<&Path>) {
+    pub(super) fn follow(&mut self, directories: &BTreeSet<&Path>) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };

@@ -116,7 +116,9 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         }
     };
     let door = super::open(&plan.settings)?;
-    say(&format!("Serving HTTP on http://{}/", door.address));
+    for address in door.addresses() {
+        say(&format!("Serving HTTP on {address}"));
+    }
     let catalog = deployer.catalog();
     // Ended with what is served.
     let mut following = JoinSet::new();

@@ -29,6 +29,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use crate::components;
 use crate::observe::log::{self, Verbosity};
+use crate::server;
 
 /// Runs WebAssembly HTTP handlers.
 ///
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
     if words.next().as_deref() == Some(OsStr::new(components::SUBCOMMAND)) {
         return components::child_main(words);
     }
+    server::note_inherited();
     let matches = Cli::command().get_matches();
     let given = given(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

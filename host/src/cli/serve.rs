@@ -23,6 +23,7 @@ use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
 use crate::observe::log;
+use crate::server::{CertificateFiles, ClientCertificates, ListenerConfig, Place, TlsConfig};
 
 /// Serve a component over HTTP, a directory of them, or all that a file says.
 ///
@@ -57,9 +58,39 @@ pub(super) struct Serve {
 /// Where and how to serve.
 #[derive(Debug, Args)]
 pub(super) struct DoorArgs {
-    /// Where to listen; port 0 takes any free one [default: 127.0.0.1:8080, or PORT of it].
-    #[arg(long, env = "HOST_ADDR", value_name = "ADDRESS", value_parser = values::address)]
-    addr: Option<SocketAddr>,
+    /// Where to listen, perhaps several times: an address, where port 0 is any free one, a Unix socket as in
+    /// `unix:/run/host.sock`, or a socket of systemd's as in `systemd:NAME` [default: 127.0.0.1:8080, or PORT of it].
+    #[arg(long, env = "HOST_ADDR", value_name = "ADDRESS")]
+    addr: Vec<Place>,
+    /// HTTPS with this certificate, and those that lead from it to an authority, in PEM. A new one is taken up.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        help_heading = "HTTPS and listeners"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "HTTPS and listeners"
+    )]
+    tls_key: Option<PathBuf>,
+    /// Clients must show a certificate that one of these authorities has signed, in PEM. The guest sees it in
+    /// `client-cert`, and its subject in `x-client-cert-subject`.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "HTTPS and listeners"
+    )]
+    tls_client_ca: Option<PathBuf>,
+    /// Whoever connects is a proxy, and says first for whom it does, by the PROXY protocol, version 1 or 2. Only proxies
+    /// should be able to connect: what they say is believed.
+    #[arg(long, help_heading = "HTTPS and listeners")]
+    proxy_protocol: bool,
     /// Connections open at once; more wait to be accepted.
     #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000", help_heading = "Limits of connections")]
     max_concurrent_connections: usize,
@@ -72,6 +103,9 @@ pub(super) struct DoorArgs {
     /// How long a new connection may send nothing.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
     first_byte_timeout: Duration,
+    /// How long the handshake of TLS may take.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
+    handshake_timeout: Duration,
     /// How long a request's head may take, from its first byte to its last.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
     header_timeout: Duration,
@@ -226,16 +260,45 @@ impl From<AccessLogFormat> for Format {
 }
 
 impl DoorArgs {
+    /// The listeners that were asked for, or the default one.
+    fn listeners(&self) -> Vec<ListenerConfig> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsConfig {
+                certificates: vec![CertificateFiles {
+                    cert: cert.clone(),
+                    key: key.clone(),
+                }],
+                client_certificates: self
+                    .tls_client_ca
+                    .clone()
+                    .map(|ca| ClientCertificates { ca, required: true }),
+            }),
+            _ => None,
+        };
+        let unsaid = || Place::Address(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        let places = match &*self.addr {
+            [] => vec![unsaid()],
+            places => places.to_vec(),
+        };
+        places
+            .into_iter()
+            .map(|place| ListenerConfig {
+                place,
+                proxy_protocol: self.proxy_protocol,
+                tls: tls.clone(),
+            })
+            .collect()
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
-            address: self
-                .addr
-                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port))),
+            listeners: self.listeners(),
             limits: DoorLimits {
                 connections: self.max_concurrent_connections,
                 request_head: self.max_request_head,
                 request_headers: self.max_request_headers,
                 first_byte: self.first_byte_timeout,
+                handshake: self.handshake_timeout,
                 header_read: self.header_timeout,
                 idle: self.idle_timeout,
                 write_stall: self.write_timeout,
@@ -331,13 +394,20 @@ impl Serve {
             }
         };
         let mut settings = Settings {
-            address: config.door.address,
+            listeners: config.door.listeners.clone(),
             limits: config.door.limits.clone(),
             access_log: config.door.access_log,
             drain: config.door.drain,
         };
-        if let Some(address) = self.door.addr {
-            settings.address = address;
+        if !self.door.addr.is_empty() {
+            let is_simple = |it: &ListenerConfig| it.tls.is_none() && !it.proxy_protocol;
+            if settings.listeners.len() > 1 || !settings.listeners.iter().all(is_simple) {
+                say(&format!(
+                    "error: `--addr`, or the variable HOST_ADDR, is for a file without `[listeners]`: say it in `{file}`"
+                ));
+                return Ok(ExitCode::from(USAGE));
+            }
+            settings.listeners = self.door.listeners();
         }
         let requests = config.door.concurrent_requests;
         let gate = Gate::new(requests, requests, HandlerLimits::default().permit_wait);

@@ -14,14 +14,15 @@ use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
+use crate::server::{ListenerConfig, Place};
 use crate::values;
 
 /// The public door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// What it lets in.
+    /// Where clients come in. There is at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// What they let in, all together.
     pub limits: DoorLimits,
     /// Requests that all handlers serve at once.
     pub concurrent_requests: usize,
@@ -34,7 +35,10 @@ pub struct Door {
 impl Default for Door {
     fn default() -> Self {
         Self {
-            address: SocketAddr::from(([127, 0, 0, 1], limits::PORT)),
+            listeners: vec![ListenerConfig::at(Place::Address(SocketAddr::from((
+                [127, 0, 0, 1],
+                limits::PORT,
+            ))))],
             limits: DoorLimits::default(),
             concurrent_requests: HandlerLimits::default().concurrent_requests,
             access_log: Format::default(),
@@ -44,12 +48,11 @@ impl Default for Door {
 }
 
 impl Door {
+    /// What `[listen]` says; where clients come in is said elsewhere too.
     pub(super) fn read(table: &Table<'_>) -> Self {
         let unsaid = Self::default();
         Self {
-            address: table
-                .parsed("address", values::address)
-                .unwrap_or(unsaid.address),
+            listeners: unsaid.listeners,
             limits: door_limits(table, &unsaid.limits),
             concurrent_requests: table
                 .parsed("max_concurrent_requests", values::count)
@@ -77,6 +80,7 @@ fn door_limits(table: &Table<'_>, unsaid: &DoorLimits) -> DoorLimits {
             .parsed("max_request_headers", values::fields)
             .unwrap_or(unsaid.request_headers),
         first_byte: duration("first_byte_timeout", unsaid.first_byte),
+        handshake: duration("handshake_timeout", unsaid.handshake),
         header_read: duration("header_timeout", unsaid.header_read),
         idle: duration("idle_timeout", unsaid.idle),
         write_stall: duration("write_timeout", unsaid.write_stall),

@@ -98,6 +98,12 @@ pub(super) static HOST: Shape = Shape {
     keys: &[
         key("listen", Table(&LISTEN), Nothing, LISTEN.about),
         key(
+            "listeners",
+            Named(&Table(&LISTENER)),
+            Nothing,
+            "Where clients come in, by name, if that is more than one place or not in the clear. `[listen]` says what holds for all of them.",
+        ),
+        key(
             "admin",
             Either(&Choice(&["off"]), &Table(&ADMIN)),
             Nothing,
@@ -134,13 +140,13 @@ pub(super) static HOST: Shape = Shape {
 pub(super) static LISTEN: Shape = Shape {
     name: "listen",
     place: "in `[listen]`",
-    about: "The public listener. A change needs a restart.",
+    about: "The public door. A change needs a restart.",
     keys: &[
         key(
             "address",
             Text("127.0.0.1:8080"),
             Is(|| json!(format!("127.0.0.1:{}", limits::PORT))),
-            "Where to listen; port 0 takes any free one, `:8080` is every address.",
+            "Where to listen, in the clear; port 0 takes any free one, `:8080` is every address. Not beside `[listeners]`.",
         ),
         key(
             "access_log",
@@ -185,6 +191,12 @@ pub(super) static LISTEN: Shape = Shape {
             "How long a new connection may send nothing.",
         ),
         key(
+            "handshake_timeout",
+            Takes::Duration,
+            Is(|| duration(door().handshake)),
+            "How long the handshake of TLS may take.",
+        ),
+        key(
             "header_timeout",
             Takes::Duration,
             Is(|| duration(door().header_read)),
@@ -201,6 +213,107 @@ pub(super) static LISTEN: Shape = Shape {
             Takes::Duration,
             Is(|| duration(door().write_stall)),
             "How long a client may take none of the bytes that wait for it.",
+        ),
+    ],
+};
+
+pub(super) static LISTENER: Shape = Shape {
+    name: "listener",
+    place: "in `[listeners.NAME]`",
+    about: "A place where clients come in: an `address`, a `socket` or a socket of `systemd`. A change needs a restart.",
+    keys: &[
+        key(
+            "address",
+            Text("[::]:443"),
+            Nothing,
+            "Where to listen; port 0 takes any free one, `[::]` takes IPv4 too unless another listener has its port.",
+        ),
+        key(
+            "socket",
+            Text("/run/host/http.sock"),
+            Nothing,
+            "In place of `address`: a Unix socket; a path from this file. What a dead process has left there is replaced.",
+        ),
+        key(
+            "mode",
+            Text("0660"),
+            Is(|| json!(format!("{:04o}", limits::SOCKET_MODE))),
+            "Who may connect to `socket`: the rights of its file.",
+        ),
+        key(
+            "systemd",
+            Text("web"),
+            Nothing,
+            "In place of `address`: the sockets that systemd passes under this name (`FileDescriptorName=`).",
+        ),
+        key(
+            "proxy_protocol",
+            Flag,
+            Is(|| json!(false)),
+            "Whoever connects is a proxy and first says for whom, by the PROXY protocol, version 1 or 2; others are refused. Only proxies should be able to connect: what they say is believed.",
+        ),
+        key("tls", Table(&TLS), Nothing, TLS.about),
+    ],
+};
+
+pub(super) static TLS: Shape = Shape {
+    name: "tls",
+    place: "in `[listeners.NAME.tls]`",
+    about: "HTTPS: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Files that change are taken up without a restart.",
+    keys: &[
+        key(
+            "certificates",
+            List(&CERTIFICATE_TABLE),
+            Missing(r#"certificates = [{ cert = "cert.pem", key = "key.pem" }]"#),
+            "What is shown to clients, by the name that they ask for; the first also to who asks for no name or another one.",
+        ),
+        key(
+            "client_certificates",
+            Table(&CLIENT_CERTIFICATES),
+            Nothing,
+            CLIENT_CERTIFICATES.about,
+        ),
+    ],
+};
+
+static CERTIFICATE_TABLE: Takes = Table(&CERTIFICATE);
+
+pub(super) static CERTIFICATE: Shape = Shape {
+    name: "certificate",
+    place: "in `certificates` of `[listeners.NAME.tls]`",
+    about: "A certificate and its key.",
+    keys: &[
+        key(
+            "cert",
+            Text("cert.pem"),
+            Missing(r#"cert = "cert.pem""#),
+            "The certificate, and those that lead from it to an authority, in PEM; a path from this file.",
+        ),
+        key(
+            "key",
+            Text("key.pem"),
+            Missing(r#"key = "key.pem""#),
+            "Its private key, in PEM and without a passphrase; a path from this file.",
+        ),
+    ],
+};
+
+pub(super) static CLIENT_CERTIFICATES: Shape = Shape {
+    name: "client_certificates",
+    place: "in `client_certificates` of `[listeners.NAME.tls]`",
+    about: "Clients are asked for certificates. A guest sees the one that was verified in `client-cert` and its subject in `x-client-cert-subject`.",
+    keys: &[
+        key(
+            "ca",
+            Text("clients.pem"),
+            Missing(r#"ca = "clients.pem""#),
+            "The authorities that sign them, in PEM; a path from this file.",
+        ),
+        key(
+            "required",
+            Flag,
+            Is(|| json!(true)),
+            "Who has none is not let in.",
         ),
     ],
 };

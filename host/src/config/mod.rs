@@ -9,6 +9,7 @@ mod handler;
 mod host;
 mod keys;
 mod limits;
+mod listener;
 mod mistake;
 mod name;
 mod reader;
@@ -30,6 +31,7 @@ pub use schema::{manifest_schema, schema};
 use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
+use crate::server::Tls;
 use keys::{HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
@@ -101,15 +103,16 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
     reader.end(Some(config))
 }
 
-/// The same, with a look at each component: that it is there, and can be served. Nothing is compiled.
+/// The same, with a look at each component and each certificate: that it is there, and can be served. Nothing is compiled.
 ///
 /// # Errors
-/// With everything that is wrong with the file and the components that it names.
+/// With everything that is wrong with the file and the components and certificates that it names.
 pub fn check(path: &Path) -> Result<Config, Mistakes> {
     let text = text_of(path)?;
     let reader = Reader::new(path, &text, &Outside::REAL);
     let config = config(&reader);
     look_at_components(&reader, &config.handlers);
+    look_at_certificates(&reader);
     reader.end(Some(config))
 }
 
@@ -164,12 +167,15 @@ fn text_of(path: &Path) -> Result<String, Mistakes> {
 fn config(reader: &Reader<'_>) -> Config {
     let tree = reader.tree();
     let file = Table::open(reader, &HOST, tree.get_ref(), 0..0);
-    let door = file.table("listen", &LISTEN);
+    let listen = file.table("listen", &LISTEN);
     let admin = file.value("admin").and_then(Admin::read);
     let state = file.table("state", &STATE);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
-    let door = door.map(|table| Door::read(&table)).unwrap_or_default();
+    let mut door = listen.as_ref().map(Door::read).unwrap_or_default();
+    if let Some(listeners) = listener::listeners(&file, listen.as_ref()) {
+        door.listeners = listeners;
+    }
     let limits = limits.map(|table| Limits::read(&table)).unwrap_or_default();
     let share = Limits::share_of(door.concurrent_requests);
     let defaults = Defaults {
@@ -302,6 +308,14 @@ fn look_at_components(reader: &Reader<'_>, handlers: &[HandlerConfig]) {
         });
         if let Some(wrong) = wrong {
             reader.mistake(handler.source_place.clone(), format!("`source`: {wrong}"));
+        }
+    }
+}
+
+fn look_at_certificates(reader: &Reader<'_>) {
+    for (place, tls) in reader.to_look_at() {
+        if let Err(error) = Tls::load(tls) {
+            reader.mistake(place, format!("`tls`: {error:#}"));
         }
     }
 }

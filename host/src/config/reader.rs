@@ -14,6 +14,7 @@ use super::keys::{HOST, Key, Shape, Unsaid};
 use super::mistake::Mistakes;
 use super::secret::{self, Outside};
 use crate::names::{most_alike, short};
+use crate::server::TlsConfig;
 
 /// One file that is being read.
 pub(super) struct Reader<'a> {
@@ -22,6 +23,8 @@ pub(super) struct Reader<'a> {
     directory: PathBuf,
     pub(super) outside: &'a Outside<'a>,
     mistakes: RefCell<Mistakes>,
+    /// Certificates that the file names, for who wants to know whether they are good.
+    certificates: RefCell<Vec<(Range<usize>, TlsConfig)>>,
     /// Nothing more is noted.
     is_hushed: Cell<bool>,
     #[cfg(test)]
@@ -35,6 +38,7 @@ impl<'a> Reader<'a> {
             directory: file.parent().unwrap_or(Path::new("")).to_owned(),
             outside,
             mistakes: RefCell::new(Mistakes::of(file, text)),
+            certificates: RefCell::default(),
             is_hushed: Cell::new(false),
             #[cfg(test)]
             used: RefCell::default(),
@@ -64,6 +68,14 @@ impl<'a> Reader<'a> {
         if !self.is_hushed.get() {
             self.mistakes.borrow_mut().add(place, message);
         }
+    }
+
+    pub(super) fn look_at(&self, place: Range<usize>, tls: TlsConfig) {
+        self.certificates.borrow_mut().push((place, tls));
+    }
+
+    pub(super) fn to_look_at(&self) -> Vec<(Range<usize>, TlsConfig)> {
+        self.certificates.take()
     }
 
     pub(super) fn path(&self, text: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use crate::catalog::OwnAnswer;
 use crate::engine::Directory;
 use crate::limits::HandlerLimits;
 use crate::observe::access_log::Format;
+use crate::server::{ListenerConfig, Place};
 
 const EXAMPLE: &str = include_str!("example.toml");
 
@@ -81,9 +82,9 @@ fn said(text: &str) -> Vec<(String, String)> {
 
 /// Every `table.key` that the reader has asked for and found.
 pub(super) fn keys_used_by_the_example() -> Vec<String> {
-    let other_door = "[admin]\nsocket = \"admin.sock\"";
+    let other_doors = "[listen]\naddress = \":80\"\n[admin]\nsocket = \"admin.sock\"";
     let used = |text| read(text, |reader, _| reader.used.borrow().clone()).0;
-    let used: BTreeSet<String> = &used(EXAMPLE) | &used(other_door);
+    let used: BTreeSet<String> = &used(EXAMPLE) | &used(other_doors);
     used.into_iter().collect()
 }
 
@@ -99,7 +100,35 @@ fn an_empty_file_is_a_host_with_what_limits_says() {
 #[test]
 fn the_host_is_as_the_example_says() {
     let config = fine(EXAMPLE);
-    assert_eq!(config.door.address.to_string(), "127.0.0.1:9000");
+    let places = config.door.listeners.iter();
+    let places: BTreeSet<_> = places.map(|it| it.place.to_string()).collect();
+    assert!(places.contains("127.0.0.1:9000") && places.contains("systemd:web"));
+    assert!(
+        places.contains("[::1]:9443") && places.len() == 4,
+        "{places:?}"
+    );
+    let with = |is_it: fn(&&ListenerConfig) -> bool| {
+        let mut those = config.door.listeners.iter().filter(is_it);
+        let one = those.next().expect("there");
+        assert_eq!(those.next(), None);
+        one
+    };
+    let proxies = with(|it| it.proxy_protocol);
+    assert!(
+        matches!(&proxies.place, Place::Unix { path, mode: 0o666 } if path.ends_with("run/http.sock"))
+    );
+    let tls = with(|it| it.tls.is_some()).tls.as_ref().expect("TLS");
+    let keys: Vec<_> = tls
+        .certificates
+        .iter()
+        .map(|it| it.key.file_name())
+        .collect();
+    assert_eq!(
+        keys,
+        ["example.com.key", "example.org.key"].map(|it| Some(it.as_ref()))
+    );
+    let clients = tls.client_certificates.as_ref().expect("said");
+    assert!(clients.ca.ends_with("clients.pem") && !clients.required);
     assert_eq!(config.door.access_log, Format::Json);
     assert_eq!(config.door.drain, Duration::from_secs(20));
     let door = &config.door.limits;
@@ -110,9 +139,10 @@ fn the_host_is_as_the_example_says() {
             door.first_byte,
             door.header_read,
             door.idle,
-            door.write_stall
+            door.write_stall,
+            door.handshake
         ],
-        [1, 2, 3, 4].map(Duration::from_secs)
+        [1, 2, 3, 4, 5].map(Duration::from_secs)
     );
     let Some(Admin::Address { address, token }) = &config.admin else {
         panic!("{:?}", config.admin);
@@ -239,7 +269,12 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
     for (before, text, under, hint) in [
         ("", "lisen = 1", "lisen", "did you mean `listen`?"),
         ("", "[lisen]", "lisen", "did you mean `listen`?"),
-        ("", "qqqqqq = 1", "qqqqqq", "there are `listen`, `admin`"),
+        (
+            "",
+            "qqqqqq = 1",
+            "qqqqqq",
+            "there are `listen`, `listeners`, `admin`",
+        ),
         (
             "",
             "address = \":80\"",
@@ -303,6 +338,57 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         ),
         ("", "[defaults]\nmemory = \"1K\"", "\"1K\"", "64KiB"),
         ("", "[defaults]\ntimeout = true", "true", "write `30s`"),
+        ("", "listeners = {}", "{}", "nobody could come in"),
+        ("", "[listeners.a]", "[listeners.a]", "write one of them"),
+        (
+            "[listen]\naddress = \":1\"\n[listeners.a]\naddress = \":2\"",
+            "",
+            "\":1\"",
+            "without `[listeners]`",
+        ),
+        (
+            "[listeners.a]\naddress = \":2\"",
+            "mode = \"0600\"",
+            "\"0600\"",
+            "it is for a `socket`",
+        ),
+        (
+            "[listeners.a]\nsocket = \"s\"",
+            "mode = \"rw\"",
+            "\"rw\"",
+            "write `\"0660\"`",
+        ),
+        (
+            "",
+            "[listeners.a]\naddress = \":2\"\nsocket = \"s\"",
+            "[listeners.a]",
+            "write one of them",
+        ),
+        (
+            "[listeners.a]",
+            "systemd = \"\"",
+            "\"\"",
+            "FileDescriptorName",
+        ),
+        (
+            "[listeners.a]\naddress = \":2\"",
+            "tls = {}",
+            "{}",
+            "write `certificates = ",
+        ),
+        (
+            "[listeners.a]\naddress = \":2\"",
+            "tls = { certificates = [] }",
+            "[]",
+            "nothing to show",
+        ),
+        (
+            "[listeners.a]\naddress = \":2\"",
+            "tls = { certificates = [{ cert = \"c\" }] }",
+            "{ cert = \"c\" }",
+            "write `key = ",
+        ),
+        ("[listeners.\"A b\"]\naddress = \":2\"", "", "\"A b\"", ""),
         ("", "[admin]", "[admin]", "`socket` or an `address`"),
         (
             "",

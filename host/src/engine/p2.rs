@@ -46,8 +46,12 @@ async fn handle<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
+    let scheme = match request.uri().scheme() {
+        Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
+        _ => Scheme::Http,
+    };
     let mut http = store.data_mut().http();
-    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let request = http.new_incoming_request(scheme, request)?;
     let outparam = http.new_response_outparam_from_callback(move |response| {
         // Nobody listens any more when the client has left.
         let _ = answer.send(

@@ -1,11 +1,11 @@
 //! What a request must be before anything looks at it, and the URI that a guest sees.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request};
 
 use super::Failure;
 use crate::capabilities::calls::SUFFIX;
-use crate::client::{Client, Peer};
+use crate::client::{Client, ClientCertificate, Peer};
 use crate::limits::DoorLimits;
 
 /// Checks the head of a request and completes its URI with scheme and authority.
@@ -23,6 +23,7 @@ pub(super) fn head(
     {
         return Err(Failure::HeadTooLarge);
     }
+    certificate(&mut parts.headers, client.certificate.as_deref());
     let authority = authority(&parts.uri, &parts.headers, parts.version, client.local)?;
     let path = match parts.uri.path_and_query() {
         Some(path) => path.clone(),
@@ -47,6 +48,7 @@ pub(super) fn call(
         return Err(Failure::NoTunnel);
     }
     super::drop_hop_by_hop(&mut parts.headers);
+    certificate(&mut parts.headers, None);
     if parts.headers.len() > limits.request_headers {
         return Err(Failure::HeadTooLarge);
     }
@@ -66,6 +68,41 @@ pub(super) fn call(
     parts.headers.insert(header::HOST, host);
     Ok(())
 }
+
+/// Tells the guest of the certificate that its client has shown. What a client says of it itself is thrown away, also where
+/// nobody is asked for one, so that a guest can rely on it; `_` is `-` to many programs.
+pub(super) fn certificate(headers: &mut HeaderMap, shown: Option<&ClientCertificate>) {
+    let is_ours = |name: &HeaderName| {
+        CERTIFICATE_HEADERS.iter().any(|own| {
+            let own = own.as_str().bytes();
+            let said = name.as_str().bytes();
+            own.len() == said.len()
+                && own
+                    .zip(said)
+                    .all(|(own, it)| own == it || own == b'-' && it == b'_')
+        })
+    };
+    let forged: Vec<_> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    if let Some(shown) = shown {
+        let [certificate, subject, _] = CERTIFICATE_HEADERS;
+        headers.insert(certificate, shown.certificate.clone());
+        headers.insert(subject, shown.subject.clone());
+    }
+}
+
+/// RFC 9440, and the subject alone. The chain that led to it is never told.
+const CERTIFICATE_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("x-client-cert-subject"),
+    HeaderName::from_static("client-cert-chain"),
+];
 
 /// As RFC 9113, section 6.5.2, counts: the names, the values, and 32 bytes for each field; of the pseudo-headers only
 /// those that can be long.
@@ -177,6 +214,32 @@ mod tests {
         }
         assert!(asked("/", None).is_err());
         assert!(asked("http://a.example/", Some("b.example")).is_err());
+    }
+
+    #[test]
+    fn a_certificate_is_told_and_never_taken_from_a_client() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("client-cert", ":AAAA:"),
+            ("client_cert", ":AAAA:"),
+            ("client-cert-chain", ":AAAA:"),
+            ("x-client-cert-subject", "CN=root"),
+            ("x_client-cert_subject", "CN=root"),
+            ("x-client-cert-subjects", "not ours"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let shown = ClientCertificate {
+            subject: HeaderValue::from_static("CN=ada"),
+            certificate: HeaderValue::from_static(":BBBB:"),
+        };
+        let mut of_nobody = headers.clone();
+        certificate(&mut of_nobody, None);
+        assert_eq!(of_nobody.len(), 1, "{of_nobody:?}");
+        certificate(&mut headers, Some(&shown));
+        assert_eq!(headers.len(), 3, "{headers:?}");
+        assert_eq!(headers["x-client-cert-subject"], "CN=ada");
+        assert_eq!(headers["client-cert"], ":BBBB:");
     }
 
     #[test]

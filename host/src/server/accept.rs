@@ -1,47 +1,31 @@
-//! A door: the listener and its loop. The loop never waits on a connection, and no error of `accept` ends it.
+//! A door: its listeners and their loop. The loop never waits on a connection, and no error of `accept` ends it.
 
-use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::uri::Scheme;
-use socket2::{Domain, Protocol, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::connection::{self, Door};
 use super::counters::{Counters, add};
+use super::listener::{Listener, Terms};
 use super::socket::Socket;
 use super::{Config, Handler};
-use crate::client::{Client, Peer, Stall};
+use crate::client::Client;
 use crate::shutdown::Shutdown;
 
-/// Listens on `addr`. To be called within a runtime.
-pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
-    listen(addr).map_err(|source| BindError { addr, source })
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last connections of its predecessor to leave TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// Serves the connections of `listener` until shutdown is asked and the last of them has ended.
+/// Serves the connections of `listeners` until shutdown is asked and the last of them has ended. The ceilings of `config`
+/// are those of all of them together.
 ///
 /// Once asked, it accepts no more, closes idle connections at once and lets requests in flight finish. Dropping the
 /// future aborts what is left.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     config: Config,
     counters: Arc<Counters>,
     handler: H,
@@ -49,7 +33,7 @@ pub async fn serve<H: Handler>(
 ) {
     let door = Arc::new(Door::new(config, counters, handler, shutdown));
     let mut connections = JoinSet::new();
-    let mut accepting = Accepting::default();
+    let mut accepting = Accepting::on(listeners);
 
     while !door.shutdown.is_asked() {
         // The place is taken before the connection: beyond the ceiling the kernel's backlog waits, not our memory.
@@ -58,14 +42,13 @@ pub async fn serve<H: Handler>(
             biased;
             () = door.shutdown.asked() => break,
             Some(ended) = connections.join_next() => note_end(&door.counters, ended),
-            accepted = accepting.next(&listener), if has_room => match accepted {
-                Ok((stream, remote)) => open(&mut connections, &door, stream, remote),
-                Err(failure) => accepting.back_off(&door.counters, &failure),
-            },
+            (terms, socket, client) = accepting.next(&door.counters), if has_room => {
+                open(&mut connections, &door, terms, socket, client);
+            }
         }
     }
 
-    drop(listener);
+    drop(accepting);
     while let Some(ended) = connections.join_next().await {
         note_end(&door.counters, ended);
     }
@@ -74,32 +57,18 @@ pub async fn serve<H: Handler>(
 fn open<H: Handler>(
     connections: &mut JoinSet<()>,
     door: &Arc<Door<H>>,
-    stream: TcpStream,
-    remote: SocketAddr,
+    terms: Arc<Terms>,
+    socket: Socket,
+    client: Client,
 ) {
-    // A client that is already gone has no local address.
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
-    let socket = Socket::Tcp(stream);
     if let Err(failure) = socket.send_at_once() {
-        debug!(%remote, %failure, "setting TCP_NODELAY");
+        debug!(remote = %client.remote, %failure, "setting TCP_NODELAY");
     }
     let counted = door.counters.open();
     let door = Arc::clone(door);
     connections.spawn(async move {
         let _counted = counted;
-        connection::serve(
-            door,
-            socket,
-            Client {
-                remote: Peer::Address(remote),
-                local: Peer::Address(local),
-                scheme: Scheme::HTTP,
-                stall: Stall::default(),
-            },
-        )
-        .await;
+        connection::serve(door, terms, socket, client).await;
     });
 }
 
@@ -112,29 +81,73 @@ fn note_end(counters: &Counters, ended: Result<(), JoinError>) {
     }
 }
 
-/// How accepting goes: an error makes it pause, longer each time, until a connection comes through.
-#[derive(Default)]
+/// All listeners of a door, of which each gets its turn.
 struct Accepting {
-    pause: Option<Pause>,
-}
-
-/// The end is kept, not the rest: the loop drops the wait whenever a connection ends.
-#[derive(Clone, Copy)]
-struct Pause {
-    length: Duration,
-    until: Instant,
+    doors: Vec<OneListener>,
+    /// Who is asked first.
+    first: usize,
 }
 
 impl Accepting {
-    async fn next(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        if let Some(pause) = self.pause {
-            sleep_until(pause.until).await;
+    fn on(listeners: Vec<Listener>) -> Self {
+        let one = |listener| OneListener {
+            listener,
+            pause: None,
+        };
+        Self {
+            doors: listeners.into_iter().map(one).collect(),
+            first: 0,
         }
-        let accepted = listener.accept().await?;
-        if self.pause.take().is_some() {
-            info!("accepting connections again");
+    }
+
+    /// The next client, whoever it comes to.
+    async fn next(&mut self, counters: &Counters) -> (Arc<Terms>, Socket, Client) {
+        poll_fn(|cx| {
+            let count = self.doors.len();
+            for turn in 0..count {
+                let asked = (self.first + turn) % count;
+                let Some(door) = self.doors.get_mut(asked) else {
+                    continue;
+                };
+                if let Poll::Ready((socket, client)) = door.poll_next(cx, counters) {
+                    self.first = asked + 1;
+                    return Poll::Ready((Arc::clone(&door.listener.terms), socket, client));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A listener, and how accepting goes there: an error makes it pause, longer each time, until a connection comes through.
+struct OneListener {
+    listener: Listener,
+    pause: Option<Pause>,
+}
+
+/// It is kept until one has come through; the loop drops the wait whenever a connection ends.
+struct Pause {
+    length: Duration,
+    end: Pin<Box<Sleep>>,
+}
+
+impl OneListener {
+    fn poll_next(&mut self, cx: &mut Context<'_>, counters: &Counters) -> Poll<(Socket, Client)> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.end.as_mut().poll(cx));
+            }
+            match ready!(self.listener.poll_accept(cx)) {
+                Ok(accepted) => {
+                    if self.pause.take().is_some() {
+                        info!("accepting connections again on {}", self.listener);
+                    }
+                    return Poll::Ready(accepted);
+                }
+                Err(failure) => self.back_off(counters, &failure),
+            }
         }
-        Ok(accepted)
     }
 
     fn back_off(&mut self, counters: &Counters, failure: &io::Error) {
@@ -147,58 +160,19 @@ impl Accepting {
             debug!(%failure, "a client left before it was accepted");
             return;
         }
-        let length = match self.pause {
+        let length = match &self.pause {
             None => {
-                warn!(%failure, "accepting no connections for now");
+                warn!(%failure, "accepting no connections for now on {}", self.listener);
                 FIRST_PAUSE
             }
             Some(pause) => LONGEST_PAUSE.min(pause.length * 2),
         };
         self.pause = Some(Pause {
             length,
-            until: Instant::now() + length,
+            end: Box::pin(sleep(length)),
         });
     }
 }
-
-/// Why a door did not open.
-#[derive(Debug)]
-pub struct BindError {
-    /// Where it should have been
-    pub addr: SocketAddr,
-    /// What the system said
-    pub source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = self.addr;
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on `{addr}`: another program does: stop it or choose another port"
-            ),
-            io::ErrorKind::PermissionDenied => write!(
-                f,
-                "may not listen on `{addr}`: choose a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
-            ),
-            io::ErrorKind::AddrNotAvailable => write!(
-                f,
-                "cannot listen on `{addr}`: no interface of this machine has that address"
-            ),
-            _ => write!(f, "cannot listen on `{addr}`: {}", self.source),
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-/// Connections the kernel may hold for us; it cuts this to `net.core.somaxconn`, whose default is the same.
-const BACKLOG: i32 = 4096;
 
 /// Descriptors come free within milliseconds on a busy host; a spin would take the time of those who free them.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use hyper::server::conn::http1;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::client_io::ClientIo;
 use super::counters::{Counters, add};
 use super::intake::Intake;
+use super::listener::Terms;
 use super::preface::{self, Opening};
 use super::progress::Progress;
+use super::proxy_protocol::{self, Unheard};
 use super::socket::Socket;
+use super::tls::{self, Session, Tls};
+use super::wire::Wire;
 use super::{Config, Handler, h1, h2, linger};
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::shutdown::Shutdown;
 
 /// What the connections of a door share.
@@ -63,29 +69,169 @@ pub(super) enum Ending {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<H: Handler>(door: Arc<Door<H>>, socket: Socket, client: Client) {
+pub(super) async fn serve<H: Handler>(
+    door: Arc<Door<H>>,
+    terms: Arc<Terms>,
+    socket: Socket,
+    mut client: Client,
+) {
+    // hyper reads and writes through it; we look whether the client is there, and close it our way.
+    let socket = Arc::new(socket);
+    let begun = begin(&door, &terms, &socket, &mut client).await;
+    let ending = match begun {
+        Ok(begun) => speak(&door, begun, &socket, &client).await,
+        Err(ending) => ending,
+    };
+    close(&door, &socket, &client, ending).await;
+}
+
+/// A connection on which HTTP comes next.
+struct Begun {
+    wire: Wire,
+    /// What TLS has settled on: HTTP/2, or not
+    is_h2: Option<bool>,
+    /// Until when its first byte may come
+    deadline: Instant,
+}
+
+/// What comes before HTTP: for whom a proxy speaks, and TLS.
+async fn begin<H: Handler>(
+    door: &Door<H>,
+    terms: &Terms,
+    socket: &Arc<Socket>,
+    client: &mut Client,
+) -> Result<Begun, Ending> {
+    let in_time = || Instant::now() + door.config.first_byte_timeout;
+    let deadline = in_time();
+    let mut early = Bytes::new();
+    if terms.proxy_protocol {
+        early = hear_proxy(door, socket, deadline, client).await?;
+    }
+    let Some(tls) = &terms.tls else {
+        return Ok(Begun {
+            wire: Wire::clear(Arc::clone(socket), early),
+            is_h2: None,
+            deadline,
+        });
+    };
+    let session = shake_hands(door, tls, socket, early, client).await?;
+    Ok(Begun {
+        is_h2: session.is_h2(),
+        wire: Wire::sealed(Arc::clone(socket), session),
+        deadline: in_time(),
+    })
+}
+
+async fn hear_proxy<H: Handler>(
+    door: &Door<H>,
+    socket: &Socket,
+    deadline: Instant,
+    client: &mut Client,
+) -> Result<Bytes, Ending> {
+    let heard = tokio::select! {
+        heard = timeout_at(deadline, proxy_protocol::read(socket)) => heard,
+        () = door.shutdown.asked() => return Err(Ending::Unused),
+    };
+    match heard {
+        Err(_) => Err(Ending::Silent),
+        Ok(Err(Unheard::Left)) => Err(Ending::Finished),
+        Ok(Err(Unheard::Malformed(what))) => {
+            add(&door.counters.bad_proxy_headers);
+            debug!(remote = %client.remote, "refused: {what}");
+            Err(Ending::Cut)
+        }
+        Ok(Ok(told)) => {
+            if let Some((from, to)) = told.ends {
+                (client.remote, client.local) = (Peer::Address(from), Peer::Address(to));
+            }
+            Ok(told.rest)
+        }
+    }
+}
+
+async fn shake_hands<H: Handler>(
+    door: &Door<H>,
+    tls: &Tls,
+    socket: &Socket,
+    early: Bytes,
+    client: &mut Client,
+) -> Result<Session, Ending> {
+    let counters = &door.counters.handshakes;
+    let deadline = door.config.handshake_timeout;
+    // Boxed: what it takes is not needed afterwards.
+    let shaking = Box::pin(tls::shake_hands(socket, early, tls.server()));
+    let shaken = tokio::select! {
+        shaken = timeout(deadline, shaking) => shaken,
+        () = door.shutdown.asked() => return Err(Ending::Unused),
+    };
+    let session = match shaken {
+        Ok(Ok(session)) => session,
+        Ok(Err(fault)) => {
+            counters.failed(fault);
+            debug!(remote = %client.remote, ?fault, "no TLS");
+            return Err(match fault {
+                tls::Fault::Clear => {
+                    let _ = socket.try_write(tls::IN_THE_CLEAR);
+                    Ending::Finished
+                }
+                // An alert is on its way.
+                _ => Ending::Finished,
+            });
+        }
+        Err(_) => {
+            add(&counters.slow);
+            return Err(Ending::Unused);
+        }
+    };
+    add(if session.is_resumed() {
+        &counters.resumed
+    } else {
+        &counters.full
+    });
+    client.scheme = Scheme::HTTPS;
+    if let Some(shown) = session.client_certificate() {
+        let Some(certificate) = tls::certificate_of(shown) else {
+            add(&counters.client_certificate);
+            debug!(remote = %client.remote, "a certificate that cannot be told to a guest");
+            return Err(Ending::Unused);
+        };
+        client.certificate = Some(Arc::new(certificate));
+    }
+    Ok(session)
+}
+
+/// HTTP, to its end.
+async fn speak<H: Handler>(
+    door: &Arc<Door<H>>,
+    begun: Begun,
+    socket: &Socket,
+    client: &Client,
+) -> Ending {
     let progress = Arc::new(Progress::default());
-    let (replay, is_h2) = match preface::read(&socket, &door.config, &door.shutdown).await {
-        Opening::H1(replay) => (replay, false),
-        Opening::H2(replay) => (replay, true),
+    let Begun {
+        mut wire,
+        is_h2,
+        deadline,
+    } = begun;
+    let is_h2 = match preface::read(&mut wire, &door.config, deadline, &door.shutdown).await {
+        Opening::H1 => is_h2.unwrap_or(false),
+        Opening::H2 => is_h2.unwrap_or(true),
         Opening::TooSlow => {
             progress.lose_patience();
-            (Bytes::new(), false)
+            is_h2.unwrap_or(false)
         }
         Opening::Ended(ending) => {
-            return close(&door, &socket, &client, ending).await;
+            wire.try_end();
+            return ending;
         }
     };
     let intake = (!is_h2).then(|| Intake::new(&door.config));
-    // hyper reads and writes through it; we look whether the client is there, and close it our way.
-    let socket = Arc::new(socket);
-    let io = ClientIo::new(Arc::clone(&socket), replay, Arc::clone(&progress), intake);
-    let ending = if is_h2 {
-        h2::drive(&door, io, &progress, &client).await
+    let io = ClientIo::new(wire, Arc::clone(&progress), intake);
+    if is_h2 {
+        h2::drive(door, io, &progress, client).await
     } else {
-        h1::drive(&door, io, &socket, &progress, &client).await
-    };
-    close(&door, &socket, &client, ending).await;
+        h1::drive(door, io, socket, &progress, client).await
+    }
 }
 
 async fn close<H: Handler>(door: &Door<H>, socket: &Socket, client: &Client, ending: Ending) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::HeadFault;
+use super::tls::Fault;
 
 /// Counts of one door since it opened.
 #[derive(Debug, Default)]
@@ -28,8 +29,48 @@ pub struct Counters {
     pub bad_heads: AtomicU64,
     /// HTTP/1 clients that left with a request in flight
     pub left: AtomicU64,
+    /// Connections that had to begin with a PROXY header and began with something else
+    pub bad_proxy_headers: AtomicU64,
+    /// How TLS began
+    pub handshakes: Handshakes,
     /// Panics of a handler; each ended its connection or its stream, and nothing else
     pub panics: AtomicU64,
+}
+
+/// Handshakes of TLS: those that were done, and those that were not by why.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    /// From the beginning
+    pub full: AtomicU64,
+    /// With a ticket of a session before
+    pub resumed: AtomicU64,
+    /// Not done in time
+    pub slow: AtomicU64,
+    /// The client was gone before it was done
+    pub left: AtomicU64,
+    /// The client spoke HTTP in the clear
+    pub clear: AtomicU64,
+    /// No version, cipher or protocol that both know
+    pub nothing_in_common: AtomicU64,
+    /// The client refused ours: most often it does not trust the certificate
+    pub refused: AtomicU64,
+    /// The client has shown no certificate where one is required, or one that is not good
+    pub client_certificate: AtomicU64,
+    /// Something else than TLS, or TLS that is wrong
+    pub malformed: AtomicU64,
+}
+
+impl Handshakes {
+    pub(super) fn failed(&self, fault: Fault) {
+        add(match fault {
+            Fault::Clear => &self.clear,
+            Fault::Left => &self.left,
+            Fault::NothingInCommon => &self.nothing_in_common,
+            Fault::Refused => &self.refused,
+            Fault::ClientCertificate => &self.client_certificate,
+            Fault::Malformed => &self.malformed,
+        });
+    }
 }
 
 impl Counters {

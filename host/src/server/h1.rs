@@ -107,7 +107,12 @@ pub(super) async fn drive<H: Handler>(
                     client.stall.cut();
                     Ending::Stalled
                 }
-                Phase::Idle => Ending::Idle,
+                Phase::Idle => {
+                    // TLS says that this is the end.
+                    Pin::new(&mut connection).graceful_shutdown();
+                    let _ = Pin::new(&mut connection).poll(cx);
+                    Ending::Idle
+                }
                 Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,
             });
         }

@@ -5,9 +5,10 @@
 //! timer for a silent client, for an idle one, or for one that never reads, and does not see a client leave while its
 //! request's body is unread.
 //!
-//! The life of a connection, in the order of the files: `accept` takes it once there is room, `connection` runs it in
-//! a task of its own, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a `socket`, `intake` lets
-//! only well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and
+//! The life of a connection, in the order of the files: `accept` takes it from a `listener` (some are `inherited`) once there
+//! is room, `connection` runs it in a task of its own: `proxy_protocol` hears for whom a proxy speaks, `tls` shakes hands,
+//! `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a `wire`, which is a `socket` with
+//! or without TLS, `intake` lets only well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and
 //! `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes so that the
 //! last response arrives.
 
@@ -18,16 +19,21 @@ mod connection;
 mod counters;
 mod h1;
 mod h2;
+mod inherited;
 mod intake;
 mod linger;
+mod listener;
 mod pace;
 mod preface;
 mod progress;
+mod proxy_protocol;
 mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod watch;
+mod wire;
 
 use std::error::Error;
 use std::time::Duration;
@@ -37,8 +43,11 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-pub use accept::{BindError, bind, serve};
-pub use counters::Counters;
+pub use accept::serve;
+pub use counters::{Counters, Handshakes};
+pub use inherited::note_inherited;
+pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};
+pub use tls::{Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig};
 
 use crate::client::Client;
 
@@ -47,8 +56,10 @@ use crate::client::Client;
 pub struct Config {
     /// Connections open at once; beyond them accepting pauses and the kernel's backlog holds the rest
     pub max_connections: usize,
-    /// From accept to the client's first byte
+    /// From accept, or from the end of a handshake, to the client's first byte. A PROXY header must be whole by then
     pub first_byte_timeout: Duration,
+    /// From accept, or from the PROXY header, to the end of the handshake of TLS
+    pub handshake_timeout: Duration,
     /// From the first byte of a request's head to its last: then 408 (RFC 9110, 15.5.9)
     pub header_read_timeout: Duration,
     /// Without a request: from the end of a response to the first byte of the next head, or without an open stream

@@ -6,27 +6,31 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Config;
 use super::connection::Ending;
-use super::socket::Socket;
+use super::wire::Wire;
 use crate::shutdown::Shutdown;
 
-/// How a connection starts, with the bytes that were read to find out.
+/// How a connection starts. The bytes that were read to find out are still to be read.
 pub(super) enum Opening {
     /// An HTTP/1 request, or something that hyper refuses as one
-    H1(Bytes),
+    H1,
     /// The preface of HTTP/2
-    H2(Bytes),
+    H2,
     /// A first line that did not get further in time
     TooSlow,
     /// Neither, and it never will
     Ended(Ending),
 }
 
-/// Reads until the protocol is known.
-pub(super) async fn read(socket: &Socket, config: &Config, shutdown: &Shutdown) -> Opening {
+/// Reads until the protocol is known; the first byte has until `deadline`.
+pub(super) async fn read(
+    wire: &mut Wire,
+    config: &Config,
+    deadline: Instant,
+    shutdown: &Shutdown,
+) -> Opening {
     let mut buffer = [0; FIRST_READ_BYTES];
-    let deadline = Instant::now() + config.first_byte_timeout;
     let first = tokio::select! {
-        read = timeout_at(deadline, socket.read(&mut buffer)) => read,
+        read = timeout_at(deadline, wire.read(&mut buffer)) => read,
         () = shutdown.asked() => return Opening::Ended(Ending::Unused),
     };
     let mut filled = match first {
@@ -38,13 +42,12 @@ pub(super) async fn read(socket: &Socket, config: &Config, shutdown: &Shutdown) 
     let deadline = Instant::now() + config.header_read_timeout;
     loop {
         let read = &buffer[..filled];
-        if read.starts_with(PREFACE) {
-            return Opening::H2(Bytes::copy_from_slice(read));
+        let is_h2 = read.starts_with(PREFACE);
+        if is_h2 || !PREFACE.starts_with(read) {
+            wire.unread(Bytes::copy_from_slice(read));
+            return if is_h2 { Opening::H2 } else { Opening::H1 };
         }
-        if !PREFACE.starts_with(read) {
-            return Opening::H1(Bytes::copy_from_slice(read));
-        }
-        match timeout_at(deadline, socket.read(&mut buffer[filled..])).await {
+        match timeout_at(deadline, wire.read(&mut buffer[filled..])).await {
             Err(_) => return Opening::TooSlow,
             Ok(Err(_) | Ok(0)) => return Opening::Ended(Ending::Finished),
             Ok(Ok(bytes)) => filled += bytes,

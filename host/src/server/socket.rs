@@ -14,7 +14,6 @@ use tokio::net::{TcpStream, UnixStream};
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
-    #[expect(dead_code, reason = "its listener is the next step")]
     Unix(UnixStream),
 }
 

@@ -3,6 +3,7 @@
 //! The workshop builds and deploys, the watch tells it of saves, and the pages show in the browser
 //! what is wrong. Serving is the same as under `host serve`.
 
+mod certificate;
 mod compiler;
 mod pages;
 mod subject;
@@ -21,6 +22,7 @@ use super::say;
 use super::serve::DoorArgs;
 use crate::app;
 use crate::engine::Guests;
+use crate::server::TlsConfig;
 use pages::DevPages;
 use subject::Subject;
 use watch::Watch;
@@ -37,6 +39,13 @@ pub(super) struct Dev {
     /// The directory of a crate, or a component's file.
     #[arg(value_name = "DIRECTORY|GUEST.WASM")]
     guest: PathBuf,
+    /// HTTPS with a certificate that is made for this machine and signed by nobody else.
+    #[arg(
+        long,
+        conflicts_with = "tls_cert",
+        help_heading = "HTTPS and listeners"
+    )]
+    tls: bool,
     #[command(flatten)]
     door: DoorArgs,
     #[command(flatten)]
@@ -48,7 +57,16 @@ impl Dev {
         app::raise_open_files();
         let subject = Subject::find(&self.guest)?;
         let watch = Watch::start(subject.places()?)?;
-        let settings = self.door.settings();
+        let mut settings = self.door.settings();
+        let own = self.tls.then(certificate::own).transpose()?;
+        if let Some(own) = &own {
+            for listener in &mut settings.listeners {
+                listener.tls = Some(TlsConfig {
+                    certificates: vec![own.clone()],
+                    client_certificates: None,
+                });
+            }
+        }
         let door = app::open(&settings)?;
         let deployer = Arc::new(self.of_guest.deployer(Guests::One));
         let gate = self.of_guest.gate();
@@ -61,9 +79,17 @@ impl Dev {
             Arc::clone(&deployer),
             Arc::clone(&pages),
         );
-        let address = door.address;
+        let addresses = door.addresses();
         let working = tokio::spawn(workshop.run(watch, move |subject| {
-            say(&format!("Serving HTTP on http://{address}/"));
+            for address in addresses {
+                say(&format!("Serving HTTP on {address}"));
+            }
+            if let Some(own) = own {
+                let file = own.cert.display();
+                say(&format!(
+                    "Its certificate is `{file}`: `curl --cacert {file}`, or let your browser trust it."
+                ));
+            }
             say(&format!(
                 "{}: a save is live within a second or so. Stop with Ctrl-C.",
                 subject.invitation()

@@ -1,12 +1,11 @@
 //! The door: how many it lets in, what it survives, how it closes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use super::support::{LONG, TestDoor, config, count, eventually};
-use crate::server::{BindError, Config, bind};
+use crate::server::Config;
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const HOLD: &str = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -28,13 +27,6 @@ async fn beyond_the_ceiling_a_connection_waits_until_one_ends() {
     second.response().await;
     assert_eq!(count(&door.counters.accepted), 2);
     assert_eq!(count(&door.counters.open), 1);
-}
-
-#[tokio::test]
-async fn a_taken_port_is_told_apart_from_other_errors() {
-    let taken = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let BindError { source, .. } = bind(taken.local_addr().unwrap()).unwrap_err();
-    assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
 use crate::client::Stall;
-use crate::server::{Config, Counters, Handler, HeadFault, bind, serve};
+use crate::server::{Config, Counters, Handler, HeadFault, ListenerConfig, Place, open, serve};
 use crate::shutdown::{Trigger, channel};
 
 /// Longer than any timeout under test, so that each test sees the one it shortens.
@@ -35,6 +35,7 @@ pub(super) fn config() -> Config {
     Config {
         max_connections: 100,
         first_byte_timeout: LONG,
+        handshake_timeout: LONG,
         header_read_timeout: LONG,
         idle_timeout: LONG,
         write_stall_timeout: LONG,
@@ -62,14 +63,15 @@ pub(super) struct TestDoor {
 
 impl TestDoor {
     pub(super) fn open(config: Config) -> TestDoor {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let addr = listener.local_addr().unwrap();
+        let place = Place::Address(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listeners = open(&[ListenerConfig::at(place)]).unwrap();
+        let addr = listeners[0].address().unwrap();
         let (asker, shutdown) = channel();
         let counters = Arc::new(Counters::default());
         let seen = Arc::new(Seen::default());
         let handler = Paths(Arc::clone(&seen));
         let task = tokio::spawn(serve(
-            listener,
+            listeners,
             config,
             Arc::clone(&counters),
             handler,

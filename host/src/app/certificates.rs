@@ -1,0 +1,175 @@
+//! Certificates are followed like other files: what changes is taken up, and what ends soon is told.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::pending;
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::reload::{Watch, directory_of};
+use crate::config::Listing;
+use crate::limits;
+use crate::server::{Certificate, Listener, Tls};
+
+/// What the clients of all listeners are shown, now and after each change. Cheap to clone.
+#[derive(Clone)]
+pub struct Certificates(Vec<Arc<Tls>>);
+
+impl Certificates {
+    pub(super) fn of(listeners: &[Listener]) -> Self {
+        let mut all: Vec<Arc<Tls>> = Vec::new();
+        for tls in listeners.iter().filter_map(Listener::tls) {
+            // Several sockets of systemd share what they have.
+            if !all.iter().any(|known| Arc::ptr_eq(known, tls)) {
+                all.push(Arc::clone(tls));
+            }
+        }
+        Self(all)
+    }
+
+    /// What they are shown now, each certificate once.
+    #[must_use]
+    pub fn now(&self) -> Vec<Certificate> {
+        let mut all: Vec<Certificate> = Vec::new();
+        for one in self.0.iter().flat_map(|tls| tls.certificates()) {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        all
+    }
+
+    /// Warns of those that end soon, or have ended, or are not good yet.
+    pub(super) fn tell_of_ends(&self) {
+        let now = SystemTime::now();
+        for warning in self.now().iter().filter_map(|one| warning(one, now)) {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// Takes up what changes, until it is dropped.
+    pub(super) async fn follow(self) {
+        if self.0.is_empty() {
+            return pending().await;
+        }
+        let files = Files::of(&self.0);
+        let mut watch = Watch::new();
+        let mut seen = files.look();
+        let mut told = Instant::now();
+        loop {
+            watch.follow(&files.directories());
+            let changed = timeout_at(Instant::now() + limits::FILES_LOOK, watch.changed()).await;
+            if changed.is_ok() {
+                // A certificate and its key are two files.
+                sleep(limits::FILES_SETTLE).await;
+            }
+            let now = block_in_place(|| files.look());
+            if now != seen {
+                seen = now;
+                block_in_place(|| self.take_up());
+            }
+            if told.elapsed() >= limits::CERTIFICATE_LOOK {
+                told = Instant::now();
+                self.tell_of_ends();
+            }
+        }
+    }
+
+    fn take_up(&self) {
+        for tls in &self.0 {
+            let before = tls.certificates();
+            match tls.reload() {
+                Ok(()) if tls.certificates() == before => {}
+                Ok(()) => {
+                    for one in tls.certificates() {
+                        tracing::info!("the certificate `{}` is taken up", one.file.display());
+                    }
+                }
+                Err(why) => tracing::error!(
+                    "certificates are not taken up, those before are shown on: {why:#}"
+                ),
+            }
+        }
+        self.tell_of_ends();
+    }
+}
+
+/// The files that all of them are made of.
+struct Files(Vec<PathBuf>);
+
+impl Files {
+    fn of(all: &[Arc<Tls>]) -> Self {
+        let files = all.iter().flat_map(|tls| tls.files());
+        Self(files.map(Path::to_owned).collect())
+    }
+
+    fn look(&self) -> Listing {
+        Listing::of_files(self.0.iter().map(PathBuf::as_path))
+    }
+
+    fn directories(&self) -> BTreeSet<&Path> {
+        let directories = self.0.iter().map(|file| directory_of(file));
+        directories.take(limits::WATCHED).collect()
+    }
+}
+
+fn warning(one: &Certificate, now: SystemTime) -> Option<String> {
+    let file = one.file.display();
+    if one.not_before > now {
+        return Some(format!(
+            "the certificate `{file}` is not good yet: clients refuse it; look at the clock of this machine"
+        ));
+    }
+    match one.not_after.duration_since(now) {
+        Err(_) => Some(format!(
+            "the certificate `{file}` has ended: clients refuse it; renew it, and it is taken up"
+        )),
+        Ok(left) if left < limits::CERTIFICATE_ENDS => Some(format!(
+            "the certificate `{file}` ends in {}: renew it, and it is taken up",
+            days(left)
+        )),
+        Ok(_) => None,
+    }
+}
+
+fn days(left: Duration) -> String {
+    match left.as_secs() / (24 * 3600) {
+        0 => "less than a day".to_owned(),
+        1 => "a day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_three_weeks_before_a_certificate_ends() {
+        let now = SystemTime::now();
+        let day = Duration::from_secs(24 * 3600);
+        let one = |from: SystemTime, to: SystemTime| Certificate {
+            file: "cert.pem".into(),
+            names: Vec::new(),
+            not_before: from,
+            not_after: to,
+        };
+        let told = |left: Duration| warning(&one(now - day, now + left), now);
+        assert_eq!(told(22 * day), None);
+        for (left, what) in [
+            (20 * day, "ends in 20 days"),
+            (day, "ends in a day"),
+            (day / 2, "less than a day"),
+        ] {
+            let told = told(left).expect("told");
+            assert!(told.contains(what) && told.contains("`cert.pem`"), "{told}");
+        }
+        let ended = warning(&one(now - 2 * day, now - day), now).expect("told");
+        assert!(ended.contains("has ended"), "{ended}");
+        let early = warning(&one(now + day, now + 90 * day), now).expect("told");
+        assert!(early.contains("not good yet"), "{early}");
+    }
+}

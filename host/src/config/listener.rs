@@ -1,0 +1,134 @@
+//! Where clients come in: one address, or several listeners by name.
+
+use super::keys::{CERTIFICATE, CLIENT_CERTIFICATES, LISTENER, TLS};
+use super::name::name;
+use super::reader::{Named, Table, Value};
+use crate::limits;
+use crate::server::{CertificateFiles, ClientCertificates, ListenerConfig, Place, TlsConfig};
+use crate::values;
+
+/// Those of `[listeners]`, or else the one of `[listen]`. None: nothing is said of any.
+pub(super) fn listeners(
+    file: &Table<'_>,
+    listen: Option<&Table<'_>>,
+) -> Option<Vec<ListenerConfig>> {
+    let of_listen = listen.and_then(|table| table.value("address"));
+    let address = of_listen.and_then(|value| value.parsed(values::address));
+    let Some(several) = file.value("listeners") else {
+        let place = Place::Address(address?);
+        return Some(vec![ListenerConfig::at(place)]);
+    };
+    if let Some(address) = of_listen {
+        address
+            .mistake("it is for a file without `[listeners]`: give it a listener of its own there");
+    }
+    let mut named = several.named();
+    // As they are written.
+    named.sort_by_key(|it| it.place.start);
+    if named.is_empty() {
+        several.mistake("nobody could come in: write `[listeners.NAME]` with an `address`");
+    }
+    if named.len() > limits::LISTENERS {
+        several.mistake(format_args!(
+            "{} are more than can be: write at most {}",
+            named.len(),
+            limits::LISTENERS
+        ));
+    }
+    Some(named.iter().filter_map(listener).collect())
+}
+
+fn listener(named: &Named<'_>) -> Option<ListenerConfig> {
+    name(named);
+    let table = named.value.table(&LISTENER)?;
+    let tls = table.value("tls").map(tls);
+    let proxy_protocol = table.flag("proxy_protocol");
+    let place = place(&table);
+    Some(ListenerConfig {
+        place: place?,
+        proxy_protocol,
+        tls: match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        },
+    })
+}
+
+fn place(table: &Table<'_>) -> Option<Place> {
+    let places = ["address", "socket", "systemd"].map(|key| table.value(key));
+    if let (Some(mode), None) = (table.value("mode"), &places[1]) {
+        mode.mistake("it is for a `socket`: leave it out");
+    }
+    match places {
+        [Some(address), None, None] => address.parsed(values::address).map(Place::Address),
+        [None, Some(socket), None] => {
+            let mode = table.value("mode");
+            let mode = match mode {
+                Some(mode) => mode.parsed(values::mode)?,
+                None => limits::SOCKET_MODE,
+            };
+            let path = socket.path()?;
+            Some(Place::Unix { path, mode })
+        }
+        [None, None, Some(systemd)] => {
+            let name = systemd.text()?;
+            if name.is_empty() {
+                systemd
+                    .mistake("no name: write that of `FileDescriptorName=` in the `.socket` unit");
+                return None;
+            }
+            Some(Place::Systemd(name))
+        }
+        _ => {
+            table.mistake("a listener is an `address`, a `socket` or a socket of `systemd`: write one of them");
+            None
+        }
+    }
+}
+
+fn tls(said: Value<'_>) -> Option<TlsConfig> {
+    let table = said.table(&TLS)?;
+    let certificates = table.list("certificates");
+    if let Some(value) = table.value("certificates") {
+        if value.is_empty_list() {
+            value.mistake(
+                "there is nothing to show to clients: write `[{ cert = \"…\", key = \"…\" }]`",
+            );
+        }
+        if certificates.len() > limits::CERTIFICATES {
+            value.mistake(format_args!(
+                "{} are more than can be: write at most {}",
+                certificates.len(),
+                limits::CERTIFICATES
+            ));
+        }
+    }
+    let certificate = |value: &Value<'_>| {
+        let table = value.table(&CERTIFICATE)?;
+        Some(CertificateFiles {
+            cert: table.path("cert")?,
+            key: table.path("key")?,
+        })
+    };
+    let files: Vec<_> = certificates.iter().filter_map(certificate).collect();
+    let clients = table.table("client_certificates", &CLIENT_CERTIFICATES);
+    let clients = clients.map(|table| {
+        let required = table.value("required").is_none() || table.flag("required");
+        let ca = table.path("ca")?;
+        Some(ClientCertificates { ca, required })
+    });
+    let client_certificates = match clients {
+        Some(clients) => Some(clients?),
+        None => None,
+    };
+    let tls = TlsConfig {
+        certificates: files,
+        client_certificates,
+    };
+    // What is in them is looked at by who asks for it.
+    let is_whole = tls.certificates.len() == certificates.len() && !certificates.is_empty();
+    is_whole.then(|| {
+        said.reader.look_at(said.place(), tls.clone());
+        tls
+    })
+}

@@ -1,0 +1,179 @@
+//! TLS at a listener: what it is set up with, and that it can be set up anew while connections are open.
+//!
+//! rustls does the protocol, with ring; nothing of either is chosen elsewhere. A connection takes what holds when it
+//! comes, so files that have changed concern the next one and no other. `files` reads them, `certificates` chooses one by
+//! the name that a client asks for, `handshake` is the beginning of a connection, and `session` what it goes on with.
+
+mod certificates;
+mod client;
+mod files;
+mod handshake;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+
+pub use certificates::Certificate;
+pub(super) use client::certificate_of;
+pub(super) use handshake::{Fault, IN_THE_CLEAR, shake_hands};
+pub(super) use session::Session;
+
+use certificates::{ByName, Certified};
+
+/// What a listener has for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The first is shown to who asks for no name, or for one that none of them has. There is at least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether clients show one too. None: they are not asked.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// Where a certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those that lead to an authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Which clients are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that sign theirs, in PEM.
+    pub ca: PathBuf,
+    /// Who shows none is not let in. Otherwise it only must not be a wrong one.
+    pub required: bool,
+}
+
+/// TLS of one listener, as it is now.
+pub struct Tls {
+    config: TlsConfig,
+    now: ArcSwap<Loaded>,
+}
+
+struct Loaded {
+    server: Arc<ServerConfig>,
+    certificates: Vec<Certificate>,
+    /// The file of the authorities as it was.
+    authorities: Vec<u8>,
+}
+
+impl Tls {
+    /// Reads all the files.
+    ///
+    /// # Errors
+    /// When one cannot be read, or holds something else than it should.
+    pub fn load(config: TlsConfig) -> anyhow::Result<Self> {
+        let loaded = Loaded::read(&config, None)?;
+        Ok(Self {
+            config,
+            now: ArcSwap::from_pointee(loaded),
+        })
+    }
+
+    /// Reads them again. Connections that come from now on get what is in them; those that are open keep what they have.
+    ///
+    /// # Errors
+    /// As [`Tls::load`]; then nothing has changed.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let loaded = Loaded::read(&self.config, Some(&self.now.load()))?;
+        self.now.store(Arc::new(loaded));
+        Ok(())
+    }
+
+    /// The files that it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let certificates = self.config.certificates.iter();
+        let authorities = self.config.client_certificates.iter();
+        certificates
+            .flat_map(|files| [&*files.cert, &*files.key])
+            .chain(authorities.map(|clients| &*clients.ca))
+    }
+
+    /// What it shows to clients now.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.now.load().certificates.clone()
+    }
+
+    /// For a connection that comes now.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.now.load().server)
+    }
+}
+
+impl Loaded {
+    fn read(config: &TlsConfig, former: Option<&Self>) -> anyhow::Result<Self> {
+        let provider = Arc::new(ring::default_provider());
+        let certified = config.certificates.iter();
+        let certified = certified
+            .map(|files| Certified::read(files, &provider))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let certificates = certified.iter().map(|it| it.about.clone()).collect();
+        let authorities = match &config.client_certificates {
+            Some(clients) => files::read(&clients.ca)?,
+            None => Vec::new(),
+        };
+        // A ticket stands for a certificate that was looked at once: under other authorities none of the old ones holds.
+        let tickets = former
+            .filter(|former| former.authorities == authorities)
+            .map(|former| Arc::clone(&former.server.ticketer));
+        let tickets = match tickets {
+            Some(tickets) => tickets,
+            None => ring::Ticketer::new().context("making the keys of TLS sessions")?,
+        };
+        let clients = config.client_certificates.as_ref();
+        let server = server(provider, certified, clients, &authorities, tickets)?;
+        Ok(Self {
+            server: Arc::new(server),
+            certificates,
+            authorities,
+        })
+    }
+}
+
+fn server(
+    provider: Arc<CryptoProvider>,
+    certified: Vec<Certified>,
+    clients: Option<&ClientCertificates>,
+    authorities: &[u8],
+    tickets: Arc<dyn ProducesTickets>,
+) -> anyhow::Result<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("setting up TLS")?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let roots = files::authorities(&clients.ca, authorities)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if clients.required {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
+            let verifier = verifier.build().with_context(|| {
+                format!("`{}` cannot tell who a client is", clients.ca.display())
+            })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut server = builder.with_cert_resolver(Arc::new(ByName::new(certified)));
+    server.alpn_protocols = vec![H2.to_vec(), H1.to_vec()];
+    // A session is in its ticket, which the client keeps; clients of TLS 1.2 that have no tickets shake hands anew.
+    server.ticketer = tickets;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(server)
+}
+
+/// What HTTP/2 is called in ALPN (RFC 9113, 3.2).
+const H2: &[u8] = b"h2";
+/// And HTTP/1.1 (RFC 7301, 6).
+const H1: &[u8] = b"http/1.1";
