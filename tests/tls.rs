@@ -623,3 +623,150 @@ fn dev_makes_a_certificate_and_keeps_it() {
     let _again = start();
     assert_eq!(std::fs::read_to_string(&file).expect("there"), made);
 }
+
+/// A host with an operator's door over TLS, and nothing else; the certificate is for `localhost`.
+struct WithDoor {
+    host: TestHost,
+    here: TempDir,
+    clients: Authority,
+    /// `https://localhost:PORT`, and whom to trust there.
+    knock: String,
+}
+
+impl WithDoor {
+    fn open(flags: impl Fn(&Path) -> String) -> Self {
+        let here = directory();
+        let authority = Authority::new("a test");
+        let clients = Authority::new("of operators");
+        let (cert, key) = authority.sign(&["localhost"]).write(here.path(), "door");
+        for (name, authority) in [("ca.pem", &authority), ("operators.pem", &clients)] {
+            std::fs::write(here.path().join(name), authority.pem()).expect("written");
+        }
+        std::fs::write(
+            here.path().join("token"),
+            "0123456789abcdef0123456789abcdef",
+        )
+        .expect("written");
+        let host = TestHost::serve_nothing(&format!(
+            "--admin 127.0.0.1:0 {} {} {} {}",
+            flag("--state", &here.path().join("state")),
+            flag("--admin-tls-cert", &cert),
+            flag("--admin-tls-key", &key),
+            flags(here.path()),
+        ));
+        let told = host.says("Admin on https://127.0.0.1:");
+        let port = told
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .expect("a port")
+            .to_owned();
+        let ca = flag("--admin-ca", &here.path().join("ca.pem"));
+        Self {
+            host,
+            knock: format!("--admin https://localhost:{port} {ca}"),
+            here,
+            clients,
+        }
+    }
+
+    fn list(&self, more: &str) -> Ended {
+        host(&format!("list {} {more}", self.knock))
+    }
+
+    /// Flags for a certificate of its own.
+    fn own(&self, authority: &Authority, name: &str) -> String {
+        let signed = authority.sign_subject(&[(DnType::CommonName, name)]);
+        let (cert, key) = signed.write(self.here.path(), name);
+        format!(
+            "{} {}",
+            flag("--admin-cert", &cert),
+            flag("--admin-key", &key)
+        )
+    }
+}
+
+#[test]
+fn who_shows_a_known_certificate_at_the_operators_door_is_the_operator() {
+    let door = WithDoor::open(|here| flag("--admin-client-ca", &here.join("operators.pem")));
+    let ada = door.own(&door.clients, "ada");
+    let listed = door.list(&ada);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    let guest = FAULTS.path();
+    let deployed = host(&format!(
+        "deploy {} {ada} --name shop {}",
+        door.knock,
+        guest.display()
+    ));
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    let shown = host(&format!("show {} {ada} --json shop", door.knock));
+    assert!(
+        shown.stdout_text().contains("certificate CN=ada"),
+        "{shown:?}"
+    );
+
+    let eve = door.own(&Authority::new("of strangers"), "eve");
+    let token = flag("--admin-token-file", &door.here.path().join("token"));
+    for refused in ["", &eve, &token] {
+        let ended = door.list(refused);
+        assert_eq!(ended.code, Some(1), "{refused}: {ended:?}");
+    }
+    // Nor does anybody hear anything in the clear.
+    let port = door.knock.split([':', ' ']).nth(3).expect("a port");
+    let ended = host(&format!("list --admin 127.0.0.1:{port}"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(door.list(&ada).code, Some(0));
+    drop(door.host);
+}
+
+#[test]
+fn beside_certificates_a_token_opens_the_operators_door() {
+    let door = WithDoor::open(|here| {
+        format!(
+            "{} {}",
+            flag("--admin-client-ca", &here.join("operators.pem")),
+            flag("--admin-token-file", &here.join("token"))
+        )
+    });
+    let token = flag("--admin-token-file", &door.here.path().join("token"));
+    let ada = door.own(&door.clients, "ada");
+    for (shown, code) in [(&*ada, 0), (&token, 0), ("", 1)] {
+        let ended = door.list(shown);
+        assert_eq!(ended.code, Some(code), "{shown}: {ended:?}");
+    }
+    // Who is somebody else is not told the token.
+    std::fs::write(
+        door.here.path().join("other.pem"),
+        Authority::new("other").pem(),
+    )
+    .expect("written");
+    let place = door.knock.split(" --admin-ca").next().expect("a place");
+    let other = flag("--admin-ca", &door.here.path().join("other.pem"));
+    let ended = host(&format!("list {place} {other} {token}"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr_text().contains("is not who it should be"),
+        "{ended:?}"
+    );
+    let ended = host(&format!("list {place} {token}"));
+    assert!(ended.stderr_text().contains("--admin-ca"), "{ended:?}");
+}
+
+#[test]
+fn over_tls_the_operators_door_is_nobodys_without_a_token_or_known_certificates() {
+    let here = directory();
+    let (cert, key) = Authority::new("a test")
+        .sign(&["localhost"])
+        .write(here.path(), "door");
+    let ended = host(&format!(
+        "serve --admin 127.0.0.1:0 {} {} {}",
+        flag("--state", &here.path().join("state")),
+        flag("--admin-tls-cert", &cert),
+        flag("--admin-tls-key", &key)
+    ));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr_text().contains("--admin-client-ca"),
+        "{ended:?}"
+    );
+}

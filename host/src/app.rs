@@ -69,7 +69,6 @@ impl Door {
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
     let listeners = server::open(&settings.listeners)?;
     let certificates = Certificates::of(&listeners);
-    certificates.tell_of_ends();
     Ok(Door {
         listeners,
         certificates,

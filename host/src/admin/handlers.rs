@@ -33,27 +33,23 @@ const HEALTH: &str = "/healthz";
 pub(super) struct Desk {
     versions: Arc<Versions>,
     keys: Arc<Keys>,
-    needs_token: bool,
 }
 
 impl Desk {
-    pub(super) fn new(versions: Arc<Versions>, keys: Arc<Keys>, needs_token: bool) -> Self {
-        Self {
-            versions,
-            keys,
-            needs_token,
-        }
+    pub(super) fn new(versions: Arc<Versions>, keys: Arc<Keys>) -> Self {
+        Self { versions, keys }
     }
 
-    /// Answers a request of somebody: of the visitor himself, or of whom his token says.
+    /// Answers a request of somebody: of the visitor himself, if he needs no token, or of whom his token says.
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
         visitor: Arc<str>,
+        needs_token: bool,
         known: Arc<Known>,
     ) -> Result<Answer, Infallible> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let who = self.who(request.headers(), &path, &visitor);
+        let who = self.who(request.headers(), &path, &visitor, needs_token);
         let shown = who.as_ref().map_or(visitor, |who| who.to_string().into());
         let is_tenant = who.as_ref().is_ok_and(|who| who.tenant().is_some());
         let answered = match who {
@@ -140,14 +136,20 @@ impl Desk {
 
     /// Who asks: whose the token is that is shown, or else whoever could open the door. Everybody may ask whether the
     /// host is there.
-    fn who(&self, headers: &HeaderMap, path: &str, visitor: &Arc<str>) -> Result<Who, Problem> {
+    fn who(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        visitor: &Arc<str>,
+        needs_token: bool,
+    ) -> Result<Who, Problem> {
         if path == HEALTH {
             return Ok(Who::operator(visitor));
         }
         let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "token", detail);
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         match (shown.next(), shown.next()) {
-            (None, _) if !self.needs_token => Ok(Who::operator(visitor)),
+            (None, _) if !needs_token => Ok(Who::operator(visitor)),
             (None, _) => Err(refused(
                 "this door needs a token: send `authorization: Bearer TOKEN`, or give its file with `--admin-token-file`",
             )),
@@ -159,7 +161,7 @@ impl Desk {
                 .map(|(_, token)| token)
                 .and_then(|shown| self.keys.who(shown, visitor))
                 .ok_or_else(|| {
-                    refused(if self.needs_token {
+                    refused(if needs_token {
                         "the token is none of this host's"
                     } else {
                         "the token is none of this host's: the operator needs none here"
@@ -171,7 +173,8 @@ impl Desk {
 
     /// A component takes its time to arrive, and a token may have been taken away meanwhile.
     fn is_still(&self, who: &Who, headers: &HeaderMap) -> Result<(), Problem> {
-        let now = self.who(headers, "", &Arc::from(""))?;
+        // Who needed no token has shown none.
+        let now = self.who(headers, "", &Arc::from(""), false)?;
         if now.tenant() == who.tenant() {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::keys::Keys;
 use crate::limits;
 use crate::secret::Secret;
-use crate::server::{SocketFile, UnixError, bind_unix};
+use crate::server::{SocketFile, Tls, TlsConfig, UnixError, bind_unix};
 use crate::values;
 
 /// Where the operator's door is.
@@ -22,7 +22,7 @@ use crate::values;
 pub enum Address {
     /// A Unix socket: whoever may open it may come in.
     Unix(PathBuf),
-    /// TCP: whoever has the token may come in.
+    /// TCP: whoever has the token, or a certificate that is known, may come in.
     Tcp(SocketAddr),
 }
 
@@ -95,7 +95,19 @@ pub struct Door {
     pub address: Address,
     /// Who may come in.
     pub keys: Arc<Keys>,
+    /// What it has for TLS.
+    pub tls: Option<Arc<Tls>>,
     listener: Listener,
+}
+
+/// As a client writes it.
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Tcp(address) if self.tls.is_some() => write!(f, "https://{address}/"),
+            address => address.fmt(f),
+        }
+    }
 }
 
 /// From the standard library: the runtime that will wait on it does not exist yet.
@@ -111,11 +123,25 @@ impl Door {
     /// Opens the door. A Unix socket is for its owner alone; one that a dead host left is replaced.
     ///
     /// # Errors
-    /// When a live host has the socket, the address cannot be had, or there is no token for TCP.
-    pub fn open(address: &Address, token: Option<Token>) -> anyhow::Result<Self> {
+    /// When a live host has the socket, the address cannot be had, a certificate is not good, or there is neither a token
+    /// nor a known certificate for TCP.
+    pub fn open(
+        address: &Address,
+        token: Option<Token>,
+        tls: Option<TlsConfig>,
+    ) -> anyhow::Result<Self> {
+        let knows_certificates = tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_certificates.is_some());
+        let tls = tls.map(Tls::load_for_http_1).transpose()?.map(Arc::new);
         let keys = Arc::new(Keys::new(token.as_ref()));
         match address {
             Address::Unix(path) => {
+                if tls.is_some() {
+                    bail!(
+                        "an admin door on a Unix socket has no TLS: leave it out, or name an address"
+                    );
+                }
                 let (listener, file) = bind(path)?;
                 Ok(Self {
                     listener: Listener::Unix {
@@ -124,12 +150,13 @@ impl Door {
                     },
                     address: address.clone(),
                     keys,
+                    tls,
                 })
             }
             Address::Tcp(at) => {
-                if token.is_none() {
+                if token.is_none() && !knows_certificates {
                     bail!(
-                        "an admin door on TCP is everybody's: protect it with `--admin-token-file`, or use a Unix socket"
+                        "an admin door on TCP is everybody's: protect it with `--admin-token-file`, or with `--admin-tls-cert` and `--admin-client-ca`, or use a Unix socket"
                     );
                 }
                 let listener = std::net::TcpListener::bind(at)
@@ -142,14 +169,10 @@ impl Door {
                     ),
                     listener: Listener::Tcp(listener),
                     keys,
+                    tls,
                 })
             }
         }
-    }
-
-    /// Who shows no token does not come in.
-    pub(super) fn needs_token(&self) -> bool {
-        matches!(self.address, Address::Tcp(_))
     }
 
     /// Made inside the runtime that will wait on it.
@@ -163,7 +186,8 @@ impl Door {
             Listener::Tcp(listener) => {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
-                Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?)
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                Accepting::Tcp(listener, self.tls.clone())
             }
         })
     }
@@ -172,13 +196,40 @@ impl Door {
 /// A door that lets in.
 pub(super) enum Accepting {
     Unix(tokio::net::UnixListener),
-    Tcp(tokio::net::TcpListener),
+    Tcp(tokio::net::TcpListener, Option<Arc<Tls>>),
 }
 
-/// A connection, and who is at its other end as far as the system knows.
+/// A connection, and who is at its other end as far as is known.
 pub(super) struct Visitor {
     pub(super) io: Box<dyn Io>,
     pub(super) who: Arc<str>,
+    /// It is not known yet: a token must be shown.
+    pub(super) needs_token: bool,
+    /// With whom hands are shaken first.
+    tls: Option<Arc<Tls>>,
+}
+
+impl Visitor {
+    /// Shakes hands, if the door has TLS. Whose certificate is known needs no token.
+    pub(super) async fn shaken(self) -> io::Result<Self> {
+        let Some(tls) = self.tls else {
+            return Ok(self);
+        };
+        let (io, certificate) = tls.accept(self.io).await?;
+        let who = match &certificate {
+            Some(shown) => shown
+                .subject
+                .to_str()
+                .map(|it| format!("certificate {it}").into()),
+            None => Ok(self.who),
+        };
+        Ok(Self {
+            io: Box::new(io),
+            who: who.map_err(|_| io::ErrorKind::InvalidData)?,
+            needs_token: certificate.is_none(),
+            tls: None,
+        })
+    }
 }
 
 /// What bytes come through.
@@ -195,14 +246,18 @@ impl Accepting {
                 Visitor {
                     io: Box::new(stream),
                     who: format!("uid {uid}").into(),
+                    needs_token: false,
+                    tls: None,
                 }
             }
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, tls) => {
                 let stream = listener.accept().await?.0;
                 stream.set_nodelay(true)?;
                 Visitor {
                     io: Box::new(stream),
                     who: "token".into(),
+                    needs_token: true,
+                    tls: tls.clone(),
                 }
             }
         })
@@ -248,7 +303,7 @@ mod tests {
         let Address::Unix(path) = &address else {
             unreachable!()
         };
-        let open = || Door::open(&address, None);
+        let open = || Door::open(&address, None, None);
         let door = open().expect("opened");
         let mode = fs::metadata(path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -83,11 +83,7 @@ pub fn serve(door: Door, versions: Arc<Versions>) -> anyhow::Result<Running> {
 
 async fn accept(door: &Door, versions: Arc<Versions>, asked: Shutdown) -> std::io::Result<()> {
     let accepting = door.accepting()?;
-    let desk = Arc::new(Desk::new(
-        versions,
-        Arc::clone(&door.keys),
-        door.needs_token(),
-    ));
+    let desk = Arc::new(Desk::new(versions, Arc::clone(&door.keys)));
     let mut open = Vec::new();
     loop {
         let next = async {
@@ -166,9 +162,21 @@ async fn make_room(open: &mut Vec<Open>) {
 const PAUSE: Duration = Duration::from_millis(100);
 
 async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
-    let who = visitor.who;
+    let visitor = match tokio::time::timeout(limits::ADMIN_HEAD_TIME, visitor.shaken()).await {
+        Ok(Ok(visitor)) => visitor,
+        Ok(Err(error)) => {
+            tracing::debug!("a handshake at the admin door: {error}");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!("a handshake at the admin door has lasted too long");
+            return;
+        }
+    };
+    let (who, needs_token) = (visitor.who, visitor.needs_token);
     let service = service_fn(|request| {
-        Arc::clone(&desk).answer(request, Arc::clone(&who), Arc::clone(&known))
+        let (who, known) = (Arc::clone(&who), Arc::clone(&known));
+        Arc::clone(&desk).answer(request, who, needs_token, known)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

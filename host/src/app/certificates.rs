@@ -14,7 +14,7 @@ use crate::config::Listing;
 use crate::limits;
 use crate::server::{Certificate, Listener, Tls};
 
-/// What the clients of all listeners are shown, now and after each change. Cheap to clone.
+/// What the clients of all listeners and the operator are shown, now and after each change. Cheap to clone.
 #[derive(Clone)]
 pub struct Certificates(Vec<Arc<Tls>>);
 
@@ -30,6 +30,11 @@ impl Certificates {
         Self(all)
     }
 
+    /// And what is shown at another door.
+    pub(super) fn follow_too(&mut self, tls: Option<Arc<Tls>>) {
+        self.0.extend(tls);
+    }
+
     /// What they are shown now, each certificate once.
     #[must_use]
     pub fn now(&self) -> Vec<Certificate> {
@@ -43,7 +48,7 @@ impl Certificates {
     }
 
     /// Warns of those that end soon, or have ended, or are not good yet.
-    pub(super) fn tell_of_ends(&self) {
+    fn tell_of_ends(&self) {
         let now = SystemTime::now();
         for warning in self.now().iter().filter_map(|one| warning(one, now)) {
             tracing::warn!("{warning}");
@@ -55,6 +60,7 @@ impl Certificates {
         if self.0.is_empty() {
             return pending().await;
         }
+        self.tell_of_ends();
         let files = Files::of(&self.0);
         let mut watch = Watch::new();
         let mut seen = files.look();

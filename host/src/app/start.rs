@@ -13,6 +13,7 @@ use super::{Follower, Owners, Settings, Subject};
 use crate::admin::{self, Address, Token};
 use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
 use crate::gate::Gate;
+use crate::server::TlsConfig;
 
 /// A host to be.
 pub struct Plan {
@@ -45,6 +46,8 @@ pub struct AdminPlan {
     pub address: Address,
     /// What must be shown there, on TCP.
     pub token: Option<Token>,
+    /// TLS there, on TCP. None: in the clear.
+    pub tls: Option<TlsConfig>,
     /// Where what is deployed is kept. None: there is no place that could be thought of.
     pub state: Option<PathBuf>,
     /// It was asked for. If one that was not cannot be had, the host serves without it.
@@ -60,7 +63,7 @@ impl AdminPlan {
     async fn open(self, deployer: &Arc<Deployer>) -> anyhow::Result<(admin::Door, Arc<Versions>)> {
         let state = self.state.context(NO_PLACE)?;
         let store = Store::open(&state)?;
-        let door = admin::Door::open(&self.address, self.token)?;
+        let door = admin::Door::open(&self.address, self.token, self.tls)?;
         let versions = Arc::new(Versions::new(
             store,
             Arc::clone(deployer),
@@ -115,7 +118,9 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
             Some(follower)
         }
     };
-    let door = super::open(&plan.settings)?;
+    let mut door = super::open(&plan.settings)?;
+    let of_admin = admin.as_ref().and_then(|(door, _)| door.tls.clone());
+    door.certificates.follow_too(of_admin);
     for address in door.addresses() {
         say(&format!("Serving HTTP on {address}"));
     }
@@ -133,7 +138,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     }
     let _admin = match admin {
         Some((door, versions)) => {
-            let address = door.address.clone();
+            let address = door.to_string();
             let running = admin::serve(door, versions)?;
             say(&format!("Admin on {address}"));
             Some(running)

@@ -1,7 +1,9 @@
 //! A running host, as the subcommands that change it reach it: HTTP/1.1 to its admin door.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -16,25 +18,86 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{print, say};
 use crate::admin::{Address, Problem, Token};
+use crate::server::{CertificateFiles, TlsConnector, connect, connector};
 
 /// Which host.
 #[derive(Debug, Args)]
 pub(super) struct RemoteArgs {
     /// Its admin door, as `host serve --admin` has it [default: `$XDG_RUNTIME_DIR/host/admin.sock`, or
     /// `/run/host/admin.sock`].
-    #[arg(long, env = "HOST_ADMIN", value_name = "SOCKET|ADDRESS")]
-    admin: Option<Address>,
+    #[arg(
+        long,
+        env = "HOST_ADMIN",
+        value_name = "SOCKET|ADDRESS|https://NAME:PORT"
+    )]
+    admin: Option<Place>,
     /// The file with its token, for an address.
     #[arg(long, env = "HOST_ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// The authorities that sign the certificate of `https://NAME:PORT`, or that certificate itself, in PEM.
+    #[arg(long, env = "HOST_ADMIN_CA", value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// The certificate that is shown there, in PEM.
+    #[arg(
+        long,
+        env = "HOST_ADMIN_CERT",
+        value_name = "FILE",
+        requires = "admin_key"
+    )]
+    admin_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(
+        long,
+        env = "HOST_ADMIN_KEY",
+        value_name = "FILE",
+        requires = "admin_cert"
+    )]
+    admin_key: Option<PathBuf>,
     /// Print what the host answers, as JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// Where an admin door is, for who knocks there.
+#[derive(Debug, Clone)]
+enum Place {
+    Clear(Address),
+    /// A name, which its certificate has, and a port.
+    Https(String, u16),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(place) = text.strip_prefix("https://") else {
+            return text.parse().map(Self::Clear);
+        };
+        let place = place.strip_suffix('/').unwrap_or(place);
+        let parts = place.rsplit_once(':');
+        let parts = parts.and_then(|(name, port)| Some((name, port.parse().ok()?)));
+        match parts {
+            Some((name, port)) if !name.is_empty() && !name.contains('/') => {
+                Ok(Self::Https(name.to_owned(), port))
+            }
+            _ => Err("not a place: write `https://NAME:PORT`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clear(address) => address.fmt(f),
+            Self::Https(name, port) => write!(f, "https://{name}:{port}/"),
+        }
+    }
+}
+
 /// A running host.
 pub(super) struct Remote {
-    address: Address,
+    place: Place,
+    connector: Option<TlsConnector>,
     token: Option<Token>,
     is_json: bool,
 }
@@ -48,8 +111,22 @@ pub(super) fn default_address() -> Address {
 
 impl RemoteArgs {
     pub(super) fn remote(&self) -> anyhow::Result<Remote> {
+        let place = self.admin.clone();
+        let place = place.unwrap_or_else(|| Place::Clear(default_address()));
+        let connector = match &place {
+            Place::Clear(_) => None,
+            Place::Https(..) => {
+                let ca = self.admin_ca.as_deref().with_context(|| {
+                    format!("nobody is trusted to sign the certificate of `{place}`: name an authority, or that certificate, with `--admin-ca`")
+                })?;
+                let own = self.admin_cert.clone().zip(self.admin_key.clone());
+                let own = own.map(|(cert, key)| CertificateFiles { cert, key });
+                Some(connector(ca, own.as_ref())?)
+            }
+        };
         Ok(Remote {
-            address: self.admin.clone().unwrap_or_else(default_address),
+            place,
+            connector,
             token: self
                 .admin_token_file
                 .as_deref()
@@ -110,7 +187,7 @@ impl Remote {
         let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
             bail!(
                 "the host answers {status}: what is at {} is no admin door",
-                self.address
+                self.place
             );
         };
         if self.is_json {
@@ -122,9 +199,10 @@ impl Remote {
 
     /// A request with what every one has.
     pub(super) fn request(&self, method: Method, target: &str) -> http::request::Builder {
-        let host = match &self.address {
-            Address::Unix(_) => "localhost".to_owned(),
-            Address::Tcp(address) => address.to_string(),
+        let host = match &self.place {
+            Place::Clear(Address::Unix(_)) => "localhost".to_owned(),
+            Place::Clear(Address::Tcp(address)) => address.to_string(),
+            Place::Https(name, port) => format!("{name}:{port}"),
         };
         let request = Request::builder()
             .method(method)
@@ -145,26 +223,43 @@ impl Remote {
         let absent = || {
             format!(
                 "no host answers at `{}`: start one with `host serve --admin`, or say where it is with `--admin`",
-                self.address
+                self.place
             )
         };
-        match &self.address {
-            Address::Unix(path) => {
+        match &self.place {
+            Place::Clear(Address::Unix(path)) => {
                 exchange(
                     UnixStream::connect(path).await.with_context(absent)?,
                     request,
                 )
                 .await
             }
-            Address::Tcp(address) => {
+            Place::Clear(Address::Tcp(address)) => {
                 exchange(
                     TcpStream::connect(address).await.with_context(absent)?,
                     request,
                 )
                 .await
             }
+            Place::Https(name, port) => {
+                let stream = TcpStream::connect((bare(name), *port)).await;
+                let stream = stream.with_context(absent)?;
+                let connector = self.connector.as_ref().context("there is no TLS")?;
+                let shaken = connect(connector, bare(name), stream).await;
+                let stream =
+                    shaken.with_context(|| format!("`{}` is not who it should be", self.place))?;
+                exchange(stream, request).await
+            }
         }
     }
+}
+
+/// An address of IPv6 without what it has around it in a URL.
+fn bare(name: &str) -> &str {
+    let inner = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    inner.unwrap_or(name)
 }
 
 async fn exchange(

@@ -129,7 +129,7 @@ pub(super) struct DoorArgs {
 /// The operator's door.
 #[derive(Debug, Args)]
 struct AdminArgs {
-    /// Where the door for `host deploy`, `host list` and the like is: a Unix socket, or an address with a token. A directory
+    /// Where the door for `host deploy`, `host list` and the like is: a Unix socket, or an address with a token or certificates. A directory
     /// and the file of a host have one unless this is `off`, one component only if this is given [default place:
     /// `$XDG_RUNTIME_DIR/host/admin.sock`, or `/run/host/admin.sock`].
     #[arg(long, value_name = "SOCKET|ADDRESS|off", num_args = 0..=1, help_heading = "Admin door")]
@@ -142,6 +142,31 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     admin_token_file: Option<PathBuf>,
+    /// HTTPS at an address of the admin door, with this certificate, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires_all = ["admin", "admin_tls_key"],
+        help_heading = "Admin door"
+    )]
+    admin_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "admin_tls_cert",
+        help_heading = "Admin door"
+    )]
+    admin_tls_key: Option<PathBuf>,
+    /// Who shows a certificate that one of these authorities has signed, in PEM, is the operator. Without a token nobody
+    /// else comes in.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "admin_tls_cert",
+        help_heading = "Admin door"
+    )]
+    admin_client_ca: Option<PathBuf>,
     /// Where versions are kept [default: `$STATE_DIRECTORY`, or a directory for what is served in
     /// `$XDG_STATE_HOME/host`].
     #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
@@ -171,16 +196,24 @@ impl AdminArgs {
         let token = self.admin_token_file.as_deref().map(Token::read);
         let token = token.transpose()?;
         let is_asked = self.state.is_some() || unsaid.state.is_some();
-        let (address, token, is_asked) = match (&self.admin, unsaid.door) {
+        let tls = match (&self.admin_tls_cert, &self.admin_tls_key) {
+            (Some(cert), Some(key)) => {
+                let authorities = self.admin_client_ca.as_deref();
+                Some(tls(cert, key, authorities, token.is_none()))
+            }
+            _ => None,
+        };
+        let (address, token, tls, is_asked) = match (&self.admin, unsaid.door) {
             (Some(Some(Admin::Off)), _) | (None, Door::Off) => return Ok(None),
-            (Some(Some(Admin::At(address))), _) => (address.clone(), token, true),
-            (Some(None), _) => (remote::default_address(), token, true),
-            (None, Door::Default) => (remote::default_address(), None, is_asked),
-            (None, Door::At(address, token)) => (address, token, true),
+            (Some(Some(Admin::At(address))), _) => (address.clone(), token, tls, true),
+            (Some(None), _) => (remote::default_address(), token, tls, true),
+            (None, Door::Default) => (remote::default_address(), None, None, is_asked),
+            (None, Door::At(address, token, tls)) => (address, token, tls, true),
         };
         Ok(Some(AdminPlan {
             address,
             token,
+            tls,
             is_asked,
             state: self.state_directory(unsaid.state, unsaid.subject.as_deref()),
             template: unsaid.template,
@@ -235,7 +268,21 @@ struct Unsaid {
 enum Door {
     Off,
     Default,
-    At(Address, Option<Token>),
+    At(Address, Option<Token>, Option<TlsConfig>),
+}
+
+/// One certificate, and perhaps those of clients.
+fn tls(cert: &Path, key: &Path, authorities: Option<&Path>, required: bool) -> TlsConfig {
+    TlsConfig {
+        certificates: vec![CertificateFiles {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        }],
+        client_certificates: authorities.map(|ca| ClientCertificates {
+            ca: ca.to_owned(),
+            required,
+        }),
+    }
 }
 
 /// The words for [`Format`].
@@ -437,10 +484,12 @@ impl Serve {
         let door = match config.admin.as_ref().filter(|_| self.admin.admin.is_none()) {
             None => Door::Default,
             Some(config::Admin::Off) => Door::Off,
-            Some(config::Admin::Socket(path)) => Door::At(Address::Unix(path.clone()), None),
-            Some(config::Admin::Address { address, token }) => {
-                Door::At(Address::Tcp(*address), Some(token.clone()))
-            }
+            Some(config::Admin::Socket(path)) => Door::At(Address::Unix(path.clone()), None, None),
+            Some(config::Admin::Address {
+                address,
+                token,
+                tls,
+            }) => Door::At(Address::Tcp(*address), token.clone(), tls.clone()),
         };
         self.admin.plan(Unsaid {
             door,
@@ -456,10 +505,13 @@ impl Serve {
 const USAGE: u8 = 2;
 
 /// The flags that mean something beside a file.
-const WITH_FILE: [&str; 14] = [
+const WITH_FILE: [&str; 17] = [
     "guest",
     "admin",
     "admin_token_file",
+    "admin_tls_cert",
+    "admin_tls_key",
+    "admin_client_ca",
     "state",
     "addr",
     "cache",

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{ACCESS_LOG, ADMIN};
+use super::listener::tls;
 use super::name::name;
 use super::reader::{Named, Table, Value};
 use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
-use crate::server::{ListenerConfig, Place};
+use crate::server::{ListenerConfig, Place, TlsConfig};
 use crate::values;
 
 /// The public door.
@@ -106,12 +107,14 @@ pub enum Admin {
     Off,
     /// A Unix socket: who may open the file may enter.
     Socket(PathBuf),
-    /// An address: who shows the token may enter.
+    /// An address: who shows the token, or a certificate that is known, may enter.
     Address {
         /// Where to listen.
         address: SocketAddr,
-        /// What must be shown.
-        token: Token,
+        /// What must be shown by who has no certificate that is known. None: only such certificates are known.
+        token: Option<Token>,
+        /// None: in the clear.
+        tls: Option<TlsConfig>,
     },
 }
 
@@ -129,18 +132,29 @@ impl Admin {
                 if let Some(token) = table.value("token") {
                     token.mistake("nobody is asked for it at a `socket`, where the rights of the file say who may enter: leave it out");
                 }
+                if let Some(tls) = table.value("tls") {
+                    tls.mistake("it is for an `address`: leave it out");
+                }
                 table.path("socket").map(Self::Socket)
             }
             (false, true) => {
-                let token = table.value("token").and_then(|it| token(&it));
+                let token = table.value("token").map(|it| token(&it));
                 let address = table.parsed("address", values::address);
-                if !table.has("token") {
-                    let message = "an `address` that anyone can reach needs a `token`: write `token = { from_file = \"…\" }`, or a `socket` in its place";
+                let tls = table.value("tls").map(tls);
+                let knows = |tls: &TlsConfig| tls.client_certificates.is_some();
+                // Of TLS that is wrong it is not known.
+                let knows_certificates = tls
+                    .as_ref()
+                    .is_some_and(|tls| tls.as_ref().is_none_or(knows));
+                if token.is_none() && !knows_certificates {
+                    let message = "an `address` that anyone can reach needs a `token`: write `token = { from_file = \"…\" }`, or a `socket` in its place; or `client_certificates` in its `tls`";
                     table.mistake(message);
+                    return None;
                 }
                 Some(Self::Address {
                     address: address?,
-                    token: token?,
+                    token: given(token)?,
+                    tls: given(tls)?,
                 })
             }
             _ => {
@@ -227,6 +241,14 @@ impl Tenant {
             token_places,
         };
         Some(tenant)
+    }
+}
+
+/// What was said, if it had no mistake. None comes of a mistake only.
+fn given<T>(said: Option<Option<T>>) -> Option<Option<T>> {
+    match said {
+        Some(value) => value.map(Some),
+        None => Some(None),
     }
 }
 

@@ -258,7 +258,7 @@ pub(super) static LISTENER: Shape = Shape {
 
 pub(super) static TLS: Shape = Shape {
     name: "tls",
-    place: "in `[listeners.NAME.tls]`",
+    place: "in `[listeners.NAME.tls]` or `[admin.tls]`",
     about: "HTTPS: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Files that change are taken up without a restart.",
     keys: &[
         key(
@@ -280,7 +280,7 @@ static CERTIFICATE_TABLE: Takes = Table(&CERTIFICATE);
 
 pub(super) static CERTIFICATE: Shape = Shape {
     name: "certificate",
-    place: "in `certificates` of `[listeners.NAME.tls]`",
+    place: "in `certificates` of a `tls`",
     about: "A certificate and its key.",
     keys: &[
         key(
@@ -300,8 +300,8 @@ pub(super) static CERTIFICATE: Shape = Shape {
 
 pub(super) static CLIENT_CERTIFICATES: Shape = Shape {
     name: "client_certificates",
-    place: "in `client_certificates` of `[listeners.NAME.tls]`",
-    about: "Clients are asked for certificates. A guest sees the one that was verified in `client-cert` and its subject in `x-client-cert-subject`.",
+    place: "in `client_certificates` of a `tls`",
+    about: "Clients are asked for certificates. At `[admin]`, who shows one is the operator. At a listener, a guest sees the one that was verified in `client-cert` and its subject in `x-client-cert-subject`.",
     keys: &[
         key(
             "ca",
@@ -336,14 +336,15 @@ pub(super) static ADMIN: Shape = Shape {
             "address",
             Text("127.0.0.1:9090"),
             Nothing,
-            "In place of `socket`: an address, which needs a `token`.",
+            "In place of `socket`: an address, which needs a `token`, or `tls` with `client_certificates`.",
         ),
         key(
             "token",
             Either(&Table(&REFERENCE), &Text("${TOKEN}")),
             Nothing,
-            "What a client of `address` must show.",
+            "What a client of `address` must show that has shown no certificate.",
         ),
+        key("tls", Table(&TLS), Nothing, "HTTPS at `address`."),
     ],
 };
 

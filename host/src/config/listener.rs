@@ -86,7 +86,8 @@ fn place(table: &Table<'_>) -> Option<Place> {
     }
 }
 
-fn tls(said: Value<'_>) -> Option<TlsConfig> {
+/// What a door has for TLS.
+pub(super) fn tls(said: Value<'_>) -> Option<TlsConfig> {
     let table = said.table(&TLS)?;
     let certificates = table.list("certificates");
     if let Some(value) = table.value("certificates") {

@@ -249,7 +249,10 @@ fn no_tenant_has_too_many(file: &Table<'_>, tenants: &[Tenant], handlers: &[Hand
 /// A token tells who shows it.
 fn no_token_twice(reader: &Reader<'_>, admin: Option<&Admin>, tenants: &[Tenant]) {
     let mut known = HashSet::new();
-    if let Some(Admin::Address { token, .. }) = admin {
+    if let Some(Admin::Address {
+        token: Some(token), ..
+    }) = admin
+    {
         known.insert(token.reveal());
     }
     for tenant in tenants {

@@ -144,9 +144,15 @@ fn the_host_is_as_the_example_says() {
         ],
         [1, 2, 3, 4, 5].map(Duration::from_secs)
     );
-    let Some(Admin::Address { address, token }) = &config.admin else {
+    let Some(Admin::Address {
+        address,
+        token: Some(token),
+        tls: Some(tls),
+    }) = &config.admin
+    else {
         panic!("{:?}", config.admin);
     };
+    assert!(tls.certificates[0].cert.ends_with("admin.pem"));
     assert_eq!(
         (address.port(), token.reveal()),
         (9090, "open-sesame-open-sesame-open-sesame")
@@ -395,6 +401,18 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "[admin]\naddress = \"127.0.0.1:1\"",
             "[admin]",
             "needs a `token`",
+        ),
+        (
+            "[admin]\nsocket = \"s\"",
+            "tls = { certificates = [{ cert = \"c\", key = \"k\" }] }",
+            "{ certificates = [{ cert = \"c\", key = \"k\" }] }",
+            "leave it out",
+        ),
+        (
+            "",
+            "[admin]\naddress = \":1\"\ntls = { certificates = [{ cert = \"c\", key = \"k\" }] }",
+            "[admin]",
+            "`client_certificates`",
         ),
         ("", "[admin]\nsocket = \"\"", "\"\"", "not a path"),
         (

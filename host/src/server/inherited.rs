@@ -5,13 +5,24 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 /// One of them.
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl Socket {
+    fn listens(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(listener) => SockRef::from(listener),
+            Self::Unix(listener) => SockRef::from(listener),
+        };
+        socket.is_listener().unwrap_or(false)
+    }
 }
 
 /// The descriptors that this process was born with. There is one such set, and each is taken once.
@@ -52,12 +63,14 @@ pub(super) fn take(name: &str) -> anyhow::Result<Vec<Socket>> {
     for place in places {
         if let Ok(Some(socket)) = sockets.take_tcp_listener(place) {
             found.push(Socket::Tcp(socket));
-            continue;
+        } else if let Ok(Some(socket)) = sockets.take_unix_listener(place) {
+            found.push(Socket::Unix(socket));
         }
-        let socket = sockets
-            .take_unix_listener(place)
-            .with_context(|| format!("the socket `{name}` of systemd is no stream that listens"))?;
-        found.extend(socket.map(Socket::Unix));
+    }
+    if !found.iter().all(Socket::listens) {
+        bail!(
+            "the socket `{name}` of systemd does not listen: its unit needs `ListenStream=`, and `Accept=no`"
+        );
     }
     if found.is_empty() {
         let there: Vec<_> = names

@@ -47,7 +47,10 @@ pub use accept::serve;
 pub use counters::{Counters, Handshakes};
 pub use inherited::note_inherited;
 pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};
-pub use tls::{Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig};
+pub use tls::{
+    Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig, TlsConnector, connect,
+    connector,
+};
 
 use crate::client::Client;
 

@@ -2,12 +2,13 @@
 //!
 //! rustls does the protocol, with ring; nothing of either is chosen elsewhere. A connection takes what holds when it
 //! comes, so files that have changed concern the next one and no other. `files` reads them, `certificates` chooses one by
-//! the name that a client asks for, `handshake` is the beginning of a connection, and `session` what it goes on with.
+//! the name that a client asks for, `handshake` is the beginning of a connection, and `session` what it goes on with. The operator's door has less to do: `operator`.
 
 mod certificates;
 mod client;
 mod files;
 mod handshake;
+mod operator;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 
 pub use certificates::Certificate;
 pub(super) use client::certificate_of;
 pub(super) use handshake::{Fault, IN_THE_CLEAR, shake_hands};
+pub use operator::{TlsConnector, connect, connector};
 pub(super) use session::Session;
 
 use certificates::{ByName, Certified};
@@ -55,6 +57,7 @@ pub struct ClientCertificates {
 /// TLS of one listener, as it is now.
 pub struct Tls {
     config: TlsConfig,
+    protocols: &'static [&'static [u8]],
     now: ArcSwap<Loaded>,
 }
 
@@ -71,9 +74,22 @@ impl Tls {
     /// # Errors
     /// When one cannot be read, or holds something else than it should.
     pub fn load(config: TlsConfig) -> anyhow::Result<Self> {
-        let loaded = Loaded::read(&config, None)?;
+        Self::load_for(config, &[H2, H1])
+    }
+
+    /// The same for a door that speaks HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// As [`Tls::load`].
+    pub fn load_for_http_1(config: TlsConfig) -> anyhow::Result<Self> {
+        Self::load_for(config, &[H1])
+    }
+
+    fn load_for(config: TlsConfig, protocols: &'static [&'static [u8]]) -> anyhow::Result<Self> {
+        let loaded = Loaded::read(&config, protocols, None)?;
         Ok(Self {
             config,
+            protocols,
             now: ArcSwap::from_pointee(loaded),
         })
     }
@@ -83,7 +99,7 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then nothing has changed.
     pub fn reload(&self) -> anyhow::Result<()> {
-        let loaded = Loaded::read(&self.config, Some(&self.now.load()))?;
+        let loaded = Loaded::read(&self.config, self.protocols, Some(&self.now.load()))?;
         self.now.store(Arc::new(loaded));
         Ok(())
     }
@@ -110,7 +126,11 @@ impl Tls {
 }
 
 impl Loaded {
-    fn read(config: &TlsConfig, former: Option<&Self>) -> anyhow::Result<Self> {
+    fn read(
+        config: &TlsConfig,
+        protocols: &[&[u8]],
+        former: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let certified = config.certificates.iter();
         let certified = certified
@@ -130,7 +150,11 @@ impl Loaded {
             None => ring::Ticketer::new().context("making the keys of TLS sessions")?,
         };
         let clients = config.client_certificates.as_ref();
-        let server = server(provider, certified, clients, &authorities, tickets)?;
+        let mut server = server(provider, certified, clients, &authorities)?;
+        server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+        // A session is in its ticket, which the client keeps; clients of TLS 1.2 that have no tickets shake hands anew.
+        server.ticketer = tickets;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self {
             server: Arc::new(server),
             certificates,
@@ -144,7 +168,6 @@ fn server(
     certified: Vec<Certified>,
     clients: Option<&ClientCertificates>,
     authorities: &[u8],
-    tickets: Arc<dyn ProducesTickets>,
 ) -> anyhow::Result<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -165,12 +188,7 @@ fn server(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut server = builder.with_cert_resolver(Arc::new(ByName::new(certified)));
-    server.alpn_protocols = vec![H2.to_vec(), H1.to_vec()];
-    // A session is in its ticket, which the client keeps; clients of TLS 1.2 that have no tickets shake hands anew.
-    server.ticketer = tickets;
-    server.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(server)
+    Ok(builder.with_cert_resolver(Arc::new(ByName::new(certified))))
 }
 
 /// What HTTP/2 is called in ALPN (RFC 9113, 3.2).
