@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http::Version;
@@ -142,7 +142,7 @@ fn a_clean_end_is_said_and_one_that_breaks_off_is_not() {
             ("GET /drip?n=3&ms=1 HTTP/1.0\r\n\r\n", true),
             ("nonsense\r\n\r\n", true),
             ("GET /trap-mid-body HTTP/1.1\r\nHost: a\r\n\r\n", false),
-            ("GET /length-short HTTP/1.1\r\nHost: a\r\n\r\n", false),
+            ("GET /length-short HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", false),
             ("GET /trap-mid-body HTTP/1.0\r\n\r\n", false),
         ] {
             let mut shaken = secure.client().connect(&secure.host, "localhost");
@@ -278,13 +278,17 @@ fn the_drain_waits_for_a_request_over_tls_and_for_no_handshake() {
 
 /// Writes a file for a host with one handler and these listeners, and serves it.
 fn serve_file(here: &Path, guest: Guest, listeners: &str) -> TestHost {
+    TestHost::serve_file(&write_file(here, guest, listeners), "")
+}
+
+fn write_file(here: &Path, guest: Guest, listeners: &str) -> PathBuf {
     let file = here.join("host.toml");
     let source = guest.path();
     let text = format!(
         "{listeners}\n[listen]\naccess_log = \"json\"\n[handlers.all]\nsource = {source:?}\nroutes = [\"/*\"]\n"
     );
     std::fs::write(&file, text).expect("written");
-    TestHost::serve_file(&file, "")
+    file
 }
 
 #[test]
@@ -374,6 +378,55 @@ fn a_new_certificate_is_taken_up_and_no_connection_is_dropped() {
 }
 
 #[test]
+fn certificates_that_a_file_names_anew_are_taken_up() {
+    let here = directory();
+    let authority = Authority::new("a test");
+    let (one, two) = (
+        authority.sign(&["one.example"]),
+        authority.sign(&["two.example"]),
+    );
+    one.write(here.path(), "one");
+    let listener = |certificates: &str, clients: &str| {
+        format!(
+            "[listeners.web]\naddress = \"127.0.0.1:0\"\n[listeners.web.tls]\ncertificates = [{certificates}]\n{clients}\n"
+        )
+    };
+    let first = "{ cert = \"one.pem\", key = \"one.key\" }";
+    let both = &format!("{first}, {{ cert = \"two.pem\", key = \"two.key\" }}");
+    let host = serve_file(here.path(), FAULTS, &listener(first, ""));
+    let client = TlsClient::trusting(&authority);
+    let mut kept = client.connect(&host, "one.example");
+    assert_eq!(kept.connection.get("/ok").text(), "ok\n");
+
+    // It is named before it is there: that is told, and what there was is shown on.
+    write_file(here.path(), FAULTS, &listener(both, ""));
+    host.says("two.pem` cannot be read");
+    assert!(client.try_connect(host.address, "two.example").is_err());
+    two.write(here.path(), "two");
+    eventually("the new certificate", || {
+        client.try_connect(host.address, "two.example").ok()
+    });
+    assert!(client.connect(&host, "one.example").is_resumed);
+
+    // A session of who has shown nothing is worth nothing where something must be shown.
+    std::fs::write(
+        here.path().join("clients.pem"),
+        Authority::new("of clients").pem(),
+    )
+    .expect("written");
+    write_file(
+        here.path(),
+        FAULTS,
+        &listener(both, "client_certificates = { ca = \"clients.pem\" }"),
+    );
+    let request = "GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    eventually("a refusal", || {
+        (!is_answered(&client, host.address, "one.example", request)).then_some(())
+    });
+    assert_eq!(kept.connection.get("/ok").text(), "ok\n");
+}
+
+#[test]
 fn who_must_show_a_certificate_is_known_by_it() {
     let here = directory();
     let clients = Authority::new("of clients");
@@ -421,7 +474,12 @@ fn who_must_show_a_certificate_is_known_by_it() {
         for refused in [secure.client(), stranger] {
             let address = secure.host.address;
             assert!(
-                !is_answered(&refused, address, "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"),
+                !is_answered(
+                    &refused,
+                    address,
+                    "localhost",
+                    "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"
+                ),
                 "{guest}"
             );
         }
@@ -430,8 +488,8 @@ fn who_must_show_a_certificate_is_known_by_it() {
 }
 
 /// With TLS 1.3 a client that is refused hears it when it reads.
-fn is_answered(client: &TlsClient, address: SocketAddr, request: &str) -> bool {
-    let Ok(mut shaken) = client.try_connect(address, "localhost") else {
+fn is_answered(client: &TlsClient, address: SocketAddr, name: &str, request: &str) -> bool {
+    let Ok(mut shaken) = client.try_connect(address, name) else {
         return false;
     };
     shaken.connection.try_send(request).is_ok()
@@ -492,7 +550,7 @@ fn where_certificates_are_optional_only_wrong_ones_are_refused_and_nothing_is_be
     }
     let stranger = Authority::new("of strangers").sign_subject(&[(DnType::CommonName, "eve")]);
     let stranger = TlsClient::with_certificate(&authority, &stranger);
-    assert!(!is_answered(&stranger, host.address, forged));
+    assert!(!is_answered(&stranger, host.address, "localhost", forged));
 
     let places = host.places();
     let clear = places

@@ -12,34 +12,60 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::reload::{Watch, directory_of};
 use crate::config::Listing;
 use crate::limits;
-use crate::server::{Certificate, Listener, Tls};
+use crate::server::{Certificate, Listener, ListenerConfig, Place, Tls};
 
 /// What the clients of all listeners and the operator are shown, now and after each change. Cheap to clone.
 #[derive(Clone)]
-pub struct Certificates(Vec<Arc<Tls>>);
+pub struct Certificates(Vec<Shown>);
+
+/// What is shown at one door. The operator's has no place among the listeners.
+#[derive(Clone)]
+struct Shown {
+    place: Option<Place>,
+    tls: Arc<Tls>,
+}
 
 impl Certificates {
     pub(super) fn of(listeners: &[Listener]) -> Self {
-        let mut all: Vec<Arc<Tls>> = Vec::new();
-        for tls in listeners.iter().filter_map(Listener::tls) {
+        let mut all: Vec<Shown> = Vec::new();
+        for listener in listeners {
             // Several sockets of systemd share what they have.
-            if !all.iter().any(|known| Arc::ptr_eq(known, tls)) {
-                all.push(Arc::clone(tls));
+            let is_known = |tls: &Arc<Tls>| all.iter().any(|one| Arc::ptr_eq(&one.tls, tls));
+            if let Some(tls) = listener.tls().filter(|tls| !is_known(tls)) {
+                all.push(Shown {
+                    place: Some(listener.place.clone()),
+                    tls: Arc::clone(tls),
+                });
             }
         }
         Self(all)
     }
 
-    /// And what is shown at another door.
+    /// And what is shown at the operator's door.
     pub(super) fn follow_too(&mut self, tls: Option<Arc<Tls>>) {
-        self.0.extend(tls);
+        self.0.extend(tls.map(|tls| Shown { place: None, tls }));
+    }
+
+    /// These are wanted from now on at the places that there are.
+    pub(super) fn say(&self, listeners: &[ListenerConfig]) {
+        for one in &self.0 {
+            let mut listeners = listeners.iter();
+            let wanted = listeners
+                .find(|it| Some(&it.place) == one.place.as_ref())
+                .and_then(|it| it.tls.as_ref());
+            match wanted.map(|wanted| one.tls.want(wanted)) {
+                Some(Ok(true)) => tell_all(&one.tls),
+                Some(Err(why)) => tell_bad(&why),
+                Some(Ok(false)) | None => {}
+            }
+        }
     }
 
     /// What they are shown now, each certificate once.
     #[must_use]
     pub fn now(&self) -> Vec<Certificate> {
         let mut all: Vec<Certificate> = Vec::new();
-        for one in self.0.iter().flat_map(|tls| tls.certificates()) {
+        for one in self.0.iter().flat_map(|one| one.tls.certificates()) {
             if !all.contains(&one) {
                 all.push(one);
             }
@@ -61,18 +87,17 @@ impl Certificates {
             return pending().await;
         }
         self.tell_of_ends();
-        let files = Files::of(&self.0);
         let mut watch = Watch::new();
-        let mut seen = files.look();
+        let mut seen = Files::of(&self.0).look();
         let mut told = Instant::now();
         loop {
-            watch.follow(&files.directories());
+            watch.follow(&Files::of(&self.0).directories());
             let changed = timeout_at(Instant::now() + limits::FILES_LOOK, watch.changed()).await;
             if changed.is_ok() {
                 // A certificate and its key are two files.
                 sleep(limits::FILES_SETTLE).await;
             }
-            let now = block_in_place(|| files.look());
+            let now = block_in_place(|| Files::of(&self.0).look());
             if now != seen {
                 seen = now;
                 block_in_place(|| self.take_up());
@@ -85,31 +110,34 @@ impl Certificates {
     }
 
     fn take_up(&self) {
-        for tls in &self.0 {
+        for Shown { tls, .. } in &self.0 {
             let before = tls.certificates();
             match tls.reload() {
                 Ok(()) if tls.certificates() == before => {}
-                Ok(()) => {
-                    for one in tls.certificates() {
-                        tracing::info!("the certificate `{}` is taken up", one.file.display());
-                    }
-                }
-                Err(why) => tracing::error!(
-                    "certificates are not taken up, those before are shown on: {why:#}"
-                ),
+                Ok(()) => tell_all(tls),
+                Err(why) => tell_bad(&why),
             }
         }
         self.tell_of_ends();
     }
 }
 
+fn tell_all(tls: &Tls) {
+    for one in tls.certificates() {
+        tracing::info!("the certificate `{}` is taken up", one.file.display());
+    }
+}
+
+fn tell_bad(why: &anyhow::Error) {
+    tracing::error!("certificates are not taken up, those before are shown on: {why:#}");
+}
+
 /// The files that all of them are made of.
 struct Files(Vec<PathBuf>);
 
 impl Files {
-    fn of(all: &[Arc<Tls>]) -> Self {
-        let files = all.iter().flat_map(|tls| tls.files());
-        Self(files.map(Path::to_owned).collect())
+    fn of(all: &[Shown]) -> Self {
+        Self(all.iter().flat_map(|one| one.tls.files()).collect())
     }
 
     fn look(&self) -> Listing {

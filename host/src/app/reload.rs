@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Certificates;
 use crate::admin::Keys;
 use crate::catalog::{Deployer, Event, HandlerSpec, Rollout, Versions, Wanted};
 use crate::config::{self, Config, Listing};
@@ -47,6 +48,8 @@ pub struct Follower {
     /// What was wrong then: it is told once.
     wrong: HashSet<String>,
     owners: Owners,
+    /// What the public door shows, once it is open.
+    certificates: Option<Certificates>,
     /// Handlers of tenants that are back.
     bringing_back: JoinSet<()>,
 }
@@ -113,10 +116,8 @@ impl Subject {
             Self::File { path, config } => match config::load(path) {
                 Ok(new) => {
                     let mut wrong = Vec::new();
-                    if new.door != config.door
-                        || new.admin != config.admin
-                        || new.state != config.state
-                    {
+                    let door = config.door.with_tls_of(&new.door);
+                    if new.door != door || new.admin != config.admin || new.state != config.state {
                         wrong.push(format!(
                             "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]` or `[state]` holds after a restart",
                             path.display()
@@ -130,11 +131,7 @@ impl Subject {
                     }
                     let wanted = new.wanted();
                     // What holds is what the host was started with.
-                    let (door, admin, state) = (
-                        config.door.clone(),
-                        config.admin.clone(),
-                        config.state.clone(),
-                    );
+                    let (admin, state) = (config.admin.clone(), config.state.clone());
                     **config = Config {
                         door,
                         admin,
@@ -167,6 +164,7 @@ impl Follower {
     pub fn new(subject: Subject, rollout: Rollout, owners: Owners) -> Self {
         Self {
             owners,
+            certificates: None,
             bringing_back: JoinSet::new(),
             watch: Watch::new(),
             seen: None,
@@ -193,8 +191,9 @@ impl Follower {
         Ok(())
     }
 
-    /// Follows what changes, until it is dropped.
-    pub async fn follow(mut self) {
+    /// Follows what changes, until it is dropped. What a file says of certificates is for the door that shows these.
+    pub async fn follow(mut self, certificates: Certificates) {
+        self.certificates = Some(certificates);
         let mut look = Instant::now() + limits::FILES_LOOK;
         loop {
             let changed = tokio::select! {
@@ -272,6 +271,9 @@ impl Follower {
         if let Some(wanted) = wanted {
             if let Subject::File { path, config } = &self.subject {
                 self.owners.say(config, self.rollout.deployer());
+                if let Some(certificates) = &self.certificates {
+                    block_in_place(|| certificates.say(&config.door.listeners));
+                }
                 tracing::info!("`{}` is taken up", path.display());
             }
             let events = block_in_place(|| self.rollout.want(wanted));

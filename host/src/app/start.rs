@@ -134,7 +134,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         following.spawn(versions.keep_files());
     }
     if let Some(follower) = follower {
-        following.spawn(follower.follow());
+        following.spawn(follower.follow(door.certificates.clone()));
     }
     let _admin = match admin {
         Some((door, versions)) => {

@@ -49,6 +49,22 @@ impl Default for Door {
 }
 
 impl Door {
+    /// This one, with what another says of TLS at the same places: that is taken up without a restart.
+    #[must_use]
+    pub fn with_tls_of(&self, other: &Self) -> Self {
+        let mut door = self.clone();
+        for listener in &mut door.listeners {
+            let mut others = other.listeners.iter();
+            if let Some(tls) = &mut listener.tls
+                && let Some(new) = others.find(|it| it.place == listener.place)
+                && let Some(new) = &new.tls
+            {
+                tls.clone_from(new);
+            }
+        }
+        door
+    }
+
     /// What `[listen]` says; where clients come in is said elsewhere too.
     pub(super) fn read(table: &Table<'_>) -> Self {
         let unsaid = Self::default();

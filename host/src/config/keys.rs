@@ -220,7 +220,7 @@ pub(super) static LISTEN: Shape = Shape {
 pub(super) static LISTENER: Shape = Shape {
     name: "listener",
     place: "in `[listeners.NAME]`",
-    about: "A place where clients come in: an `address`, a `socket` or a socket of `systemd`. A change needs a restart.",
+    about: "A place where clients come in: an `address`, a `socket` or a socket of `systemd`. A change needs a restart, other than of what its `tls` says.",
     keys: &[
         key(
             "address",

@@ -95,6 +95,8 @@ impl fmt::Display for Place {
 
 /// A listener that is open.
 pub struct Listener {
+    /// Where it was asked for.
+    pub place: Place,
     socket: Kind,
     at: At,
     pub(super) terms: Arc<Terms>,
@@ -135,6 +137,7 @@ pub fn open(listeners: &[ListenerConfig]) -> anyhow::Result<Vec<Listener>> {
         });
         for (socket, at) in one.place.open(listeners)? {
             open.push(Listener {
+                place: one.place.clone(),
                 socket,
                 at,
                 terms: Arc::clone(&terms),

@@ -11,7 +11,7 @@ mod handshake;
 mod operator;
 mod session;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -56,7 +56,8 @@ pub struct ClientCertificates {
 
 /// TLS of one listener, as it is now.
 pub struct Tls {
-    config: TlsConfig,
+    /// What is wanted. It is what there is, unless its files are bad.
+    wanted: ArcSwap<TlsConfig>,
     protocols: &'static [&'static [u8]],
     now: ArcSwap<Loaded>,
 }
@@ -64,8 +65,8 @@ pub struct Tls {
 struct Loaded {
     server: Arc<ServerConfig>,
     certificates: Vec<Certificate>,
-    /// The file of the authorities as it was.
-    authorities: Vec<u8>,
+    /// Which clients are known, and the file of their authorities as it was.
+    clients: Option<(ClientCertificates, Vec<u8>)>,
 }
 
 impl Tls {
@@ -88,7 +89,7 @@ impl Tls {
     fn load_for(config: TlsConfig, protocols: &'static [&'static [u8]]) -> anyhow::Result<Self> {
         let loaded = Loaded::read(&config, protocols, None)?;
         Ok(Self {
-            config,
+            wanted: ArcSwap::from_pointee(config),
             protocols,
             now: ArcSwap::from_pointee(loaded),
         })
@@ -99,18 +100,33 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then nothing has changed.
     pub fn reload(&self) -> anyhow::Result<()> {
-        let loaded = Loaded::read(&self.config, self.protocols, Some(&self.now.load()))?;
+        let loaded = Loaded::read(&self.wanted.load(), self.protocols, Some(&self.now.load()))?;
         self.now.store(Arc::new(loaded));
         Ok(())
     }
 
-    /// The files that it is made of.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let certificates = self.config.certificates.iter();
-        let authorities = self.config.client_certificates.iter();
+    /// Other files are wanted from now on, or the same. Says whether anything has changed by that.
+    ///
+    /// # Errors
+    /// As [`Tls::load`]; then what there was stays until they are good.
+    pub fn want(&self, config: &TlsConfig) -> anyhow::Result<bool> {
+        if **self.wanted.load() == *config {
+            return Ok(false);
+        }
+        self.wanted.store(Arc::new(config.clone()));
+        self.reload().map(|()| true)
+    }
+
+    /// The files that it should be made of.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let wanted = self.wanted.load();
+        let certificates = wanted.certificates.iter();
+        let authorities = wanted.client_certificates.iter();
         certificates
-            .flat_map(|files| [&*files.cert, &*files.key])
-            .chain(authorities.map(|clients| &*clients.ca))
+            .flat_map(|files| [files.cert.clone(), files.key.clone()])
+            .chain(authorities.map(|clients| clients.ca.clone()))
+            .collect()
     }
 
     /// What it shows to clients now.
@@ -137,20 +153,20 @@ impl Loaded {
             .map(|files| Certified::read(files, &provider))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let certificates = certified.iter().map(|it| it.about.clone()).collect();
-        let authorities = match &config.client_certificates {
-            Some(clients) => files::read(&clients.ca)?,
-            None => Vec::new(),
+        let clients = match &config.client_certificates {
+            Some(clients) => Some((clients.clone(), files::read(&clients.ca)?)),
+            None => None,
         };
-        // A ticket stands for a certificate that was looked at once: under other authorities none of the old ones holds.
+        // A ticket stands for a certificate that was looked at once, or for none: where others are known, or must be, none
+        // of the old ones holds.
         let tickets = former
-            .filter(|former| former.authorities == authorities)
+            .filter(|former| former.clients == clients)
             .map(|former| Arc::clone(&former.server.ticketer));
         let tickets = match tickets {
             Some(tickets) => tickets,
             None => ring::Ticketer::new().context("making the keys of TLS sessions")?,
         };
-        let clients = config.client_certificates.as_ref();
-        let mut server = server(provider, certified, clients, &authorities)?;
+        let mut server = server(provider, certified, clients.as_ref())?;
         server.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
         // A session is in its ticket, which the client keeps; clients of TLS 1.2 that have no tickets shake hands anew.
         server.ticketer = tickets;
@@ -158,7 +174,7 @@ impl Loaded {
         Ok(Self {
             server: Arc::new(server),
             certificates,
-            authorities,
+            clients,
         })
     }
 }
@@ -166,15 +182,14 @@ impl Loaded {
 fn server(
     provider: Arc<CryptoProvider>,
     certified: Vec<Certified>,
-    clients: Option<&ClientCertificates>,
-    authorities: &[u8],
+    clients: Option<&(ClientCertificates, Vec<u8>)>,
 ) -> anyhow::Result<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .context("setting up TLS")?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(clients) => {
+        Some((clients, authorities)) => {
             let roots = files::authorities(&clients.ca, authorities)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if clients.required {
