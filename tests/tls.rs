@@ -142,7 +142,10 @@ fn a_clean_end_is_said_and_one_that_breaks_off_is_not() {
             ("GET /drip?n=3&ms=1 HTTP/1.0\r\n\r\n", true),
             ("nonsense\r\n\r\n", true),
             ("GET /trap-mid-body HTTP/1.1\r\nHost: a\r\n\r\n", false),
-            ("GET /length-short HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", false),
+            (
+                "GET /length-short HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                false,
+            ),
             ("GET /trap-mid-body HTTP/1.0\r\n\r\n", false),
         ] {
             let mut shaken = secure.client().connect(&secure.host, "localhost");
@@ -168,6 +171,11 @@ fn an_idle_connection_is_closed_with_an_end_that_is_said() {
         }
         assert_eq!(shaken.connection.end().expect("a clean end"), b"");
     }
+    let client = secure.client().speaking(&["h2"]);
+    let mut two = H2::to_tls(secure.host.address, &client, "localhost");
+    assert_eq!(two.get("/ok").text(), "ok\n");
+    // Without one it were an error.
+    two.ended().expect("a clean end");
 }
 
 #[test]

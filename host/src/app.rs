@@ -17,7 +17,6 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-pub use certificates::Certificates;
 pub use reload::{Follower, Owners, Subject};
 pub use start::{AdminPlan, Plan, Serves, start};
 
@@ -28,7 +27,7 @@ use crate::limits::{self, DoorLimits};
 use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
 use crate::request::{Failure, Pages, Pipeline, ResponseBody};
-use crate::server::{self, Counters, HeadFault, Listener, ListenerConfig};
+use crate::server::{self, Certificates, Counters, HeadFault, Listener, ListenerConfig};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).
@@ -111,7 +110,7 @@ pub async fn serve(
     let config = door_config(&settings.limits);
     // Ended with what is served.
     let mut following = JoinSet::new();
-    following.spawn(door.certificates.follow());
+    following.spawn(certificates::follow(door.certificates));
     let serving = server::serve(
         door.listeners,
         config,

@@ -1,125 +1,80 @@
 //! Certificates are followed like other files: what changes is taken up, and what ends soon is told.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::pending;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::reload::{Watch, directory_of};
 use crate::config::Listing;
 use crate::limits;
-use crate::server::{Certificate, Listener, ListenerConfig, Place, Tls};
+use crate::server::{Certificate, Certificates, ListenerConfig, Tls};
 
-/// What the clients of all listeners and the operator are shown, now and after each change. Cheap to clone.
-#[derive(Clone)]
-pub struct Certificates(Vec<Shown>);
-
-/// What is shown at one door. The operator's has no place among the listeners.
-#[derive(Clone)]
-struct Shown {
-    place: Option<Place>,
-    tls: Arc<Tls>,
+/// These are wanted from now on at the places that there are.
+pub(super) fn want(certificates: &Certificates, listeners: &[ListenerConfig]) {
+    for one in certificates.doors() {
+        let mut listeners = listeners.iter();
+        let wanted = listeners
+            .find(|it| Some(&it.place) == one.place.as_ref())
+            .and_then(|it| it.tls.as_ref());
+        match wanted.map(|wanted| one.tls.want(wanted)) {
+            Some(Ok(true)) => tell_all(&one.tls),
+            Some(Err(why)) => tell_bad(&why),
+            Some(Ok(false)) | None => {}
+        }
+    }
 }
 
-impl Certificates {
-    pub(super) fn of(listeners: &[Listener]) -> Self {
-        let mut all: Vec<Shown> = Vec::new();
-        for listener in listeners {
-            // Several sockets of systemd share what they have.
-            let is_known = |tls: &Arc<Tls>| all.iter().any(|one| Arc::ptr_eq(&one.tls, tls));
-            if let Some(tls) = listener.tls().filter(|tls| !is_known(tls)) {
-                all.push(Shown {
-                    place: Some(listener.place.clone()),
-                    tls: Arc::clone(tls),
-                });
-            }
-        }
-        Self(all)
+/// Takes up what changes, until it is dropped.
+pub(super) async fn follow(certificates: Certificates) {
+    if certificates.doors().is_empty() {
+        return pending().await;
     }
+    tell_of_ends(&certificates);
+    let mut watch = Watch::new();
+    let mut seen = look(&certificates.files());
+    let mut told = Instant::now();
+    loop {
+        watch.follow(&directories(&certificates.files()));
+        let changed = timeout_at(Instant::now() + limits::FILES_LOOK, watch.changed()).await;
+        if changed.is_ok() {
+            // A certificate and its key are two files.
+            sleep(limits::FILES_SETTLE).await;
+        }
+        let now = block_in_place(|| look(&certificates.files()));
+        if now != seen {
+            seen = now;
+            block_in_place(|| take_up(&certificates));
+        }
+        if told.elapsed() >= limits::CERTIFICATE_LOOK {
+            told = Instant::now();
+            tell_of_ends(&certificates);
+        }
+    }
+}
 
-    /// And what is shown at the operator's door.
-    pub(super) fn follow_too(&mut self, tls: Option<Arc<Tls>>) {
-        self.0.extend(tls.map(|tls| Shown { place: None, tls }));
-    }
+fn look(files: &[PathBuf]) -> Listing {
+    Listing::of_files(files.iter().map(PathBuf::as_path))
+}
 
-    /// These are wanted from now on at the places that there are.
-    pub(super) fn say(&self, listeners: &[ListenerConfig]) {
-        for one in &self.0 {
-            let mut listeners = listeners.iter();
-            let wanted = listeners
-                .find(|it| Some(&it.place) == one.place.as_ref())
-                .and_then(|it| it.tls.as_ref());
-            match wanted.map(|wanted| one.tls.want(wanted)) {
-                Some(Ok(true)) => tell_all(&one.tls),
-                Some(Err(why)) => tell_bad(&why),
-                Some(Ok(false)) | None => {}
-            }
-        }
-    }
+fn directories(files: &[PathBuf]) -> BTreeSet<&Path> {
+    let directories = files.iter().map(|file| directory_of(file));
+    directories.take(limits::WATCHED).collect()
+}
 
-    /// What they are shown now, each certificate once.
-    #[must_use]
-    pub fn now(&self) -> Vec<Certificate> {
-        let mut all: Vec<Certificate> = Vec::new();
-        for one in self.0.iter().flat_map(|one| one.tls.certificates()) {
-            if !all.contains(&one) {
-                all.push(one);
-            }
-        }
-        all
-    }
-
-    /// Warns of those that end soon, or have ended, or are not good yet.
-    fn tell_of_ends(&self) {
-        let now = SystemTime::now();
-        for warning in self.now().iter().filter_map(|one| warning(one, now)) {
-            tracing::warn!("{warning}");
+fn take_up(certificates: &Certificates) {
+    for one in certificates.doors() {
+        let before = one.tls.certificates();
+        match one.tls.reload() {
+            Ok(()) if one.tls.certificates() == before => {}
+            Ok(()) => tell_all(&one.tls),
+            Err(why) => tell_bad(&why),
         }
     }
-
-    /// Takes up what changes, until it is dropped.
-    pub(super) async fn follow(self) {
-        if self.0.is_empty() {
-            return pending().await;
-        }
-        self.tell_of_ends();
-        let mut watch = Watch::new();
-        let mut seen = Files::of(&self.0).look();
-        let mut told = Instant::now();
-        loop {
-            watch.follow(&Files::of(&self.0).directories());
-            let changed = timeout_at(Instant::now() + limits::FILES_LOOK, watch.changed()).await;
-            if changed.is_ok() {
-                // A certificate and its key are two files.
-                sleep(limits::FILES_SETTLE).await;
-            }
-            let now = block_in_place(|| Files::of(&self.0).look());
-            if now != seen {
-                seen = now;
-                block_in_place(|| self.take_up());
-            }
-            if told.elapsed() >= limits::CERTIFICATE_LOOK {
-                told = Instant::now();
-                self.tell_of_ends();
-            }
-        }
-    }
-
-    fn take_up(&self) {
-        for Shown { tls, .. } in &self.0 {
-            let before = tls.certificates();
-            match tls.reload() {
-                Ok(()) if tls.certificates() == before => {}
-                Ok(()) => tell_all(tls),
-                Err(why) => tell_bad(&why),
-            }
-        }
-        self.tell_of_ends();
-    }
+    tell_of_ends(certificates);
 }
 
 fn tell_all(tls: &Tls) {
@@ -132,21 +87,15 @@ fn tell_bad(why: &anyhow::Error) {
     tracing::error!("certificates are not taken up, those before are shown on: {why:#}");
 }
 
-/// The files that all of them are made of.
-struct Files(Vec<PathBuf>);
-
-impl Files {
-    fn of(all: &[Shown]) -> Self {
-        Self(all.iter().flat_map(|one| one.tls.files()).collect())
-    }
-
-    fn look(&self) -> Listing {
-        Listing::of_files(self.0.iter().map(PathBuf::as_path))
-    }
-
-    fn directories(&self) -> BTreeSet<&Path> {
-        let directories = self.0.iter().map(|file| directory_of(file));
-        directories.take(limits::WATCHED).collect()
+/// Warns of those that end soon, or have ended, or are not good yet.
+fn tell_of_ends(certificates: &Certificates) {
+    let now = SystemTime::now();
+    for warning in certificates
+        .now()
+        .iter()
+        .filter_map(|one| warning(one, now))
+    {
+        tracing::warn!("{warning}");
     }
 }
 

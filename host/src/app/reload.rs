@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Certificates;
+use super::certificates;
 use crate::admin::Keys;
 use crate::catalog::{Deployer, Event, HandlerSpec, Rollout, Versions, Wanted};
 use crate::config::{self, Config, Listing};
 use crate::limits;
+use crate::server::Certificates;
 
 /// Where it is written what should be served.
 #[derive(Debug)]
@@ -271,8 +272,8 @@ impl Follower {
         if let Some(wanted) = wanted {
             if let Subject::File { path, config } = &self.subject {
                 self.owners.say(config, self.rollout.deployer());
-                if let Some(certificates) = &self.certificates {
-                    block_in_place(|| certificates.say(&config.door.listeners));
+                if let Some(shown) = &self.certificates {
+                    block_in_place(|| certificates::want(shown, &config.door.listeners));
                 }
                 tracing::info!("`{}` is taken up", path.display());
             }

@@ -120,7 +120,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     };
     let mut door = super::open(&plan.settings)?;
     let of_admin = admin.as_ref().and_then(|(door, _)| door.tls.clone());
-    door.certificates.follow_too(of_admin);
+    door.certificates.add(of_admin);
     for address in door.addresses() {
         say(&format!("Serving HTTP on {address}"));
     }

@@ -27,6 +27,7 @@ mod pace;
 mod preface;
 mod progress;
 mod proxy_protocol;
+mod shown;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use accept::serve;
 pub use counters::{Counters, Handshakes};
 pub use inherited::note_inherited;
 pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};
+pub use shown::{Certificates, Shown};
 pub use tls::{
     Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig, TlsConnector, connect,
     connector,
