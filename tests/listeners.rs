@@ -71,6 +71,17 @@ fn one_address_of_each_family_may_have_the_same_port() {
 }
 
 #[test]
+fn to_a_listener_of_both_families_a_client_has_the_address_that_it_has() {
+    let host = TestHost::serve(FAULTS, "--addr [::]:0");
+    for (to, client) in [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1")] {
+        let address = format!("{to}:{}", host.address.port());
+        let mut connection = Connection::to(address.parse().expect("an address"));
+        let reply = connection.get("/ok");
+        assert_eq!(host.access(&reply).text("client.address"), client);
+    }
+}
+
+#[test]
 fn a_unix_socket_has_its_rights_and_replaces_what_a_dead_process_left() {
     let here = directory();
     let socket = here.path().join("http.sock");

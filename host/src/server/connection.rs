@@ -11,7 +11,7 @@ use tracing::debug;
 use super::client_io::ClientIo;
 use super::counters::{Counters, add};
 use super::intake::Intake;
-use super::listener::Terms;
+use super::listener::{Terms, canonical};
 use super::preface::{self, Opening};
 use super::progress::Progress;
 use super::proxy_protocol::{self, Unheard};
@@ -142,6 +142,7 @@ async fn hear_proxy<H: Handler>(
         }
         Ok(Ok(told)) => {
             if let Some((from, to)) = told.ends {
+                let [from, to] = [from, to].map(canonical);
                 (client.remote, client.local) = (Peer::Address(from), Peer::Address(to));
             }
             Ok(told.rest)

@@ -244,6 +244,7 @@ impl Listener {
                 let (stream, remote) = ready!(listener.poll_accept(cx))?;
                 // A client that is already gone has no local address.
                 let local = stream.local_addr().map_err(|_| GONE)?;
+                let [remote, local] = [remote, local].map(canonical);
                 (
                     Socket::Tcp(stream),
                     Peer::Address(remote),
@@ -264,6 +265,11 @@ impl Listener {
         };
         Poll::Ready(Ok((socket, client)))
     }
+}
+
+/// One of IPv4 that has come to a socket of both families, as it is written elsewhere.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 const GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;

@@ -66,6 +66,7 @@ pub(in crate::server) async fn shake_hands(
         if let Err(error) = connection.process_new_packets() {
             // The client is told what was wrong, if it has room for that.
             let _ = connection.write_tls(&mut Raw(socket));
+            tracing::debug!("no TLS with a client: {error}");
             return Err(fault_of(&error));
         }
     }
