@@ -217,7 +217,7 @@ fn a_client_that_reads_nothing_is_cut() {
 
 #[test]
 fn a_handshake_that_does_not_go_on_is_cut_in_time_and_keeps_nobody() {
-    let secure = Secure::serve(FAULTS, "--handshake-timeout 500ms");
+    let secure = Secure::serve(FAULTS, "--handshake-timeout 2s");
     let hello = client_hello(&secure);
     let mut silent: Vec<_> = (0..50)
         .map(|nth| {
@@ -231,7 +231,7 @@ fn a_handshake_that_does_not_go_on_is_cut_in_time_and_keeps_nobody() {
         .collect();
     let started = Instant::now();
     secure.host.assert_is_asked(&secure.client());
-    assert!(started.elapsed() < Duration::from_millis(400), "it waited");
+    assert!(started.elapsed() < Duration::from_millis(1500), "it waited");
     for stream in &mut silent {
         let mut rest = Vec::new();
         // A reset, if it was closed before it had read.
@@ -239,7 +239,7 @@ fn a_handshake_that_does_not_go_on_is_cut_in_time_and_keeps_nobody() {
         assert!(rest.is_empty());
     }
     assert!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(8),
         "{:?}",
         started.elapsed()
     );
