@@ -245,6 +245,30 @@ fn a_handshake_that_does_not_go_on_is_cut_in_time_and_keeps_nobody() {
     );
 }
 
+#[test]
+fn no_greeting_however_wrong_harms_the_others() {
+    let secure = Secure::serve(FAULTS, "--handshake-timeout 5s");
+    let mut kept = secure.client().connect(&secure.host, "localhost");
+    let hello = client_hello(&secure);
+    let cut = (1..hello.len()).step_by(11).map(|at| hello[..at].to_vec());
+    let wrong = (0..hello.len()).step_by(7).map(|at| {
+        let mut wrong = hello.clone();
+        wrong[at] ^= 0xff;
+        wrong
+    });
+    let more = [hello.repeat(3), [&hello[..], &[0x17; 5000]].concat()];
+    for greeting in cut.chain(wrong).chain(more) {
+        let mut connection = secure.host.send(&greeting);
+        connection.finish_sending();
+        // Whatever it says, it ends.
+        let _ = connection.end();
+    }
+    assert_eq!(kept.connection.get("/ok").text(), "ok\n");
+    secure.host.assert_is_asked(&secure.client());
+    let panicked = |line: &String| line.contains("panicked");
+    assert!(!secure.host.stderr().iter().any(panicked));
+}
+
 /// The first bytes of a client.
 fn client_hello(secure: &Secure) -> Vec<u8> {
     let name = "localhost".try_into().expect("a name");
