@@ -1,10 +1,12 @@
-//! The access log in its three forms, the log of the host, quiet and colours.
+//! The access log in its three forms, the log of the host as text and JSON, to files that are renamed and pipes that
+//! nobody reads, quiet and colours.
 
 use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::support::host::address_in;
+use crate::support::operator::{Office, Operator};
 use crate::support::program::without_settings;
 use crate::support::*;
 
@@ -163,4 +165,197 @@ fn colours_are_for_terminals_and_not_with_no_color() {
     let host = TestHost::serve(FAULTS, "");
     host.get("/say");
     assert!(!host.says("to stdout").contains('\x1b'));
+}
+
+/// Lines of a file, each JSON.
+fn lines_of(path: &std::path::Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    whole.collect()
+}
+
+#[test]
+fn the_hosts_log_as_json_says_whose_guest_printed_what_for_which_request() {
+    for guest in BOTH_FAULTS {
+        let here = directory();
+        let path = here.path().join("host.log");
+        let flags = format!("--log-format json {}", flag("--log-file", &path));
+        let host = TestHost::serve(guest, &flags);
+        let said = host.get("/say");
+        let odd = host.get("/control-characters");
+        let trapped = host.get("/trap");
+        host.stop();
+        let lines = lines_of(&path);
+        let of = |reply: &Reply| {
+            let id = reply.header("x-request-id").expect("an id").to_owned();
+            let is_of = move |line: &&serde_json::Value| line["host.request.id"] == *id;
+            lines.iter().filter(is_of).collect::<Vec<_>>()
+        };
+        let printed = of(&said);
+        assert_eq!(printed.len(), 2, "{guest}: {lines:#?}");
+        for (line, stream) in printed.iter().zip(["stdout", "stderr"]) {
+            assert_eq!(line["body"], format!("to {stream}"), "{guest}");
+            assert_eq!(line["log.iostream"], stream);
+            assert_eq!(line["severity_text"], "INFO");
+            assert_eq!(line["scope"], "guest");
+            assert_eq!(line["host.handler"], *guest.handler());
+            let version = line["host.version"].as_str().expect("a version");
+            assert!(version.len() == 12 && version.bytes().all(|it| it.is_ascii_hexdigit()));
+            assert!(
+                line["timestamp"]
+                    .as_str()
+                    .is_some_and(|it| it.ends_with('Z'))
+            );
+        }
+        for line in of(&odd) {
+            let body = line["body"].as_str().expect("a text");
+            assert!(
+                body.chars().all(|it| !it.is_control() || it == '\t'),
+                "{body:?}"
+            );
+        }
+        let why = of(&trapped);
+        assert_eq!(why[0]["error.type"], "trap", "{guest}: {why:?}");
+        assert_eq!(why[0]["severity_text"], "WARN");
+    }
+}
+
+#[test]
+fn a_file_that_was_renamed_is_opened_anew_at_sighup_and_no_line_is_lost() {
+    let here = directory();
+    let path = here.path().join("access.log");
+    let flags = format!("--access-log json {}", flag("--access-log-file", &path));
+    let host = TestHost::serve(HELLO, &flags);
+    let mut sent = 0;
+    for turn in 0..5 {
+        let mut connection = host.connect();
+        for nth in 0..50 {
+            connection.get("/");
+            sent += 1;
+            if nth == 20 {
+                std::fs::rename(&path, here.path().join(format!("access.{turn}")))
+                    .expect("renamed");
+            }
+            if nth == 30 {
+                host.signal(Signal::HUP);
+                eventually("a new file", || path.exists().then_some(()));
+            }
+        }
+    }
+    let ended = host.stop();
+    assert_eq!(ended.stdout_text(), "", "the log is in the file");
+    let files = std::fs::read_dir(here.path()).expect("read");
+    let counts: Vec<usize> = files
+        .map(|file| lines_of(&file.expect("a file").path()).len())
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), sent, "{counts:?}");
+    assert!(
+        counts.len() == 6 && counts.iter().all(|it| *it > 0),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_blocks_no_request_and_what_is_lost_is_counted() {
+    let office = Office::new();
+    let here = office.0.path();
+    let pipe = here.join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    // Held open, and never read.
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe);
+    let _open = open.expect("opened");
+    let flags = format!(
+        "--access-log json {} {}",
+        flag("--access-log-file", &pipe),
+        office.flags()
+    );
+    let host = TestHost::serve(HELLO, &flags);
+    let operator = Operator::of(&host);
+    let lost = || {
+        let metrics = operator.metrics();
+        metrics.sum("host_log_lines_lost_total", &[("host_kind", "access")])
+    };
+    assert_eq!(lost(), 0.0);
+    let long = "x".repeat(2_000);
+    let mut connection = host.connect();
+    let lost = eventually("lines that are lost", || {
+        for _ in 0..100 {
+            let request = format!(
+                "GET /?{long} HTTP/1.1\r\nHost: a\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n"
+            );
+            connection.send(request);
+            assert_eq!(connection.reply().status(), 200);
+        }
+        Some(lost()).filter(|lost| *lost > 0.0)
+    });
+    assert!(lost >= 1.0);
+    let ended = host.stop();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr_text().contains("lines are missing"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_full_disk_stops_no_request_and_what_is_lost_is_counted() {
+    let office = Office::new();
+    let full = std::path::Path::new("/dev/full");
+    let flags = format!("{} {}", flag("--access-log-file", full), office.flags());
+    let host = TestHost::serve(HELLO, &flags);
+    for _ in 0..10 {
+        assert_eq!(host.get("/").status(), 200);
+    }
+    assert!(host.says("`/dev/full` cannot be written").contains("ERROR"));
+    let operator = Operator::of(&host);
+    eventually("ten lines that are lost", || {
+        let metrics = operator.metrics();
+        let lost = metrics.sum("host_log_lines_lost_total", &[("host_kind", "access")]);
+        (lost == 10.0).then_some(())
+    });
+    let said = host.stderr();
+    let told = said
+        .iter()
+        .filter(|line| line.contains("cannot be written"));
+    assert_eq!(told.count(), 1, "once, while it lasts: {said:#?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_ends_the_start_and_says_which() {
+    for name in ["--log-file", "--access-log-file"] {
+        let words = format!("serve {} {name} /nowhere/host.log", HELLO.path().display());
+        let ended = host(&words);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = ended.stderr_text();
+        assert!(
+            said.contains("the log `/nowhere/host.log` cannot be opened"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_file_of_a_host_says_where_logs_go() {
+    let here = directory();
+    std::fs::copy(FAULTS.path(), here.path().join("faults.wasm")).expect("copied");
+    let text = "admin = \"off\"\n[listen]\naccess_log = \"json\"\n\
+                [log]\nformat = \"json\"\nfile = \"host.log\"\naccess_log_file = \"access.log\"\n\
+                [handlers.faults]\nsource = \"faults.wasm\"\nroutes = [\"/*\"]\n";
+    let file = here.path().join("host.toml");
+    std::fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    host.get("/say");
+    host.stop();
+    assert_eq!(lines_of(&here.path().join("access.log")).len(), 1);
+    let own = lines_of(&here.path().join("host.log"));
+    assert!(
+        own.iter().any(|line| line["body"] == "to stdout"),
+        "{own:#?}"
+    );
 }

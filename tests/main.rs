@@ -13,7 +13,9 @@
 //! | `warm_up` | a request that a handler must answer before it is put in place |
 //! | `tenants` | whose a handler is, what a tenant's token opens and what not, how much a tenant may have |
 //! | `dev` | `new`, `build`, and `dev` with its saves, pages and backtraces |
-//! | `logs` | the access log in its forms, the host's log, quiet, colours |
+//! | `health` | who is alive, who is ready and why not, what the service manager is told |
+//! | `metrics` | what is counted, how many series there can be, who sees which |
+//! | `logs` | the access log in its forms, the host's log, files and pipes, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
 //! | `http1` | HTTP/1.1 and 1.0 on the wire: reuse, pipelining, 100, HEAD, framing |
 //! | `http2` | HTTP/2 with prior knowledge: streams, resets, trailers |
@@ -55,6 +57,7 @@ mod file_versions;
 mod grants;
 mod guest_view;
 mod guests;
+mod health;
 mod host_file;
 mod house;
 mod http1;
@@ -64,6 +67,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod logs;
+mod metrics;
 mod output;
 mod parts;
 mod problems;

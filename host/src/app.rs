@@ -1,9 +1,13 @@
 //! Settings in, running host out: the order of start, drain and end.
 
 mod certificates;
+mod notify;
+mod numbers;
 mod reload;
 mod start;
 
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +19,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_blocking};
 
 pub use reload::{Follower, Owners, Subject};
 pub use start::{AdminPlan, Plan, Serves, start};
@@ -24,8 +29,9 @@ use crate::catalog::Catalog;
 use crate::client::Client;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits};
-use crate::observe::LineQueue;
 use crate::observe::access_log::{AccessLog, Format};
+use crate::observe::metrics::{Metrics, Requests};
+use crate::observe::{Ledger, Lifecycle, LineQueue, Output, Phase, log};
 use crate::request::{Failure, Pages, Pipeline, ResponseBody};
 use crate::server::{self, Certificates, Counters, HeadFault, Listener, ListenerConfig};
 use crate::shutdown;
@@ -40,15 +46,51 @@ pub struct Settings {
     pub listeners: Vec<ListenerConfig>,
     /// What they let in, all together.
     pub limits: DoorLimits,
-    /// The access log's format, on stdout.
+    /// The access log's format.
     pub access_log: Format,
+    /// A file for it. None: stdout.
+    pub access_log_file: Option<PathBuf>,
+    /// How and where the host's own log is written.
+    pub log: log::Settings,
     /// From the request to stop until what is in flight is cut.
     pub drain: Duration,
+}
+
+/// What can be seen of a host.
+pub struct Watched {
+    /// Its numbers.
+    pub metrics: Arc<Metrics>,
+    /// How far it is.
+    pub lifecycle: Arc<Lifecycle>,
+    requests: Arc<Requests>,
+    /// Somebody wants files looked at.
+    look: Arc<Notify>,
+}
+
+impl Watched {
+    /// A host that starts.
+    #[must_use]
+    pub fn new() -> Self {
+        let requests = Arc::new(Requests::default());
+        Self {
+            metrics: Arc::new(Metrics::new(Arc::clone(&requests))),
+            lifecycle: Arc::default(),
+            requests,
+            look: Arc::default(),
+        }
+    }
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A door that is open but serves nobody yet.
 pub struct Door {
     listeners: Vec<Listener>,
+    access_log: Output,
     /// What its clients are shown.
     pub certificates: Certificates,
 }
@@ -66,10 +108,15 @@ impl Door {
 /// # Errors
 /// When an address is taken or not ours to take, or a certificate is not good, with what to do.
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
+    let access_log = match &settings.access_log_file {
+        Some(path) => Output::file(path)?,
+        None => Output::to(std::io::stdout()),
+    };
     let listeners = server::open(&settings.listeners)?;
     let certificates = Certificates::of(&listeners);
     Ok(Door {
         listeners,
+        access_log,
         certificates,
     })
 }
@@ -93,15 +140,17 @@ pub async fn serve(
     catalog: Arc<ArcSwap<Catalog>>,
     gate: Arc<Gate>,
     pages: Option<Arc<dyn Pages>>,
+    watched: &Watched,
 ) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::watch()?;
-    let (writer, _written_at_the_end) = LineQueue::start(std::io::stdout());
-    let access_log = Arc::new(AccessLog::new(settings.access_log, writer));
+    let (lines, _written_at_the_end) = LineQueue::start(door.access_log);
+    let access_log = AccessLog::new(settings.access_log, lines.clone());
+    let ledger = Arc::new(Ledger::new(access_log, Arc::clone(&watched.requests)));
     let (trigger, asked) = shutdown::channel();
     let pipeline = Pipeline::new(
         catalog,
         Arc::clone(&gate),
-        Arc::clone(&access_log),
+        Arc::clone(&ledger),
         asked.clone(),
         pages,
         settings.limits.clone(),
@@ -110,19 +159,31 @@ pub async fn serve(
     let config = door_config(&settings.limits);
     // Ended with what is served.
     let mut following = JoinSet::new();
+    let counters = Arc::new(Counters::default());
+    watched.metrics.add(Arc::new(numbers::OfDoor {
+        gate: Arc::clone(&gate),
+        counters: Arc::clone(&counters),
+        access_log: lines.clone(),
+        certificates: door.certificates.clone(),
+    }));
     following.spawn(certificates::follow(door.certificates));
-    let serving = server::serve(
-        door.listeners,
-        config,
-        Arc::new(Counters::default()),
-        PublicDoor(pipeline),
-        asked,
-    );
+    let handler = PublicDoor(pipeline);
+    let serving = server::serve(door.listeners, config, counters, handler, asked);
+    watched.lifecycle.reach(Phase::Serving);
+    let manager = notify::Manager::find();
+    let reloads = reload(&manager, &lines, &watched.look)?;
+    manager.ready();
+    let _watchdog = manager.watchdog();
     // An option, so that what is in flight can be dropped when its time is up.
     let mut serving = std::pin::pin!(OptionFuture::from(Some(serving)));
     tokio::select! {
         _ = &mut serving => return Ok(ExitCode::SUCCESS),
-        () = stop.signalled() => trigger.ask(),
+        () = reloads => {}
+        () = stop.signalled() => {
+            watched.lifecycle.reach(Phase::Draining);
+            manager.stopping();
+            trigger.ask();
+        }
     }
 
     tracing::info!("stopping: requests in flight have {:?}", settings.drain);
@@ -135,24 +196,59 @@ pub async fn serve(
         () = drained => tracing::info!("stopped"),
         () = tokio::time::sleep(settings.drain) => {
             tracing::warn!("stopped with requests in flight: their time was up");
-            access_log.cut_off();
+            ledger.cut_off();
             serving.set(None.into());
-            let _ = tokio::time::timeout(limits::CUT_OFF, all_told(&access_log)).await;
+            let _ = tokio::time::timeout(limits::CUT_OFF, all_told(&ledger)).await;
         }
         () = stop.signalled() => return Ok(ExitCode::from(INTERRUPTED)),
     }
-    if access_log.dropped() > 0 {
+    if lines.lost() > 0 {
         tracing::warn!(
-            lines = access_log.dropped(),
+            lines = lines.lost(),
             "the access log was not read in time: lines are missing"
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Each exchange holds the log until it has written its line.
-async fn all_told(log: &Arc<AccessLog>) {
-    while Arc::strong_count(log) > 1 {
+/// SIGHUP, which from now on ends the host no more. Where somebody watches at a terminal there is none to be waited for: it
+/// says that the terminal is gone, and ends the host.
+fn hangup() -> anyhow::Result<Option<Signal>> {
+    let is_watched = std::io::stderr().is_terminal();
+    let hangup = (!is_watched).then(|| signal(SignalKind::hangup()));
+    hangup.transpose().context("watching for signals")
+}
+
+/// At each SIGHUP the logs are opened anew, and files are looked at.
+fn reload<'a>(
+    manager: &'a notify::Manager,
+    access_log: &'a LineQueue,
+    look: &'a Notify,
+) -> anyhow::Result<impl Future<Output = ()> + use<'a>> {
+    let mut hangup = hangup()?;
+    Ok(async move {
+        while let Some(hangup) = &mut hangup {
+            if hangup.recv().await.is_none() {
+                break;
+            }
+            manager.reloading();
+            let access_log = access_log.clone();
+            let reopen = move || {
+                access_log.reopen();
+                log::reopen();
+            };
+            let _ = spawn_blocking(reopen).await;
+            look.notify_one();
+            tracing::info!("SIGHUP: the logs are opened anew");
+            manager.ready();
+        }
+        std::future::pending().await
+    })
+}
+
+/// Each exchange holds the ledger until it is noted.
+async fn all_told(ledger: &Arc<Ledger>) {
+    while Arc::strong_count(ledger) > 1 {
         tokio::time::sleep(limits::TICK).await;
     }
 }

@@ -126,6 +126,18 @@ impl Gate {
         size.saturating_sub(self.places.available_permits())
     }
 
+    /// How many wait for one.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
         Permit {
             place: Some(place),

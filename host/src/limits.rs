@@ -350,6 +350,11 @@ pub const COMPILER_MESSAGE: usize = 256 * KIB;
 
 /// Bytes of log lines that wait for a slow terminal or pipe; more are dropped and counted.
 pub const LOG_BYTES: usize = 4 * MIB;
+/// Sets of labels that requests are told apart by in the metrics. Each is 17 lines of the page, some 4 KB.
+pub const METRIC_SERIES: usize = 10_000;
+/// Of those, the sets of one handler: some routes with the methods and statuses that are in use. A guest may answer with any
+/// of 900 statuses.
+pub const METRIC_SERIES_OF_HANDLER: usize = 100;
 /// How often it is said that a handler has no place for requests: often enough to be seen, and no flood.
 pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of a field of the access log that a client chose: target, referer, user agent.

@@ -27,6 +27,8 @@ pub struct Meter {
     burst: AtomicU64,
     /// The poll that goes on ends because its time slice is over.
     sliced: AtomicBool,
+    /// Nanoseconds on the clock that making an instance took. 0: one that was there is used.
+    instantiation: AtomicU64,
 }
 
 impl Meter {
@@ -38,6 +40,7 @@ impl Meter {
             budget: AtomicU64::new(nanos(budget)),
             burst: AtomicU64::new(0),
             sliced: AtomicBool::new(false),
+            instantiation: AtomicU64::new(0),
         }
     }
 
@@ -50,6 +53,19 @@ impl Meter {
     /// Charges CPU time that was measured elsewhere.
     pub(crate) fn charge(&self, time: Duration) {
         self.used.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
+    /// How long it took, on the clock, to make an instance. None: there was one, or there is none.
+    #[must_use]
+    pub fn instantiation(&self) -> Option<Duration> {
+        let nanos = self.instantiation.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// An instance was made for it.
+    pub(crate) fn instantiated(&self, took: Duration) {
+        self.instantiation
+            .store(nanos(took).max(1), Ordering::Relaxed);
     }
 
     /// CPU time that may be used in all.

@@ -33,6 +33,13 @@ impl TestHost {
         Self::start(command, "serve", Some(subject), "")
     }
 
+    /// With variables of its environment.
+    pub(crate) fn serve_with(environment: &[(&str, &str)], wasm: &Path, flags: &str) -> Self {
+        let mut command = program::command();
+        command.envs(environment.iter().copied());
+        Self::start(command, "serve", Some(wasm), flags)
+    }
+
     /// With no handler of its own: `flags` open an admin door.
     pub(crate) fn serve_nothing(flags: &str) -> Self {
         Self::start(program::command(), "serve", None, flags)
@@ -166,6 +173,11 @@ impl TestHost {
             .iter()
             .map(|line| line.text("url.path").to_owned())
             .collect()
+    }
+
+    /// Of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.pid()
     }
 
     /// The first line on stderr that contains `part`.

@@ -1,9 +1,11 @@
 //! What tests stand on: the real program, the guests, clients that tidy nothing up.
 
+pub(crate) mod exposition;
 pub(crate) mod guests;
 pub(crate) mod h1;
 pub(crate) mod h2c;
 pub(crate) mod host;
+pub(crate) mod operator;
 pub(crate) mod program;
 pub(crate) mod tls;
 pub(crate) mod wat;

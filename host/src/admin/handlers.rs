@@ -18,26 +18,35 @@ use tokio::time::timeout;
 
 use super::keys::Keys;
 use super::problem::Problem;
-use super::routes::{self, Call};
+use super::ready::Ready;
+use super::routes::{self, Call, Operation};
 use super::view::{HandlerView, HandlersView};
-use super::{Known, LINES, ask, openapi};
-use crate::catalog::{Action, Ask, Deployed, HandlerName, Receiving, Step, Turn, Versions, Who};
+use super::{Known, LINES, Watched, ask, openapi};
+use crate::catalog::{
+    Action, Ask, Deployed, HandlerName, NotDone, Receiving, Step, Turn, Versions, Who,
+};
 use crate::limits;
+use crate::observe::metrics::{Form, View};
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
-
-/// Where everybody may ask whether the host is there.
-const HEALTH: &str = "/healthz";
 
 /// Where operators are answered.
 pub(super) struct Desk {
     versions: Arc<Versions>,
+    watched: Watched,
     keys: Arc<Keys>,
+    /// Held while a page of metrics is written.
+    page: tokio::sync::Mutex<()>,
 }
 
 impl Desk {
-    pub(super) fn new(versions: Arc<Versions>, keys: Arc<Keys>) -> Self {
-        Self { versions, keys }
+    pub(super) fn new(versions: Arc<Versions>, watched: Watched, keys: Arc<Keys>) -> Self {
+        Self {
+            versions,
+            watched,
+            keys,
+            page: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Answers a request of somebody: of the visitor himself, if he needs no token, or of whom his token says.
@@ -49,15 +58,20 @@ impl Desk {
         known: Arc<Known>,
     ) -> Result<Answer, Infallible> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let who = self.who(request.headers(), &path, &visitor, needs_token);
+        let who = self.who(request.headers(), &visitor, needs_token);
+        let found = routes::find(&method, &path);
+        if let Ok((operation, _)) = &found
+            && operation.call.is_everybodys()
+        {
+            let query = request.uri().query().unwrap_or("");
+            let probed = self.probe(operation, query, who.as_ref().ok());
+            return Ok(probed.unwrap_or_else(|problem| tell(&problem)));
+        }
         let shown = who.as_ref().map_or(visitor, |who| who.to_string().into());
         let is_tenant = who.as_ref().is_ok_and(|who| who.tenant().is_some());
         let answered = match who {
             Ok(who) => {
-                // Whether the host is there is everybody's to ask.
-                if path != HEALTH {
-                    known.note(&who);
-                }
+                known.note(&who);
                 self.call(request, &who).await
             }
             Err(problem) => {
@@ -85,12 +99,17 @@ impl Desk {
             Ok(found) => found,
             Err(problem) => return Err(read_over(&parts.headers, body, problem).await),
         };
+        if !operation.call.is_early() {
+            self.watched.lifecycle.started().await;
+        }
         let begin = |name: &HandlerName, action| {
             let expected = ask::expected(&parts.headers)?;
             Ok::<_, Problem>(self.versions.begin(name, action, &expected, who)?)
         };
         match operation.call {
-            Call::Health => Ok(answer(StatusCode::OK, &json!({ "status": "ok" }))),
+            Call::Health | Call::Ready => self.probe(operation, query, Some(who)),
+            Call::HandlerReady => self.handler_ready(&ask::name(name)?, who),
+            Call::Metrics => self.metrics(&parts.headers, who).await,
             Call::OpenApi => Ok(answer(StatusCode::OK, &openapi::document())),
             Call::List => self.list(who).await,
             Call::Show => self.show(&ask::name(name)?, StatusCode::OK, who),
@@ -134,18 +153,65 @@ impl Desk {
         }
     }
 
-    /// Who asks: whose the token is that is shown, or else whoever could open the door. Everybody may ask whether the
-    /// host is there.
+    /// What everybody may ask: whether the host is there, and ready. Whoever shows no token, or one that is none, is told
+    /// nothing else.
+    fn probe(
+        &self,
+        operation: &Operation,
+        query: &str,
+        who: Option<&Who>,
+    ) -> Result<Answer, Problem> {
+        if operation.call == Call::Health {
+            return Ok(answer(StatusCode::OK, &json!({ "status": "ok" })));
+        }
+        let parameters = operation.parameters(query).map_err(Problem::mistakes)?;
+        let is_verbose = !parameters.is_empty();
+        let Watched {
+            lifecycle,
+            deployer,
+            ..
+        } = &self.watched;
+        let ready = Ready::of_host(lifecycle, deployer, is_verbose, who);
+        Ok(answer(ready.code(), &ready))
+    }
+
+    fn handler_ready(&self, name: &HandlerName, who: &Who) -> Result<Answer, Problem> {
+        // Whether it is there for him.
+        self.versions.find(name, who)?;
+        let catalog = self.watched.deployer.catalog().load_full();
+        let Some(handler) = catalog.handler(name) else {
+            return Err(NotDone::Absent(name.clone()).into());
+        };
+        let ready = Ready::of_handler(&self.watched.lifecycle, handler);
+        Ok(answer(ready.code(), &ready))
+    }
+
+    /// One page at a time: it may have megabytes.
+    async fn metrics(&self, headers: &HeaderMap, who: &Who) -> Result<Answer, Problem> {
+        let accept = headers.get_all(header::ACCEPT).iter();
+        let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
+        let form = Form::accepted(&accept.join(","));
+        let view = match who.tenant() {
+            Some(tenant) => View::Tenant(Arc::clone(tenant)),
+            None => View::All,
+        };
+        let _turn = self.page.lock().await;
+        let metrics = Arc::clone(&self.watched.metrics);
+        let page = spawn_blocking(move || metrics.page(&view, form));
+        let page = page.await.map_err(|_| stopped())?;
+        let mut response = Response::new(Full::new(Bytes::from(page)).boxed_unsync());
+        let kind = HeaderValue::from_static(form.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
+    /// Who asks: whose the token is that is shown, or else whoever could open the door.
     fn who(
         &self,
         headers: &HeaderMap,
-        path: &str,
         visitor: &Arc<str>,
         needs_token: bool,
     ) -> Result<Who, Problem> {
-        if path == HEALTH {
-            return Ok(Who::operator(visitor));
-        }
         let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "token", detail);
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         match (shown.next(), shown.next()) {
@@ -174,7 +240,7 @@ impl Desk {
     /// A component takes its time to arrive, and a token may have been taken away meanwhile.
     fn is_still(&self, who: &Who, headers: &HeaderMap) -> Result<(), Problem> {
         // Who needed no token has shown none.
-        let now = self.who(headers, "", &Arc::from(""), false)?;
+        let now = self.who(headers, &Arc::from(""), false)?;
         if now.tenant() == who.tenant() {
             return Ok(());
         }
@@ -189,14 +255,7 @@ impl Desk {
             let handlers = versions.all(&who).iter().map(HandlerView::from).collect();
             answer(StatusCode::OK, &HandlersView { handlers })
         };
-        let stopped = |_| {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "stopped",
-                "the host ends",
-            )
-        };
-        spawn_blocking(list).await.map_err(stopped)
+        spawn_blocking(list).await.map_err(|_| stopped())
     }
 
     fn show(&self, name: &HandlerName, status: StatusCode, who: &Who) -> Result<Answer, Problem> {
@@ -248,6 +307,11 @@ impl Desk {
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
         response
     }
+}
+
+fn stopped() -> Problem {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Problem::new(status, "stopped", "the host ends")
 }
 
 /// Lines of one deploy: more than it has steps.

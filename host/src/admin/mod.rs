@@ -11,6 +11,7 @@ mod keys;
 mod listen;
 mod openapi;
 mod problem;
+mod ready;
 mod routes;
 mod view;
 
@@ -29,8 +30,10 @@ pub use listen::{Address, Door, Token};
 pub use problem::Problem;
 pub use view::{HandlerView, HandlersView, RouteView, SettingsView, VersionView};
 
-use crate::catalog::{Versions, Who};
+use crate::catalog::{Deployer, Versions, Who};
 use crate::limits;
+use crate::observe::Lifecycle;
+use crate::observe::metrics::Metrics;
 use crate::shutdown::{self, Shutdown, Trigger};
 use handlers::Desk;
 use listen::Visitor;
@@ -54,11 +57,22 @@ impl Drop for Running {
     }
 }
 
-/// Answers at the door from now on.
+/// What can be seen of a host at its door, besides what is deployed.
+#[derive(Clone)]
+pub struct Watched {
+    /// Its numbers.
+    pub metrics: Arc<Metrics>,
+    /// How far it is.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Which of its handlers are served.
+    pub deployer: Arc<Deployer>,
+}
+
+/// Answers at the door from now on. While the host starts, whoever asks for handlers waits.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn serve(door: Door, versions: Arc<Versions>) -> anyhow::Result<Running> {
+pub fn serve(door: Door, versions: Arc<Versions>, watched: Watched) -> anyhow::Result<Running> {
     let (trigger, asked) = shutdown::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +80,7 @@ pub fn serve(door: Door, versions: Arc<Versions>) -> anyhow::Result<Running> {
         .build()
         .context("starting the admin door")?;
     let answer = move || {
-        if let Err(error) = runtime.block_on(accept(&door, versions, asked)) {
+        if let Err(error) = runtime.block_on(accept(&door, versions, watched, asked)) {
             tracing::error!("the admin door is closed: {error}");
         }
         runtime.shutdown_background();
@@ -81,9 +95,14 @@ pub fn serve(door: Door, versions: Arc<Versions>) -> anyhow::Result<Running> {
     })
 }
 
-async fn accept(door: &Door, versions: Arc<Versions>, asked: Shutdown) -> std::io::Result<()> {
+async fn accept(
+    door: &Door,
+    versions: Arc<Versions>,
+    watched: Watched,
+    asked: Shutdown,
+) -> std::io::Result<()> {
     let accepting = door.accepting()?;
-    let desk = Arc::new(Desk::new(versions, Arc::clone(&door.keys)));
+    let desk = Arc::new(Desk::new(versions, watched, Arc::clone(&door.keys)));
     let mut open = Vec::new();
     loop {
         let next = async {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::LINES;
 use super::routes::{Call, OPERATIONS, Operation, Parameter};
+use crate::observe::metrics::Form;
 
 /// OpenAPI 3.1.
 pub(super) fn document() -> Value {
@@ -69,9 +70,14 @@ fn responses(operation: &Operation) -> Value {
         if operation.call == Call::Deploy {
             response["content"][LINES] = json!({});
         }
+        if operation.call == Call::Metrics {
+            let forms = [Form::OpenMetrics, Form::Classic];
+            let content = forms.map(|form| (form.content_type().to_owned(), json!({})));
+            response["content"] = Map::from_iter(content).into();
+        }
         responses.insert(status.to_string(), response);
     }
-    let token = (operation.call != Call::Health).then_some(401);
+    let token = (!operation.call.is_everybodys()).then_some(401);
     for status in operation.problems.iter().copied().chain(token) {
         let content = json!({ "application/problem+json": { "schema": reference("Problem") } });
         responses.insert(
@@ -132,6 +138,10 @@ fn schemas() -> Value {
             }))),
         })),
         "Health": object(json!({ "status": text() })),
+        "Ready": object(json!({
+            "status": { "enum": ["ready", "not ready"] }, "phase": { "enum": ["starting", "serving", "draining"] },
+            "handlers": list(object(json!({ "name": text(), "why": text() }))),
+        })),
         "OpenApi": { "type": "object" },
         "Problem": object(json!({
             "type": text(), "title": text(), "status": number(), "detail": text(), "mistakes": list(text()),

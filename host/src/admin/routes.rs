@@ -33,7 +33,22 @@ pub(super) enum Call {
     Rollback,
     Audit,
     Health,
+    Ready,
+    HandlerReady,
+    Metrics,
     OpenApi,
+}
+
+impl Call {
+    /// Whether it needs no token, and nothing is told by it.
+    pub(super) fn is_everybodys(self) -> bool {
+        matches!(self, Self::Health | Self::Ready)
+    }
+
+    /// Whether it is answered while the host starts.
+    pub(super) fn is_early(self) -> bool {
+        matches!(self, Self::Metrics | Self::OpenApi) || self.is_everybodys()
+    }
 }
 
 /// A parameter of a query.
@@ -182,13 +197,66 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         call: Call::Health,
         method: Method::GET,
-        path: "/healthz",
+        path: "/livez",
         id: "health",
-        summary: "Whether the host is there; needs no token",
+        summary: "Whether the host is there; needs no token. `/healthz` is the same",
         parameters: &[],
         headers: &[],
         body: None,
         answers: &[(200, "Health")],
+        problems: &[],
+    },
+    Operation {
+        call: Call::Health,
+        method: Method::GET,
+        path: "/healthz",
+        id: "healthz",
+        summary: "The same as `/livez`",
+        parameters: &[],
+        headers: &[],
+        body: None,
+        answers: &[(200, "Health")],
+        problems: &[],
+    },
+    Operation {
+        call: Call::Ready,
+        method: Method::GET,
+        path: "/readyz",
+        id: "ready",
+        summary: "Whether the host should get requests: not while it starts or stops, nor while a handler that is `required` \
+                  cannot be served; needs no token",
+        parameters: &[once(
+            "verbose",
+            "Why not, if it is given, whatever its value: handlers are named to who may see them",
+        )],
+        headers: &[],
+        body: None,
+        answers: &[(200, "Ready"), (503, "Ready")],
+        problems: &[400],
+    },
+    Operation {
+        call: Call::HandlerReady,
+        method: Method::GET,
+        path: "/readyz/{name}",
+        id: "handlerReady",
+        summary: "Whether one handler is served: not while it is quarantined or cannot be loaded",
+        parameters: &[],
+        headers: &[],
+        body: None,
+        answers: &[(200, "Ready"), (503, "Ready")],
+        problems: &[400, 404],
+    },
+    Operation {
+        call: Call::Metrics,
+        method: Method::GET,
+        path: "/metrics",
+        id: "metrics",
+        summary: "Metrics in OpenMetrics form, or in Prometheus' older one for who accepts `text/plain` only; with a \
+                  tenant's token its own",
+        parameters: &[],
+        headers: &["accept"],
+        body: None,
+        answers: &[(200, "Metrics")],
         problems: &[],
     },
     Operation {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::block_in_place;
@@ -34,7 +35,7 @@ pub(super) async fn follow(certificates: Certificates) {
         return pending().await;
     }
     tell_of_ends(&certificates);
-    let mut watch = Watch::new();
+    let mut watch = Watch::new(Arc::default());
     let mut seen = look(&certificates.files());
     let mut told = Instant::now();
     loop {

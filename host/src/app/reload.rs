@@ -118,9 +118,13 @@ impl Subject {
                 Ok(new) => {
                     let mut wrong = Vec::new();
                     let door = config.door.with_tls_of(&new.door);
-                    if new.door != door || new.admin != config.admin || new.state != config.state {
+                    if new.door != door
+                        || new.admin != config.admin
+                        || new.state != config.state
+                        || new.log != config.log
+                    {
                         wrong.push(format!(
-                            "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]` or `[state]` holds after a restart",
+                            "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]`, `[state]` or `[log]` holds after a restart",
                             path.display()
                         ));
                     }
@@ -132,11 +136,16 @@ impl Subject {
                     }
                     let wanted = new.wanted();
                     // What holds is what the host was started with.
-                    let (admin, state) = (config.admin.clone(), config.state.clone());
+                    let (admin, state, log) = (
+                        config.admin.clone(),
+                        config.state.clone(),
+                        config.log.clone(),
+                    );
                     **config = Config {
                         door,
                         admin,
                         state,
+                        log,
                         ..new
                     };
                     (Some(wanted), wrong)
@@ -160,14 +169,14 @@ pub(super) fn directory_of(file: &Path) -> &Path {
 }
 
 impl Follower {
-    /// Nothing is deployed yet.
+    /// Nothing is deployed yet. Who notifies `look` wants it to look, although it has heard of no change.
     #[must_use]
-    pub fn new(subject: Subject, rollout: Rollout, owners: Owners) -> Self {
+    pub fn new(subject: Subject, rollout: Rollout, owners: Owners, look: Arc<Notify>) -> Self {
         Self {
             owners,
             certificates: None,
             bringing_back: JoinSet::new(),
-            watch: Watch::new(),
+            watch: Watch::new(look),
             seen: None,
             wrong: HashSet::new(),
             subject,
@@ -316,8 +325,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
-        let changed = Arc::new(Notify::new());
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
         let told = Arc::clone(&changed);
         let tell = move |event: notify::Result<notify::Event>| {
             // Looking is no change: it would be told of our own looks.

@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::{Follower, Owners, Settings, Subject};
-use crate::admin::{self, Address, Token};
+use super::{Follower, Owners, Settings, Subject, Watched, numbers};
+use crate::admin::{self, Address, Keys, Token};
 use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
 use crate::gate::Gate;
-use crate::server::TlsConfig;
+use crate::observe::log;
+use crate::server::{Tls, TlsConfig};
 
 /// A host to be.
 pub struct Plan {
@@ -58,9 +59,19 @@ pub struct AdminPlan {
     pub component_bytes: u64,
 }
 
+/// The operator's door, which answers probes already.
+struct Admin {
+    running: admin::Running,
+    /// Where it is, as clients write it.
+    address: String,
+    keys: Arc<Keys>,
+    tls: Option<Arc<Tls>>,
+    versions: Arc<Versions>,
+}
+
 impl AdminPlan {
-    /// What was deployed is back in place, and the door is open, but answers nobody yet.
-    async fn open(self, deployer: &Arc<Deployer>) -> anyhow::Result<(admin::Door, Arc<Versions>)> {
+    /// What was deployed is back in place, and the door is open.
+    async fn open(self, deployer: &Arc<Deployer>, watched: &Watched) -> anyhow::Result<Admin> {
         let state = self.state.context(NO_PLACE)?;
         let store = Store::open(&state)?;
         let door = admin::Door::open(&self.address, self.token, self.tls)?;
@@ -71,8 +82,22 @@ impl AdminPlan {
             self.component_bytes,
             Handle::current(),
         ));
+        let (address, keys) = (door.to_string(), Arc::clone(&door.keys));
+        let tls = door.tls.clone();
+        let seen = admin::Watched {
+            metrics: Arc::clone(&watched.metrics),
+            lifecycle: Arc::clone(&watched.lifecycle),
+            deployer: Arc::clone(deployer),
+        };
+        let running = admin::serve(door, Arc::clone(&versions), seen)?;
         versions.restore().await;
-        Ok((door, versions))
+        Ok(Admin {
+            running,
+            address,
+            keys,
+            tls,
+            versions,
+        })
     }
 }
 
@@ -85,41 +110,59 @@ const NO_ADMIN: &str = "there is no admin door and versions are not kept; `--adm
 /// # Errors
 /// When something that was asked for cannot be had, with what to do.
 pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
-    let deployer = plan.deployer;
+    log::set(&plan.settings.log)?;
+    // What is asked for now is done already: nothing is older than this start.
+    super::hangup()?;
+    let (deployer, watched) = (plan.deployer, Watched::new());
+    let catalog = deployer.catalog();
+    watched
+        .requests
+        .of_those_that_are_there(move |name, tenant| {
+            let catalog = catalog.load();
+            let handler = catalog.called(name);
+            handler.is_some_and(|handler| handler.spec.tenant.as_deref() == tenant)
+        });
+    watched.metrics.add(Arc::new(numbers::OfDeployer {
+        deployer: Arc::clone(&deployer),
+        requests: Arc::clone(&watched.requests),
+        lifecycle: Arc::clone(&watched.lifecycle),
+    }));
     if let Serves::Files(Subject::File { config, .. }) = &plan.serves {
         // What was deployed is back before the file is followed, and has its tenants.
         Owners::default().say(config, &deployer);
     }
     let admin = match plan.admin {
-        Some(admin) if admin.is_asked => Some(admin.open(&deployer).await?),
+        Some(admin) if admin.is_asked => Some(admin.open(&deployer, &watched).await?),
         Some(admin) => {
-            let opened = admin.open(&deployer).await;
+            let opened = admin.open(&deployer, &watched).await;
             opened
                 .inspect_err(|why| tracing::warn!("{NO_ADMIN}: {why:#}"))
                 .ok()
         }
         None => None,
     };
-    let versions = admin.as_ref().map(|(_, versions)| Arc::clone(versions));
+    let versions = admin.as_ref().map(|admin| Arc::clone(&admin.versions));
     let follower = match plan.serves {
         Serves::Nothing => None,
         Serves::Component(spec) => {
+            deployer.require([spec.name.clone()]);
             deploy(&deployer, *spec).await?;
             None
         }
         Serves::Files(subject) => {
             let owners = Owners {
-                keys: admin.as_ref().map(|(door, _)| Arc::clone(&door.keys)),
+                keys: admin.as_ref().map(|admin| Arc::clone(&admin.keys)),
                 versions: versions.clone(),
             };
             let rollout = Rollout::new(Arc::clone(&deployer), versions.clone());
-            let mut follower = Follower::new(subject, rollout, owners);
+            let look = Arc::clone(&watched.look);
+            let mut follower = Follower::new(subject, rollout, owners, look);
             follower.start().await?;
             Some(follower)
         }
     };
     let mut door = super::open(&plan.settings)?;
-    let of_admin = admin.as_ref().and_then(|(door, _)| door.tls.clone());
+    let of_admin = admin.as_ref().and_then(|admin| admin.tls.clone());
     door.certificates.add(of_admin);
     for address in door.addresses() {
         say(&format!("Serving HTTP on {address}"));
@@ -136,16 +179,11 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     if let Some(follower) = follower {
         following.spawn(follower.follow(door.certificates.clone()));
     }
-    let _admin = match admin {
-        Some((door, versions)) => {
-            let address = door.to_string();
-            let running = admin::serve(door, versions)?;
-            say(&format!("Admin on {address}"));
-            Some(running)
-        }
-        None => None,
-    };
-    super::serve(door, plan.settings, catalog, plan.gate, None).await
+    let _answering = admin.map(|admin| {
+        say(&format!("Admin on {}", admin.address));
+        admin.running
+    });
+    super::serve(door, plan.settings, catalog, plan.gate, None, &watched).await
 }
 
 /// Deploys, and says what takes so long if it does.

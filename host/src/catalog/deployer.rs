@@ -1,9 +1,10 @@
 //! From a component's file to a handler that serves: load, link, try, swap. The only writer of the catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -14,11 +15,11 @@ use super::hot::Hot;
 use super::loader::Loader;
 use super::router::Router;
 use super::{
-    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Source, Target,
-    Tenants,
+    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Service, Source,
+    Target, Tenants,
 };
-use crate::components::{Artifact, Components};
-use crate::engine::{Guests, Room};
+use crate::components::{Artifact, Compiled, Components};
+use crate::engine::{Guests, Instances, Room};
 use crate::gate::Gate;
 use crate::limits;
 
@@ -29,8 +30,59 @@ pub struct Deployer {
     hot: Arc<Hot>,
     /// Handlers that are being made.
     places: Semaphore,
+    deploys: Deploys,
+    /// Handlers without which the host is not ready.
+    required: Mutex<BTreeSet<HandlerName>>,
     /// Held from reading the catalog to replacing it.
     writer: Mutex<()>,
+}
+
+/// What became of handlers that should be put in place, since the start.
+#[derive(Debug, Default)]
+pub struct Deploys {
+    deployed: [AtomicU64; 2],
+    refused: [AtomicU64; 2],
+}
+
+impl Deploys {
+    /// Handlers that were put in place, of one source.
+    #[must_use]
+    pub fn deployed(&self, of: Owner) -> u64 {
+        self.deployed[of as usize].load(Ordering::Relaxed)
+    }
+
+    /// Those that were not.
+    #[must_use]
+    pub fn refused(&self, of: Owner) -> u64 {
+        self.refused[of as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self, of: Owner) {
+        self.refused[of as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a handler is not served without which the host is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unready {
+    /// It has not been made, or is gone.
+    NotDeployed,
+    /// See [`Service::Quarantined`].
+    Quarantined,
+    /// See [`Service::Unloadable`].
+    Unloadable,
+}
+
+impl Unready {
+    /// What it is, for a sentence.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotDeployed => "not deployed",
+            Self::Quarantined => "quarantined",
+            Self::Unloadable => "cannot be loaded",
+        }
+    }
 }
 
 /// What one step changes in the catalog.
@@ -110,6 +162,8 @@ impl Deployer {
             hot: Arc::new(Hot::new(Arc::clone(&loader))),
             loader,
             places: Semaphore::new(limits::DEPLOYS),
+            deploys: Deploys::default(),
+            required: Mutex::default(),
             writer: Mutex::default(),
         }
     }
@@ -118,6 +172,58 @@ impl Deployer {
     #[must_use]
     pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.catalog)
+    }
+
+    /// Without these the host is not ready, from now on.
+    pub fn require(&self, names: impl IntoIterator<Item = HandlerName>) {
+        *self.required() = names.into_iter().collect();
+    }
+
+    /// Handlers without which the host is not ready and that are not served, by name.
+    #[must_use]
+    pub fn unready(&self) -> Vec<(HandlerName, Unready)> {
+        let catalog = self.catalog.load();
+        let why = |name: &HandlerName| match catalog.handler(name) {
+            None => Some(Unready::NotDeployed),
+            Some(handler) => match handler.service() {
+                Service::Ready => None,
+                Service::Quarantined => Some(Unready::Quarantined),
+                Service::Unloadable => Some(Unready::Unloadable),
+            },
+        };
+        let required = self.required();
+        let unready = required
+            .iter()
+            .filter_map(|name| Some((name.clone(), why(name)?)));
+        unready.collect()
+    }
+
+    pub(super) fn required(&self) -> MutexGuard<'_, BTreeSet<HandlerName>> {
+        self.required.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of handlers so far.
+    #[must_use]
+    pub fn deploys(&self) -> &Deploys {
+        &self.deploys
+    }
+
+    /// The instances of all handlers.
+    #[must_use]
+    pub fn instances(&self) -> Instances {
+        self.loader.instances()
+    }
+
+    /// How many handlers have their guest loaded.
+    #[must_use]
+    pub fn loaded(&self) -> usize {
+        self.hot.loaded()
+    }
+
+    /// What was compiled since the start.
+    #[must_use]
+    pub fn compiled(&self) -> Compiled {
+        self.loader.compiled()
     }
 
     /// Who owns handlers, as it is said now.
@@ -294,7 +400,11 @@ impl Deployer {
             seal()?;
         }
         for (name, entry) in &put {
-            if let Some(former) = now.handler(name) {
+            let former = now.handler(name);
+            if former.is_none_or(|former| !Arc::ptr_eq(former, &entry.handler)) {
+                self.deploys.deployed[owner as usize].fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(former) = former {
                 entry.handler.follows(former);
             }
         }

@@ -11,7 +11,7 @@ use super::{HandlerSpec, Health, Tenant};
 use crate::engine::{Fault, FaultKind, Guest};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
-use crate::observe::Seldom;
+use crate::observe::{Seldom, Speaker};
 
 /// A handler.
 pub struct Handler {
@@ -23,6 +23,8 @@ pub struct Handler {
     pub digest: String,
     /// Who owns it, if anybody does.
     pub tenant: Option<Arc<Tenant>>,
+    /// Whose its guest's output is.
+    pub speaker: Arc<Speaker>,
     /// Who may run.
     pub gate: Arc<Gate>,
     /// Those who may not.
@@ -33,6 +35,29 @@ pub struct Handler {
     former: ArcSwapOption<Handler>,
     /// What runs.
     place: Arc<Place>,
+}
+
+/// Whether a handler answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// It does, for all that is known.
+    Ready,
+    /// It fails again and again, and is not asked.
+    Quarantined,
+    /// Its guest could not be loaded when it was last asked for.
+    Unloadable,
+}
+
+impl Service {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Quarantined => "quarantined",
+            Self::Unloadable => "unloadable",
+        }
+    }
 }
 
 impl fmt::Debug for Handler {
@@ -57,6 +82,7 @@ impl Handler {
         let tenant = hot.tenant(&spec);
         Arc::new(Self {
             name: spec.name.shared(),
+            speaker: Speaker::new(spec.name.shared(), spec.tenant.clone(), &digest),
             digest,
             tenant,
             gate,
@@ -120,6 +146,18 @@ impl Handler {
     pub async fn guest(&self) -> Result<Arc<Guest>, Fault> {
         let loaded = self.place.guest(&self.spec).await;
         loaded.map_err(|error| Fault::new(FaultKind::StartFailed, format!("{error:#}")))
+    }
+
+    /// Whether requests are answered now, and why not.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        if self.spec.quarantine && self.health.is_quarantined() {
+            Service::Quarantined
+        } else if self.place.is_broken() {
+            Service::Unloadable
+        } else {
+            Service::Ready
+        }
     }
 
     /// Whether this handler and `other` belong to one tenant, or to none.

@@ -37,6 +37,8 @@ pub(super) struct Place {
     /// SHA-256 of the component, in hex.
     digest: String,
     guest: ArcSwapOption<Guest>,
+    /// It was asked for, and could not be loaded.
+    is_broken: AtomicBool,
     /// Whether it is in the list of those that are loaded.
     is_listed: AtomicBool,
     /// Milliseconds from the beginning of the host to the last request.
@@ -65,6 +67,7 @@ impl Hot {
             hot: Arc::clone(self),
             digest: digest.to_owned(),
             guest: ArcSwapOption::empty(),
+            is_broken: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             used: AtomicU64::new(self.now()),
             turn: tokio::sync::Mutex::default(),
@@ -82,6 +85,13 @@ impl Hot {
     /// Waits until a handler is quarantined.
     pub(super) async fn sick(&self) {
         self.sick.notified().await;
+    }
+
+    /// How many guests are loaded.
+    pub(super) fn loaded(&self) -> usize {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = loaded.places.iter().filter_map(Weak::upgrade);
+        places.filter(|place| place.is_loaded()).count()
     }
 
     fn now(&self) -> u64 {
@@ -162,8 +172,9 @@ impl Place {
         if let Some(guest) = self.guest.load_full() {
             return Ok(guest);
         }
-        let guest = self.hot.loader.again(spec, &self.digest).await?;
-        let guest = Arc::new(guest);
+        let loaded = self.hot.loader.again(spec, &self.digest).await;
+        self.is_broken.store(loaded.is_err(), Ordering::Relaxed);
+        let guest = Arc::new(loaded?);
         self.put(Arc::clone(&guest));
         if self
             .hot
@@ -186,6 +197,11 @@ impl Place {
     /// Says that the handler is quarantined.
     pub(super) fn tell_sick(&self) {
         self.hot.sick.notify_one();
+    }
+
+    /// Whether it could not be loaded when it was last asked for.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
     }
 
     fn is_loaded(&self) -> bool {

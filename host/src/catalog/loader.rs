@@ -6,8 +6,8 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
-use crate::components::{Artifact, Components, Stamp};
-use crate::engine::{Engine, FaultKind, Generation, Guest, Room};
+use crate::components::{Artifact, Compiled, Components, Stamp};
+use crate::engine::{Engine, FaultKind, Generation, Guest, Instances, Room};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -57,6 +57,20 @@ impl Loader {
                 .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
+    }
+
+    /// The instances of all engines.
+    pub(super) fn instances(&self) -> Instances {
+        let engines = self.pooled.iter().chain(&self.large);
+        let engines = engines.filter_map(OnceLock::get);
+        engines.fold(Instances::default(), |sum, engine| {
+            sum.and(engine.instances())
+        })
+    }
+
+    /// What was compiled since the start.
+    pub(super) fn compiled(&self) -> Compiled {
+        self.components.compiled()
     }
 
     /// Who owns handlers.

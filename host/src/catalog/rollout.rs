@@ -95,6 +95,12 @@ impl Rollout {
         if let Some(versions) = &self.versions {
             versions.pass_over_only(&names);
         }
+        // Nobody knows of one that is kept whether it is required now.
+        let was_required = |name: &&HandlerName| self.deployer.required().contains(*name);
+        let kept: Vec<HandlerName> = wanted.kept.iter().filter(was_required).cloned().collect();
+        let required = wanted.handlers.iter().filter(|spec| spec.required);
+        let required = required.map(|spec| spec.name.clone());
+        self.deployer.require(required.chain(kept));
         let catalog = self.deployer.catalog().load_full();
         (self.own, self.own_waits) = (wanted.own, true);
         let mut change = Change::default();
@@ -307,6 +313,7 @@ impl Rollout {
     }
 
     fn refused(&self, name: Arc<str>, why: anyhow::Error) -> Event {
+        self.deployer.deploys().refuse(Owner::Files);
         let catalog = self.deployer.catalog().load_full();
         let has_former = catalog.handlers().any(|handler| handler.name == name);
         Event::Refused {

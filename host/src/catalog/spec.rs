@@ -46,6 +46,8 @@ pub struct HandlerSpec {
     /// Requests are answered from the door while it fails again and again. Not where it is the only handler: nobody
     /// gains by that.
     pub quarantine: bool,
+    /// The host is not ready while it cannot be served.
+    pub required: bool,
     /// What its guest prints is kept for the pages of `host dev`.
     pub keep_output: bool,
 }

@@ -49,6 +49,21 @@ pub struct Tenant {
     uploads: Arc<Semaphore>,
 }
 
+/// What the handlers of a tenant use together.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantUsage {
+    /// Requests that hold a place.
+    pub held: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
+    /// Places, if there is a ceiling.
+    pub most: Option<usize>,
+    /// Bytes of its instances.
+    pub memory: usize,
+    /// What that may be, if there is a ceiling.
+    pub most_memory: Option<u64>,
+}
+
 impl fmt::Debug for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenant")
@@ -73,6 +88,20 @@ impl Tenant {
             rate: ArcSwapOption::empty(),
             memory: Arc::new(Budget::new(usize::MAX)),
             uploads: Arc::new(Semaphore::new(limits::TENANT_UPLOADS)),
+        }
+    }
+
+    /// What its handlers use now.
+    #[must_use]
+    pub fn usage(&self) -> TenantUsage {
+        let said = self.said.load();
+        let said = said.as_ref();
+        TenantUsage {
+            held: self.gate.taken(),
+            waiting: self.gate.waiting(),
+            most: said.and_then(|said| said.concurrent_requests),
+            memory: self.memory.used(),
+            most_memory: said.and_then(|said| said.memory),
         }
     }
 
@@ -178,6 +207,15 @@ impl Tenants {
         let all = self.all();
         let said = all.values().filter(|tenant| tenant.said.load().is_some());
         said.map(|tenant| Arc::clone(&tenant.name)).collect()
+    }
+
+    /// Each of them with what it uses now, by name.
+    #[must_use]
+    pub fn usage(&self) -> Vec<(Arc<str>, TenantUsage)> {
+        let all = self.all();
+        let said = all.values().filter(|tenant| tenant.said.load().is_some());
+        said.map(|tenant| (Arc::clone(&tenant.name), tenant.usage()))
+            .collect()
     }
 
     pub(super) fn get(&self, name: &Arc<str>) -> Arc<Tenant> {

@@ -527,6 +527,20 @@ impl Versions {
         receiving: Receiving,
         tell: impl Fn(Step),
     ) -> Result<Deployed, NotDone> {
+        let deployed = self.try_deploy(turn, ask, receiving, tell).await;
+        if deployed.is_err() {
+            self.deployer.deploys().refuse(Owner::Admin);
+        }
+        deployed
+    }
+
+    async fn try_deploy(
+        &self,
+        turn: Turn,
+        ask: Ask,
+        receiving: Receiving,
+        tell: impl Fn(Step),
+    ) -> Result<Deployed, NotDone> {
         // The places are held until the handler is made: a tenant's deploys take the compiler and the door from nobody.
         let (kept, _places) = receiving.finish().await?;
         let turn = self.resume(&turn)?;

@@ -15,7 +15,7 @@ use super::HandlerSpec;
 use crate::capabilities::calls::SUFFIX;
 use crate::engine::{Call, Fault, Guest, HttpError};
 use crate::meter::Meter;
-use crate::observe::{GuestOutput, RequestId};
+use crate::observe::{GuestOutput, RequestId, Speaker};
 
 /// A request and the status of its answer. As a text, `GET /ready=200`, where method and status may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +91,7 @@ impl WarmUp {
         let call = Call {
             meter: Arc::new(Meter::new(spec.limits.cpu)),
             output: Arc::new(GuestOutput::new(
-                spec.name.shared(),
-                spec.tenant.clone(),
+                Speaker::new(spec.name.shared(), spec.tenant.clone(), ""),
                 RequestId::none(),
                 false,
             )),

@@ -133,6 +133,7 @@ impl GuestArgs {
             },
             warm_up: self.warm_up.clone(),
             quarantine: false,
+            required: true,
             keep_output: false,
         }
     }
@@ -143,7 +144,7 @@ impl GuestArgs {
         let mut spec = self.spec(Path::new("template"));
         let places = &mut spec.limits.concurrent_requests;
         *places = places.div_ceil(limits::SHARE);
-        spec.quarantine = true;
+        (spec.quarantine, spec.required) = (true, false);
         spec
     }
 

@@ -35,7 +35,7 @@ use crate::server::{CertificateFiles, ClientCertificates, ListenerConfig, Place,
 ///
 /// Prints `Serving HTTP on http://ADDRESS/` on stderr once it listens. The access log goes to stdout,
 /// what the guest prints and what the host says to stderr. SIGTERM and SIGINT let requests in flight
-/// finish; a second signal does not.
+/// finish; a second signal does not. SIGHUP opens logs that are files anew.
 ///
 /// A directory and the file of a host have a second door, for the operator: `host deploy` and its like. What is deployed
 /// there is kept in the state directory and is back at the next start. One component has it with `--admin`.
@@ -116,8 +116,29 @@ pub(super) struct DoorArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s", help_heading = "Limits of connections")]
     write_timeout: Duration,
     /// The form of the access log.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "combined")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "combined",
+        help_heading = "Logs"
+    )]
     access_log: AccessLogFormat,
+    /// A file for the access log, opened anew at SIGHUP [default: stdout].
+    #[arg(long, value_name = "FILE", help_heading = "Logs")]
+    access_log_file: Option<PathBuf>,
+    /// The form of the host's own log, in which is also what guests print.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Logs"
+    )]
+    log_format: LogFormat,
+    /// A file for the host's own log, opened anew at SIGHUP [default: stderr].
+    #[arg(long, value_name = "FILE", help_heading = "Logs")]
+    log_file: Option<PathBuf>,
     /// How long requests in flight have to finish after a signal.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s")]
     drain_timeout: Duration,
@@ -296,6 +317,24 @@ enum AccessLogFormat {
     Off,
 }
 
+/// The words for [`log::Format`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, with OpenTelemetry's names.
+    Json,
+}
+
+impl From<LogFormat> for log::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
 impl From<AccessLogFormat> for Format {
     fn from(format: AccessLogFormat) -> Self {
         match format {
@@ -351,6 +390,11 @@ impl DoorArgs {
                 write_stall: self.write_timeout,
             },
             access_log: self.access_log.into(),
+            access_log_file: self.access_log_file.clone(),
+            log: log::Settings {
+                format: self.log_format.into(),
+                file: self.log_file.clone(),
+            },
             drain: self.drain_timeout,
         }
     }
@@ -444,6 +488,8 @@ impl Serve {
             listeners: config.door.listeners.clone(),
             limits: config.door.limits.clone(),
             access_log: config.door.access_log,
+            access_log_file: config.log.access_log_file.clone(),
+            log: config.log.own.clone(),
             drain: config.door.drain,
         };
         if !self.door.addr.is_empty() {

@@ -12,6 +12,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +24,25 @@ pub(super) struct Compiler {
     program: PathBuf,
     ceilings: Ceilings,
     places: Arc<Semaphore>,
+    compiled: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    done: AtomicU64,
+    failed: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// What was compiled since the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Compiled {
+    /// Components that there is an artifact of.
+    pub done: u64,
+    /// Those that there is none of, nor will be.
+    pub failed: u64,
+    /// How long it took, on the clock, all together.
+    pub took: Duration,
 }
 
 /// The right to start one compiler.
@@ -39,6 +60,7 @@ impl Compiler {
             program,
             ceilings,
             places: Arc::new(Semaphore::new(at_once.max(1))),
+            compiled: Counts::default(),
         }
     }
 
@@ -51,8 +73,37 @@ impl Compiler {
         }
     }
 
+    /// What was compiled so far.
+    pub(super) fn compiled(&self) -> Compiled {
+        Compiled {
+            done: self.compiled.done.load(Ordering::Relaxed),
+            failed: self.compiled.failed.load(Ordering::Relaxed),
+            took: Duration::from_nanos(self.compiled.nanos.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Compiles a component into a file without a name. Dropping the future kills the compiler.
     pub(super) async fn compile(
+        &self,
+        place: Place,
+        generation: Generation,
+        wasm: &[u8],
+    ) -> Result<File, CompileError> {
+        let began = Instant::now();
+        let compiled = self.try_compile(place, generation, wasm).await;
+        let counts = &self.compiled;
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        counts.nanos.fetch_add(nanos, Ordering::Relaxed);
+        let count = if compiled.is_ok() {
+            &counts.done
+        } else {
+            &counts.failed
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        compiled
+    }
+
+    async fn try_compile(
         &self,
         _place: Place,
         generation: Generation,

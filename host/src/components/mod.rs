@@ -25,6 +25,7 @@ mod stamp;
 mod trust;
 
 pub use child::{SUBCOMMAND, child_main};
+pub use compile::Compiled;
 pub use compile_error::CompileError;
 pub use config::{CacheConfig, Ceilings, Config};
 pub use contents::{Memories, Tables};
@@ -212,6 +213,12 @@ impl Components {
         if let (Some(known), Some(stamp)) = (&self.shared.known, stamp) {
             known.remember(path, stamp, digest, tried);
         }
+    }
+
+    /// What was compiled since the start.
+    #[must_use]
+    pub fn compiled(&self) -> Compiled {
+        self.shared.compiler.compiled()
     }
 
     /// Writes down what was noted.

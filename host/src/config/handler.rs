@@ -36,6 +36,8 @@ pub struct HandlerConfig {
     pub guest: GuestSettings,
     /// What it must answer before it is put in place.
     pub warm_up: Option<WarmUp>,
+    /// The host is not ready while it cannot be served.
+    pub required: bool,
     /// Where `source` is written, for what is found wrong with the file, and each of the routes.
     pub(super) source_place: Range<usize>,
     pub(super) route_places: Vec<Range<usize>>,
@@ -82,6 +84,7 @@ impl Defaults {
             limits,
             warm_up: None,
             quarantine: true,
+            required: false,
             keep_output: false,
         }
     }
@@ -101,6 +104,7 @@ impl HandlerConfig {
             guest: self.guest.clone(),
             warm_up: self.warm_up.clone(),
             quarantine: true,
+            required: self.required,
             keep_output: false,
         }
     }
@@ -149,6 +153,7 @@ impl HandlerConfig {
             limits,
             guest,
             warm_up: warm_up(table),
+            required: table.flag("required"),
             source_place,
             route_places,
         })

@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{ACCESS_LOG, ADMIN};
+use super::keys::{ACCESS_LOG, ADMIN, LOG_FORMATS};
 use super::listener::tls;
 use super::name::name;
 use super::reader::{Named, Table, Value};
@@ -15,6 +15,7 @@ use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::observe::access_log::Format;
+use crate::observe::log;
 use crate::server::{ListenerConfig, Place, TlsConfig};
 use crate::values;
 
@@ -180,6 +181,38 @@ impl Admin {
                 None
             }
         }
+    }
+}
+
+/// Where and how the host writes what it says, and its access log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The host's own log.
+    pub own: log::Settings,
+    /// A file for the access log. None: stdout.
+    pub access_log_file: Option<PathBuf>,
+}
+
+impl Log {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        Self {
+            own: log::Settings {
+                format: table.parsed("format", log_format).unwrap_or_default(),
+                file: table.path("file"),
+            },
+            access_log_file: table.path("access_log_file"),
+        }
+    }
+}
+
+fn log_format(word: &str) -> Result<log::Format, String> {
+    match word {
+        "text" => Ok(log::Format::Text),
+        "json" => Ok(log::Format::Json),
+        _ => Err(format!(
+            "no form of the log: write one of `{}`",
+            LOG_FORMATS.join("`, `")
+        )),
     }
 }
 

@@ -110,6 +110,7 @@ pub(super) static HOST: Shape = Shape {
             ADMIN.about,
         ),
         key("state", Table(&STATE), Nothing, STATE.about),
+        key("log", Table(&LOG), Nothing, LOG.about),
         key(
             "defaults",
             Table(&LIMITS),
@@ -152,7 +153,7 @@ pub(super) static LISTEN: Shape = Shape {
             "access_log",
             Choice(ACCESS_LOG),
             Is(|| json!("combined")),
-            "The form of the access log, on stdout.",
+            "The form of the access log; where it goes, `[log]` says.",
         ),
         key(
             "drain_timeout",
@@ -360,6 +361,35 @@ pub(super) static STATE: Shape = Shape {
     )],
 };
 
+/// The words for the forms of the host's own log.
+pub(super) const LOG_FORMATS: &[&str] = &["text", "json"];
+
+pub(super) static LOG: Shape = Shape {
+    name: "log",
+    place: "in `[log]`",
+    about: "Where and how logs are written. Files are opened anew at SIGHUP, so that they can be rotated. A change here needs a restart.",
+    keys: &[
+        key(
+            "format",
+            Choice(LOG_FORMATS),
+            Is(|| json!("text")),
+            "The form of the host's own log, in which is also what guests print.",
+        ),
+        key(
+            "file",
+            Text("/var/log/host/host.log"),
+            Nothing,
+            "A file for it; a path from this file. Unsaid, stderr.",
+        ),
+        key(
+            "access_log_file",
+            Text("/var/log/host/access.log"),
+            Nothing,
+            "A file for the access log, whose form `[listen]` says; a path from this file. Unsaid, stdout.",
+        ),
+    ],
+};
+
 pub(super) static LIMITS: Shape = Shape {
     name: "limits",
     place: "in `limits` of a handler, or in `[defaults]`",
@@ -521,6 +551,12 @@ const CALLS: Key = key(
     "Other handlers of its tenant that it may call, by name: requests to `http://NAME.handler.internal`.",
 );
 const WARM_UP_OF: Key = key("warm_up", Table(&WARM_UP), Nothing, WARM_UP.about);
+const REQUIRED: Key = key(
+    "required",
+    Flag,
+    Is(|| json!(false)),
+    "The host is not ready (`/readyz`) while it cannot be served.",
+);
 const LIMITS_OF: Key = key("limits", Table(&LIMITS), Nothing, LIMITS.about);
 
 pub(super) static HANDLER: Shape = Shape {
@@ -545,6 +581,7 @@ pub(super) static HANDLER: Shape = Shape {
         DIRS,
         CALLS,
         WARM_UP_OF,
+        REQUIRED,
         LIMITS_OF,
     ],
 };
@@ -572,6 +609,7 @@ pub(super) static MANIFEST: Shape = Shape {
         DIRS,
         CALLS,
         WARM_UP_OF,
+        REQUIRED,
         LIMITS_OF,
     ],
 };

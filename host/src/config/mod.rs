@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use directory::Listing;
 pub use fixed::Fixed;
 pub use handler::{Defaults, HandlerConfig};
-pub use host::{Admin, Door, State, Tenant};
+pub use host::{Admin, Door, Log, State, Tenant};
 pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
@@ -32,7 +32,7 @@ use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
 use crate::server::Tls;
-use keys::{HANDLER, HOST, LIMITS, LISTEN, MANIFEST, STATE, TENANT};
+use keys::{HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
 use reader::{Reader, Table};
@@ -47,6 +47,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What is remembered.
     pub state: State,
+    /// Where and how it writes logs.
+    pub log: Log,
     /// Who owns handlers, by name.
     pub tenants: Vec<Tenant>,
     /// What is deployed, by name.
@@ -170,6 +172,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let listen = file.table("listen", &LISTEN);
     let admin = file.value("admin").and_then(Admin::read);
     let state = file.table("state", &STATE);
+    let log = file.table("log", &LOG);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
     let mut door = listen.as_ref().map(Door::read).unwrap_or_default();
@@ -195,6 +198,7 @@ fn config(reader: &Reader<'_>) -> Config {
         door,
         admin,
         state: state.map(|table| State::read(&table)).unwrap_or_default(),
+        log: log.map(|table| Log::read(&table)).unwrap_or_default(),
         tenants,
         handlers,
         fixed,

@@ -159,6 +159,11 @@ fn the_host_is_as_the_example_says() {
     );
     let directory = config.state.directory.as_ref().expect("said");
     assert!(directory.is_absolute() && directory.ends_with("state"));
+    let files = [&config.log.own.file, &config.log.access_log_file];
+    let files = files.map(|file| file.as_ref().expect("said"));
+    assert!(files[0].ends_with("host.log") && files[1].ends_with("access.log"));
+    assert!(files.iter().all(|file| file.is_absolute()));
+    assert_eq!(config.log.own.format, crate::observe::log::Format::Json);
     let [acme] = &*config.tenants else {
         panic!("{:?}", config.tenants);
     };
@@ -223,6 +228,7 @@ fn a_handler_is_as_the_example_says() {
     };
     assert_eq!(shop.guest.directories, [public]);
     assert_eq!(shop.guest.calls, ["cart", "stock"].map(Arc::from));
+    assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));
 }

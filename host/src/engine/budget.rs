@@ -24,6 +24,12 @@ impl Budget {
         self.most.store(most, Ordering::Relaxed);
     }
 
+    /// Bytes that are taken.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Takes bytes, or none if there are not as many left.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let most = self.most.load(Ordering::Relaxed);

@@ -19,12 +19,12 @@ use super::call::Call;
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
-use super::state::State;
+use super::state::{Memory, State};
 use super::{Engine, Fault, Generation};
 use crate::capabilities::calls::CallGrant;
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
-use crate::observe::{GuestOutput, GuestStream, RequestId};
+use crate::observe::{GuestOutput, GuestStream, RequestId, Speaker};
 use crate::secret::Secret;
 
 /// What the instances of a guest get.
@@ -149,8 +149,7 @@ impl Guest {
     pub async fn try_instantiate(&self, meter: Arc<Meter>) -> Result<(), Fault> {
         let _ticking = self.engine.epoch.ticking();
         let output = Arc::new(GuestOutput::new(
-            Arc::from("start"),
-            None,
+            Speaker::new(Arc::from("start"), None, ""),
             RequestId::none(),
             false,
         ));
@@ -197,7 +196,9 @@ impl Guest {
             instance.store.set_epoch_deadline(1);
             return Ok(instance);
         }
+        let began = Instant::now();
         let mut instance = self.instantiate(&meter, output).await?;
+        meter.instantiated(began.elapsed());
         instance.store.data_mut().outbound_http.caller = caller;
         Ok(instance)
     }
@@ -271,11 +272,13 @@ impl Guest {
         let wasi = self
             .context(&output)
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
+        let usage = Arc::clone(&self.engine.usage);
+        let memory = Memory::new(self.settings.memory, shared_memory, usage);
         let state = State::new(
             wasi,
             &self.settings,
             Arc::clone(&self.calls),
-            shared_memory,
+            memory,
             Arc::clone(meter),
             output,
             place,

@@ -21,11 +21,12 @@ mod p3;
 mod running;
 mod shared;
 mod state;
+mod usage;
 
 use std::fs::File;
 use std::hash::{Hash as _, Hasher};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
@@ -39,6 +40,7 @@ pub use config::{Generation, Guests, Room};
 pub use fault::{Fault, FaultKind};
 pub use guest::{Directory, Guest, GuestSettings};
 pub use running::Running;
+pub use usage::Instances;
 pub use wasmtime_wasi_http::Error as HttpError;
 
 use state::State;
@@ -52,6 +54,7 @@ pub struct Engine {
     epoch: epoch::Ticker,
     /// Instances of all guests that wait for their next request.
     idle: AtomicUsize,
+    usage: Arc<usage::Usage>,
     /// Its places are for components that are too large for the others; there are fewer, so each guest has its share.
     is_large: bool,
 }
@@ -98,6 +101,7 @@ impl Engine {
             wasmtime,
             generation,
             idle: AtomicUsize::new(0),
+            usage: Arc::default(),
             is_large,
         }))
     }
@@ -106,6 +110,12 @@ impl Engine {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// The instances of all its guests.
+    #[must_use]
+    pub fn instances(&self) -> Instances {
+        self.usage.with_idle(self.idle.load(Ordering::Relaxed))
     }
 
     /// Maps a compiled component.

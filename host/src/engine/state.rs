@@ -1,6 +1,7 @@
 //! What a store holds: the guest's view of the world, and what it has used of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
@@ -12,6 +13,7 @@ use super::budget::Budget;
 use super::guest::GuestSettings;
 use super::holdings;
 use super::output::Current;
+use super::usage::Usage;
 use crate::capabilities::calls::CallGrant;
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
@@ -33,7 +35,7 @@ impl State {
         wasi: WasiCtx,
         settings: &GuestSettings,
         calls: Arc<CallGrant>,
-        shared: Option<Arc<Budget>>,
+        memory: Memory,
         meter: Arc<Meter>,
         output: Arc<Current>,
         place: Option<OwnedSemaphorePermit>,
@@ -47,15 +49,7 @@ impl State {
             http,
             outbound_http: OutboundHttp::new(calls),
             table,
-            memory: Memory {
-                used: 0,
-                shared,
-                held: 0,
-                charged: 0,
-                limit: settings.memory,
-                refused: false,
-                crowded: false,
-            },
+            memory,
             meter,
             output,
             _place: place,
@@ -99,6 +93,8 @@ pub(super) struct Memory {
     used: usize,
     /// Of the tenant, which the instance's own takes from.
     shared: Option<Arc<Budget>>,
+    /// Of the engine, whose instances are counted together.
+    usage: Arc<Usage>,
     /// What the host held for the guest when it was last looked at, each tick.
     held: usize,
     limit: usize,
@@ -112,6 +108,21 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Of a new instance.
+    pub(super) fn new(limit: usize, shared: Option<Arc<Budget>>, usage: Arc<Usage>) -> Self {
+        usage.instances.fetch_add(1, Ordering::Relaxed);
+        Self {
+            used: 0,
+            shared,
+            usage,
+            held: 0,
+            charged: 0,
+            limit,
+            refused: false,
+            crowded: false,
+        }
+    }
+
     fn grow(&mut self, by: usize) -> bool {
         let wanted = self.used.saturating_add(by);
         if wanted.saturating_add(self.held) > self.limit {
@@ -122,6 +133,7 @@ impl Memory {
             (self.crowded, self.charged) = (true, 0);
             return false;
         }
+        self.usage.memory.fetch_add(by, Ordering::Relaxed);
         (self.used, self.charged) = (wanted, by);
         true
     }
@@ -144,6 +156,8 @@ impl Drop for Memory {
         if let Some(shared) = &self.shared {
             shared.give_back(self.used);
         }
+        self.usage.memory.fetch_sub(self.used, Ordering::Relaxed);
+        self.usage.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -162,6 +176,7 @@ impl ResourceLimiter for Memory {
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let charged = std::mem::take(&mut self.charged);
         self.used -= charged;
+        self.usage.memory.fetch_sub(charged, Ordering::Relaxed);
         if let Some(shared) = &self.shared {
             shared.give_back(charged);
         }
@@ -201,15 +216,8 @@ mod tests {
 
     #[test]
     fn a_growth_that_fails_is_given_back_once_and_only_if_it_was_charged() {
-        let mut memory = Memory {
-            used: 0,
-            shared: None,
-            held: 0,
-            limit: 100,
-            charged: 0,
-            refused: false,
-            crowded: false,
-        };
+        let usage = Arc::new(Usage::default());
+        let mut memory = Memory::new(100, None, Arc::clone(&usage));
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));
         // A table whose size overflows fails without having asked.
@@ -220,5 +228,9 @@ mod tests {
         memory.memory_grow_failed(failed()).expect("noted");
         memory.memory_grow_failed(failed()).expect("noted");
         assert_eq!(memory.used, 60);
+        let now = usage.with_idle(0);
+        assert_eq!((now.all, now.memory), (1, 60));
+        drop(memory);
+        assert_eq!(usage.with_idle(0), super::super::Instances::default());
     }
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Exchange;
@@ -12,9 +11,6 @@ use super::line_queue::LineQueue;
 use crate::limits::LOG_FIELD;
 use http::{HeaderValue, Version};
 use serde::Serialize;
-
-/// The status logged when the client left before there was one, as nginx has it.
-const CLIENT_LEFT: u16 = 499;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,8 +29,6 @@ pub enum Format {
 pub struct AccessLog {
     format: Format,
     writer: Option<LineQueue>,
-    /// The host itself cuts what is in flight.
-    is_cutting: AtomicBool,
 }
 
 impl AccessLog {
@@ -44,23 +38,7 @@ impl AccessLog {
         Self {
             format,
             writer: (format != Format::Off).then_some(writer),
-            is_cutting: AtomicBool::new(false),
         }
-    }
-
-    /// From now on an exchange that breaks off was cut by the host, which stops, and not by its client.
-    pub fn cut_off(&self) {
-        self.is_cutting.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_cutting(&self) -> bool {
-        self.is_cutting.load(Ordering::Relaxed)
-    }
-
-    /// Lines that were dropped since the start.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.writer.as_ref().map_or(0, LineQueue::dropped)
     }
 
     pub(super) fn write(&self, exchange: &Exchange) {
@@ -88,8 +66,7 @@ fn combined(exchange: &Exchange) -> String {
     } else {
         line.push('-');
     }
-    let status = exchange.status.unwrap_or(CLIENT_LEFT);
-    let _ = write!(line, "\" {} {}", status, exchange.sent);
+    let _ = write!(line, "\" {} {}", exchange.final_status(), exchange.sent);
     for field in [referer, user_agent] {
         line.push_str(" \"");
         escape(
@@ -179,7 +156,7 @@ struct Line<'a> {
     #[serde(rename = "host.tenant", skip_serializing_if = "Option::is_none")]
     tenant: Option<&'a str>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
+    label: Option<Cow<'a, str>>,
     #[serde(rename = "host.request.id")]
     request_id: String,
 }
@@ -195,7 +172,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         path: asked.map(|asked| text_of(asked.path())),
         query: asked.and_then(|asked| asked.uri.query()).map(text_of),
         protocol: asked.map(|asked| version(asked.version).trim_start_matches("HTTP/")),
-        status: exchange.status.unwrap_or(CLIENT_LEFT),
+        status: exchange.final_status(),
         sent: exchange.sent,
         user_agent: asked.and_then(|asked| asked.user_agent.as_ref()).map(text),
         referer: asked.and_then(|asked| asked.referer.as_ref()).map(text),
@@ -213,12 +190,12 @@ fn json(exchange: &Exchange) -> Vec<u8> {
     bytes
 }
 
-fn label(exchange: &Exchange) -> Option<String> {
-    let label = exchange.label.as_ref()?;
+fn label(exchange: &Exchange) -> Option<Cow<'_, str>> {
+    let label = exchange.label.as_deref()?;
     Some(if exchange.after_headers {
-        format!("{label},after-headers")
+        Cow::Owned(format!("{label},after-headers"))
     } else {
-        label.clone()
+        Cow::Borrowed(label)
     })
 }
 

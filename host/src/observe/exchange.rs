@@ -1,13 +1,14 @@
 //! One request and its response, as the log will tell it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
-use super::GuestOutput;
-use super::access_log::AccessLog;
+use super::metrics::{self, OfHandler, Request, Requests, Times};
+use super::{GuestOutput, Ledger};
 use crate::client::{Client, Peer, Stall};
 use crate::meter::Meter;
 
@@ -49,6 +50,9 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// The status noted when the client left before there was one, as nginx has it.
+const CLIENT_LEFT: u16 = 499;
+
 /// What is known of a request and its response so far. It ends when it is dropped, which writes its
 /// line: so it ends exactly once, whichever way.
 #[derive(Debug)]
@@ -76,20 +80,24 @@ pub struct Exchange {
     /// Bytes of the response's body that were handed to the connection.
     pub sent: u64,
     /// What went wrong, in a word of the table of failures.
-    pub label: Option<String>,
+    pub label: Option<Cow<'static, str>>,
+    /// Whether that was its guest's doing.
+    pub is_fault: bool,
     /// Whether the response's headers were out when it went wrong.
     pub after_headers: bool,
     /// Why, for the log alone.
     pub detail: Option<String>,
+    /// How long it waited for a place, once it has one.
+    pub waited: Option<Duration>,
     /// CPU time of the guest.
     pub meter: Option<Arc<Meter>>,
     /// What the guest prints, if somebody will ask.
     pub output: Option<Arc<GuestOutput>>,
     /// Whether the response was handed to the connection to its end.
     pub complete: bool,
-    /// Whether the access log has a line for it.
-    pub is_logged: bool,
-    log: Arc<AccessLog>,
+    /// Whether it is noted when it ends.
+    pub is_noted: bool,
+    ledger: Arc<Ledger>,
 }
 
 /// A handler that sent a request to another, on behalf of one that it serves.
@@ -97,6 +105,8 @@ pub struct Exchange {
 pub struct CalledBy {
     /// Its name.
     pub caller: Arc<str>,
+    /// Where its calls are counted.
+    pub counts: Arc<OfHandler>,
     /// Calls that the request is inside of, itself included: from 1.
     pub depth: u32,
 }
@@ -135,9 +145,9 @@ impl Asked {
 impl Exchange {
     /// Begins with the head of a request.
     #[must_use]
-    pub fn begin(request: &request::Parts, client: &Client, log: Arc<AccessLog>) -> Self {
+    pub fn begin(request: &request::Parts, client: &Client, ledger: Arc<Ledger>) -> Self {
         let stall = client.stall.clone();
-        Self::new(Some(Asked::of(request)), client.remote, stall, log)
+        Self::new(Some(Asked::of(request)), client.remote, stall, ledger)
     }
 
     /// Begins with the head of a call on behalf of another request, whose identifier it has too.
@@ -147,20 +157,21 @@ impl Exchange {
         called_by: CalledBy,
         (id, client): (RequestId, Peer),
         stall: Stall,
-        log: Arc<AccessLog>,
+        ledger: Arc<Ledger>,
     ) -> Self {
-        let mut exchange = Self::new(Some(Asked::of(request)), client, stall, log);
+        let mut exchange = Self::new(Some(Asked::of(request)), client, stall, ledger);
         (exchange.id, exchange.called_by) = (id, Some(called_by));
         exchange
     }
 
     /// Begins with something that is no request.
     #[must_use]
-    pub fn without_request(client: Peer, log: Arc<AccessLog>) -> Self {
-        Self::new(None, client, Stall::default(), log)
+    pub fn without_request(client: Peer, ledger: Arc<Ledger>) -> Self {
+        Self::new(None, client, Stall::default(), ledger)
     }
 
-    fn new(asked: Option<Asked>, client: Peer, stall: Stall, log: Arc<AccessLog>) -> Self {
+    fn new(asked: Option<Asked>, client: Peer, stall: Stall, ledger: Arc<Ledger>) -> Self {
+        ledger.requests.begin();
         Self {
             id: RequestId::new(),
             started: Instant::now(),
@@ -175,13 +186,15 @@ impl Exchange {
             status: None,
             sent: 0,
             label: None,
+            is_fault: false,
             after_headers: false,
             detail: None,
+            waited: None,
             meter: None,
             output: None,
             complete: false,
-            is_logged: true,
-            log,
+            is_noted: true,
+            ledger,
         }
     }
 
@@ -198,11 +211,53 @@ impl Exchange {
     fn label_of_the_cut(&self) -> &'static str {
         if self.stall.is_cut() {
             "slow-client"
-        } else if self.log.is_cutting() {
+        } else if self.ledger.is_cutting() {
             "draining"
         } else {
             "client-left"
         }
+    }
+
+    /// The status that was sent, or stands for none.
+    pub(super) fn final_status(&self) -> u16 {
+        self.status.unwrap_or(CLIENT_LEFT)
+    }
+
+    /// The method, if it is one that HTTP knows.
+    pub(super) fn method(&self) -> &'static str {
+        let asked = self.asked.as_ref();
+        asked.map_or(metrics::OTHER, |asked| metrics::method(&asked.method))
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn requests(&self) -> &Arc<Requests> {
+        &self.ledger.requests
+    }
+
+    /// Counts it as one that has ended. Its names are given away.
+    fn count(&mut self) {
+        let meter = self.meter.as_deref();
+        let times = Times {
+            total: self.started.elapsed(),
+            waited: self.waited,
+            started: meter.and_then(Meter::instantiation),
+            cpu: meter.map(Meter::used),
+        };
+        if let Some(by) = &self.called_by {
+            by.counts.call(self.label.as_deref());
+        }
+        let request = Request {
+            handler: self.handler.take(),
+            tenant: self.tenant.take(),
+            route: self.route.take(),
+            method: self.method(),
+            status: self.final_status(),
+            error: self.label.take(),
+        };
+        let fault = request.error.clone().filter(|_| self.is_fault);
+        let requests = &self.ledger.requests;
+        requests.count(request, times, fault.as_deref());
     }
 
     /// CPU time that the guest has used.
@@ -217,7 +272,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.complete && self.label.is_none() {
-            self.label = Some(self.label_of_the_cut().to_owned());
+            self.label = Some(Cow::Borrowed(self.label_of_the_cut()));
             self.after_headers = self.status.is_some();
         }
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {
@@ -229,8 +284,10 @@ impl Drop for Exchange {
                 "{detail}"
             );
         }
-        if self.is_logged {
-            self.log.write(self);
+        if self.is_noted {
+            self.ledger.access_log.write(self);
+            self.count();
         }
+        self.ledger.requests.end();
     }
 }

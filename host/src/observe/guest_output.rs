@@ -2,16 +2,44 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RequestId;
 use crate::limits::{OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
 
+/// Lines of all guests that were dropped since the start.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Whose guest it is that prints.
+#[derive(Debug)]
+pub struct Speaker {
+    handler: Arc<str>,
+    tenant: Option<Arc<str>>,
+    /// How the digest of its component begins.
+    version: Arc<str>,
+}
+
+impl Speaker {
+    /// The guest of a handler and a tenant. Of the component's digest the beginning is told; it may not be known yet.
+    #[must_use]
+    pub fn new(handler: Arc<str>, tenant: Option<Arc<str>>, digest: &str) -> Arc<Self> {
+        let version = digest.get(..DIGEST_SHOWN).unwrap_or(digest);
+        Arc::new(Self {
+            handler,
+            tenant,
+            version: Arc::from(version),
+        })
+    }
+}
+
+/// As many digits as the rest of the program says of a digest.
+const DIGEST_SHOWN: usize = 12;
+
 /// The output of the guest of one exchange.
 #[derive(Debug)]
 pub struct GuestOutput {
-    handler: Arc<str>,
-    tenant: Option<Arc<str>>,
+    speaker: Arc<Speaker>,
     request_id: RequestId,
     lines: Mutex<Lines>,
 }
@@ -46,22 +74,22 @@ impl fmt::Display for GuestStream {
 impl GuestOutput {
     /// For one exchange; `keep_tail` for those who ask for [`Self::tail`].
     #[must_use]
-    pub fn new(
-        handler: Arc<str>,
-        tenant: Option<Arc<str>>,
-        request_id: RequestId,
-        keep_tail: bool,
-    ) -> Self {
+    pub fn new(speaker: Arc<Speaker>, request_id: RequestId, keep_tail: bool) -> Self {
         let lines = Lines {
             tail: keep_tail.then(VecDeque::new),
             ..Lines::default()
         };
         Self {
-            handler,
-            tenant,
+            speaker,
             request_id,
             lines: Mutex::new(lines),
         }
+    }
+
+    /// Lines that were dropped since the start, of all guests, because one exchange had too many.
+    #[must_use]
+    pub fn dropped() -> u64 {
+        DROPPED.load(Ordering::Relaxed)
     }
 
     /// Takes bytes as the guest writes them. Never waits.
@@ -86,9 +114,12 @@ impl GuestOutput {
         }
         let dropped = std::mem::take(&mut lines.dropped);
         if dropped > 0 {
+            DROPPED.fetch_add(dropped, Ordering::Relaxed);
+            let speaker = &self.speaker;
             tracing::warn!(
-                handler = &*self.handler,
-                tenant = self.tenant.as_deref(),
+                handler = &*speaker.handler,
+                tenant = speaker.tenant.as_deref(),
+                version = &*speaker.version,
                 request_id = self.request_id.as_str(),
                 dropped,
                 "the guest printed more than {OUTPUT_LINES} lines: the rest was dropped"
@@ -112,9 +143,11 @@ impl GuestOutput {
         }
         lines.printed += 1;
         let line = printable(&bytes);
+        let speaker = &self.speaker;
         tracing::info!(
             target: "guest",
-            handler = &*self.handler, tenant = self.tenant.as_deref(), request_id = self.request_id.as_str(), %stream,
+            handler = &*speaker.handler, tenant = speaker.tenant.as_deref(), version = &*speaker.version,
+            request_id = self.request_id.as_str(), %stream,
             "{line}"
         );
         if let Some(tail) = &mut lines.tail {
@@ -165,7 +198,11 @@ mod tests {
     use super::*;
 
     fn output() -> GuestOutput {
-        GuestOutput::new(Arc::from("shop"), None, RequestId::none(), true)
+        GuestOutput::new(
+            Speaker::new(Arc::from("shop"), None, ""),
+            RequestId::none(),
+            true,
+        )
     }
 
     #[test]

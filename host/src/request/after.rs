@@ -7,13 +7,16 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::Permits;
+use super::{Failure, Permits};
 use crate::engine::{Fault, GuestBody, Running};
+use crate::observe::metrics::Requests;
 use crate::observe::{Exchange, RequestId};
 
 /// The end of an exchange for the guest.
 pub(super) struct After {
     handler: Option<Arc<str>>,
+    tenant: Option<Arc<str>>,
+    requests: Arc<Requests>,
     id: RequestId,
     patience: Duration,
     _permit: Option<Arc<Permits>>,
@@ -27,6 +30,8 @@ impl After {
     ) -> Self {
         Self {
             handler: exchange.handler.clone(),
+            tenant: exchange.tenant.clone(),
+            requests: Arc::clone(exchange.requests()),
             id: exchange.id.clone(),
             patience,
             _permit: permit,
@@ -51,7 +56,15 @@ impl After {
     fn tell(&self, ended: Result<Result<(), Fault>, Elapsed>) {
         let what = match ended {
             Ok(Ok(())) => return,
-            Ok(Err(fault)) => format!("the guest failed: {fault}"),
+            Ok(Err(fault)) => {
+                let said = format!("the guest failed: {fault}");
+                let failure = Failure::Fault(fault);
+                if let Some(handler) = self.handler.as_ref().filter(|_| failure.is_fault()) {
+                    let counts = self.requests.of_handler(handler, self.tenant.as_ref());
+                    counts.fault(&failure.label());
+                }
+                said
+            }
             Err(_) => format!(
                 "the guest worked past its deadline of {:?} and was stopped",
                 self.patience

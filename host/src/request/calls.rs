@@ -23,6 +23,7 @@ use crate::client::{Peer, Stall};
 use crate::engine::HttpError;
 use crate::gate::Permit;
 use crate::limits;
+use crate::observe::metrics::OfHandler;
 use crate::observe::{CalledBy, Exchange, RequestId};
 
 /// A request that is served, and may send others.
@@ -31,6 +32,8 @@ struct Served {
     handler: Arc<Handler>,
     id: RequestId,
     client: Peer,
+    /// Where the calls are counted.
+    counts: Arc<OfHandler>,
     depth: u32,
 }
 
@@ -55,6 +58,7 @@ impl Pipeline {
             handler: Arc::clone(handler),
             id: exchange.id.clone(),
             client: exchange.client,
+            counts: (self.ledger.requests).of_handler(&handler.name, exchange.tenant.as_ref()),
             depth: exchange.called_by.as_ref().map_or(0, |by| by.depth),
         }))
     }
@@ -121,11 +125,12 @@ impl Caller for Served {
             &parts,
             CalledBy {
                 caller: Arc::clone(&self.handler.name),
+                counts: Arc::clone(&self.counts),
                 depth: self.depth + 1,
             },
             (self.id.clone(), self.client),
             stall.clone(),
-            Arc::clone(&self.pipeline.log),
+            Arc::clone(&self.pipeline.ledger),
         );
         let request = Request::from_parts(parts, body);
         let pipeline = Arc::clone(&self.pipeline);

@@ -180,9 +180,15 @@ impl Failure {
         }
     }
 
+    /// Whether a guest did something wrong, or answered with an error.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.kind != FaultKind::NoRoom)
+    }
+
     /// Tells the log, by way of the exchange that failed.
     pub(super) fn tell(&self, exchange: &mut Exchange) {
-        exchange.label = Some(self.label().into_owned());
+        exchange.label = Some(self.label());
+        exchange.is_fault = self.is_fault();
         exchange.detail = self.detail();
     }
 

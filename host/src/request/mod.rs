@@ -14,8 +14,9 @@ mod pages;
 mod problem;
 
 use std::error::Error;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -32,8 +33,7 @@ use crate::engine::{Call, GuestBody};
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
-use crate::observe::access_log::AccessLog;
-use crate::observe::{Exchange, GuestOutput};
+use crate::observe::{Exchange, GuestOutput, Ledger};
 use crate::shutdown::Shutdown;
 use after::After;
 use body::{ReadFailure, RequestBody};
@@ -46,7 +46,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Pipeline {
     catalog: Arc<ArcSwap<Catalog>>,
     gate: Arc<Gate>,
-    log: Arc<AccessLog>,
+    ledger: Arc<Ledger>,
     shutdown: Shutdown,
     pages: Option<Arc<dyn Pages>>,
     limits: DoorLimits,
@@ -61,7 +61,7 @@ impl Pipeline {
     pub fn new(
         catalog: Arc<ArcSwap<Catalog>>,
         gate: Arc<Gate>,
-        log: Arc<AccessLog>,
+        ledger: Arc<Ledger>,
         shutdown: Shutdown,
         pages: Option<Arc<dyn Pages>>,
         limits: DoorLimits,
@@ -69,7 +69,7 @@ impl Pipeline {
         Arc::new(Self {
             catalog,
             gate,
-            log,
+            ledger,
             shutdown,
             pages,
             limits,
@@ -87,7 +87,7 @@ impl Pipeline {
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        let mut exchange = Exchange::begin(&parts, &client, Arc::clone(&self.log));
+        let mut exchange = Exchange::begin(&parts, &client, Arc::clone(&self.ledger));
         let id = exchange.id.clone();
         // The guest takes the headers with it.
         let of_developer = self
@@ -119,7 +119,7 @@ impl Pipeline {
     /// Answers what never became a request.
     #[must_use]
     pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<ResponseBody> {
-        let exchange = Exchange::without_request(client, Arc::clone(&self.log));
+        let exchange = Exchange::without_request(client, Arc::clone(&self.ledger));
         let id = exchange.id.clone();
         let mut response = fail(failure, Form::Json, None, exchange);
         response.headers_mut().insert(X_REQUEST_ID, id.header());
@@ -217,13 +217,14 @@ impl Pipeline {
             return Err(Failure::BodyTooLarge);
         }
         // The guest holds it too: its instance may outlive a client that leaves.
-        let permit = Arc::new(self.admit(&handler, exchange).await?);
+        let (permit, waited) = timed(self.admit(&handler, exchange)).await;
+        let permit = Arc::new(permit?);
+        exchange.waited = Some(waited);
 
         let meter = Arc::new(Meter::new(limits.cpu));
         exchange.meter = Some(Arc::clone(&meter));
         let output = Arc::new(GuestOutput::new(
-            Arc::clone(&handler.name),
-            exchange.tenant.clone(),
+            Arc::clone(&handler.speaker),
             exchange.id.clone(),
             handler.spec.keep_output,
         ));
@@ -281,6 +282,23 @@ impl Pipeline {
             () = stopping => Err(Failure::Draining),
         }
     }
+}
+
+/// What comes of it, and how long that took from when it was not there at once.
+async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let (mut future, mut began) = (std::pin::pin!(future), None);
+    let result = poll_fn(|context| {
+        let polled = future.as_mut().poll(context);
+        if polled.is_pending() {
+            began.get_or_insert_with(Instant::now);
+        }
+        polled
+    })
+    .await;
+    (
+        result,
+        began.map_or(Duration::ZERO, |began| began.elapsed()),
+    )
 }
 
 fn tell_overload(handler: &Handler) {
@@ -369,12 +387,12 @@ fn fail(
     page: Option<Page>,
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
-    exchange.label = Some(failure.label().into_owned());
+    failure.tell(&mut exchange);
     if let Some(page) = page {
         // Whoever made the page has said why.
+        exchange.detail = None;
         return show(page, exchange);
     }
-    exchange.detail = failure.detail();
     let response = problem::response(failure, &exchange.id, form);
     exchange.status = Some(response.status().as_u16());
     response.map(|body| ResponseBody::own(body, exchange))
@@ -382,7 +400,7 @@ fn fail(
 
 fn show(page: Page, mut exchange: Exchange) -> Response<ResponseBody> {
     exchange.status = Some(page.status.as_u16());
-    exchange.is_logged = page.is_logged;
+    exchange.is_noted = page.is_logged;
     let mut response = Response::new(ResponseBody::own(Bytes::from(page.body), exchange));
     *response.status_mut() = page.status;
     let headers = response.headers_mut();

@@ -61,6 +61,23 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
+    /// How many went how.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("full", &self.full),
+            ("resumed", &self.resumed),
+            ("slow", &self.slow),
+            ("left", &self.left),
+            ("clear", &self.clear),
+            ("nothing-in-common", &self.nothing_in_common),
+            ("refused", &self.refused),
+            ("client-certificate", &self.client_certificate),
+            ("malformed", &self.malformed),
+        ];
+        all.map(read).to_vec()
+    }
+
     pub(super) fn failed(&self, fault: Fault) {
         add(match fault {
             Fault::Clear => &self.clear,
@@ -74,6 +91,24 @@ impl Handshakes {
 }
 
 impl Counters {
+    /// Connections and streams that ended early, by why: all counters but those of connections that are open, that were
+    /// accepted, and that could not be.
+    #[must_use]
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("silent", &self.silent),
+            ("slow-head", &self.slow_heads),
+            ("idle", &self.idle),
+            ("stalled", &self.stalled),
+            ("stalled-stream", &self.stalled_streams),
+            ("bad-head", &self.bad_heads),
+            ("left", &self.left),
+            ("bad-proxy-header", &self.bad_proxy_headers),
+            ("panic", &self.panics),
+        ];
+        all.map(read).to_vec()
+    }
+
     /// One more connection, for as long as the value lives.
     pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
         add(&self.accepted);
@@ -96,6 +131,10 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn read((what, count): (&'static str, &AtomicU64)) -> (&'static str, u64) {
+    (what, count.load(Ordering::Relaxed))
 }
 
 /// One more.

@@ -20,8 +20,9 @@ use clap::Args;
 use super::guest::GuestArgs;
 use super::say;
 use super::serve::DoorArgs;
-use crate::app;
+use crate::app::{self, Watched};
 use crate::engine::Guests;
+use crate::observe::log;
 use crate::server::TlsConfig;
 use pages::DevPages;
 use subject::Subject;
@@ -58,6 +59,7 @@ impl Dev {
         let subject = Subject::find(&self.guest)?;
         let watch = Watch::start(subject.places()?)?;
         let mut settings = self.door.settings();
+        log::set(&settings.log)?;
         let own = self.tls.then(certificate::own).transpose()?;
         if let Some(own) = &own {
             for listener in &mut settings.listeners {
@@ -95,7 +97,15 @@ impl Dev {
                 subject.invitation()
             ));
         }));
-        let ended = app::serve(door, settings, deployer.catalog(), gate, Some(pages)).await;
+        let ended = app::serve(
+            door,
+            settings,
+            deployer.catalog(),
+            gate,
+            Some(pages),
+            &Watched::new(),
+        )
+        .await;
         // A compiler that runs is stopped when this task is dropped.
         working.abort();
         let _ = working.await;

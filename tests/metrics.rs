@@ -1,0 +1,314 @@
+//! Metrics at the operator's door: what is counted, how many series there can be, who sees which.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use ::host::observe::metrics::names;
+
+use crate::support::exposition::Exposition;
+use crate::support::operator::{OPERATOR, Office, Operator};
+use crate::support::*;
+
+const DURATION: &str = "http_server_request_duration_seconds_count";
+
+/// A host of one guest, and its numbers.
+fn observed(guest: Guest, flags: &str) -> (TestHost, Operator, Office) {
+    let office = Office::new();
+    let host = TestHost::serve(guest, &format!("{flags} {}", office.flags()));
+    let operator = Operator::of(&host);
+    (host, operator, office)
+}
+
+/// Waits for so many requests, since one is counted when its response has been handed over.
+fn counted(operator: Operator, requests: f64) -> Exposition {
+    eventually("the requests to be counted", || {
+        let metrics = operator.metrics();
+        (metrics.sum(DURATION, &[]) >= requests).then_some(metrics)
+    })
+}
+
+#[test]
+fn each_request_is_counted_once_with_its_handler_route_method_status_and_failure() {
+    for guest in BOTH_FAULTS {
+        let (host, operator, _office) = observed(guest, "");
+        for path in [
+            "/ok",
+            "/ok",
+            "/trap",
+            "/status/404",
+            "/error/HTTP-request-denied",
+        ] {
+            host.get(path);
+        }
+        host.send("POST /ok HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            .reply();
+        host.send("GET / HTTP/1.1\r\n\r\n").reply();
+        let metrics = counted(operator, 7.0);
+        assert_eq!(metrics.sum(DURATION, &[]), 7.0, "{guest}");
+        let handler = guest.handler();
+        for (count, method, status, error) in [
+            (2.0, "GET", "200", ""),
+            (1.0, "POST", "200", ""),
+            (1.0, "GET", "404", ""),
+            (1.0, "GET", "500", "trap"),
+            (1.0, "GET", "403", "guest-error:HTTP-request-denied"),
+        ] {
+            let labels = [
+                ("http_request_method", method),
+                ("http_response_status_code", status),
+                ("http_route", "/*"),
+                ("host_handler", &*handler),
+                ("error_type", error),
+            ];
+            assert_eq!(metrics.sum(DURATION, &labels), count, "{guest} {labels:?}");
+        }
+        let nobodys = [("host_handler", ""), ("error_type", "bad-request")];
+        assert_eq!(metrics.sum(DURATION, &nobodys), 1.0, "{guest}");
+
+        let of_handler = [("host_handler", &*handler)];
+        for family in ["host_queue_wait_seconds", "host_guest_cpu_seconds"] {
+            let name = format!("{family}_count");
+            assert_eq!(metrics.sum(&name, &of_handler), 6.0, "{guest} {family}");
+        }
+        let new = metrics.sum("host_instantiation_seconds_count", &of_handler);
+        assert_eq!(new < 6.0, guest.is_p3(), "{guest}: {new} were made");
+        assert!(metrics.sum("host_guest_cpu_seconds_sum", &of_handler) > 0.0);
+        let trap = [("host_handler", &*handler), ("error_type", "trap")];
+        assert_eq!(metrics.sum("host_guest_faults_total", &trap), 1.0);
+    }
+}
+
+#[test]
+fn everything_on_the_page_is_in_the_table_and_everything_in_the_table_is_on_the_page() {
+    let (host, operator, _office) = observed(FAULTS, "");
+    host.get("/trap");
+    let metrics = counted(operator, 1.0);
+    let of_page: BTreeSet<&str> = metrics.kinds.keys().map(String::as_str).collect();
+    let of_table: BTreeSet<&str> = names::ALL.iter().map(|family| family.stem()).collect();
+    assert_eq!(of_page, of_table);
+    for family in names::ALL {
+        assert_eq!(metrics.kinds[family.stem()], family.kind.as_str());
+        let known: BTreeSet<&str> = family.labels.iter().copied().chain(["le"]).collect();
+        let of_family = |name: &str| {
+            name.strip_prefix(family.stem()).is_some_and(|it| {
+                ["", "_total", "_info", "_sum", "_count", "_bucket"].contains(&it)
+            })
+        };
+        for sample in metrics.samples.iter().filter(|it| of_family(&it.name)) {
+            let labels = sample.labels.keys().map(String::as_str);
+            assert!(
+                labels.into_iter().all(|it| known.contains(it)),
+                "{sample:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn gauges_say_what_is_now() {
+    let (host, operator, _office) = observed(FAULTS, "--max-concurrent-requests 3");
+    let mut held: Vec<_> = (0..3)
+        .map(|_| host.send("GET /drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    held.iter_mut().for_each(|one| drop(one.head()));
+    let waiting = host.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+    let metrics = eventually("one that waits", || {
+        let metrics = operator.metrics();
+        let waiting = [("host_state", "waiting")];
+        (metrics.sum("host_permits", &waiting) == 1.0
+            || metrics.sum("host_handler_permits", &waiting) == 1.0)
+            .then_some(metrics)
+    });
+    let held_of = |name: &str| metrics.sum(name, &[("host_state", "held")]);
+    assert_eq!(held_of("host_permits"), 3.0);
+    assert_eq!(
+        held_of("host_permits"),
+        metrics.sum("host_permits_max", &[])
+    );
+    assert_eq!(metrics.sum("http_server_active_requests", &[]), 4.0);
+    assert_eq!(
+        metrics.sum("host_instances", &[("host_state", "running")]),
+        3.0
+    );
+    assert!(metrics.sum("host_instance_memory_bytes", &[]) >= 3.0 * 65_536.0);
+    assert_eq!(metrics.sum("host_connections", &[]), 4.0);
+    assert_eq!(
+        metrics.sum("host_handlers", &[("host_state", "ready")]),
+        1.0
+    );
+    assert_eq!(metrics.sum("host_ready", &[]), 1.0);
+    let deployed = [("host_source", "files"), ("host_outcome", "deployed")];
+    assert_eq!(metrics.sum("host_deploys_total", &deployed), 1.0);
+    assert!(metrics.sum("process_resident_memory_bytes", &[]) > 1e6);
+    assert!(metrics.sum("process_open_fds", &[]) > 4.0);
+    assert!(metrics.sum("process_start_time_seconds", &[]) > 1.7e9);
+
+    drop((held, waiting));
+    eventually("nothing is in flight", || {
+        let metrics = operator.metrics();
+        let active = metrics.sum("http_server_active_requests", &[]);
+        let instances = metrics.sum("host_instances", &[]);
+        let memory = metrics.sum("host_instance_memory_bytes", &[]);
+        (active + instances + memory == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn whatever_clients_and_guests_send_the_series_are_bounded() {
+    let (host, operator, _office) = observed(FAULTS, "");
+    let mut connection = host.connect();
+    for status in 200..600 {
+        connection.get(&format!("/status/{status}"));
+    }
+    for nth in 0..200 {
+        connection.get(&format!("/ok/{nth}?{nth}"));
+        connection.send(format!("BREW{nth} /ok HTTP/1.1\r\nHost: h{nth}\r\n\r\n"));
+        connection.reply();
+    }
+    let metrics = counted(operator, 800.0);
+    assert_eq!(metrics.sum(DURATION, &[]), 800.0);
+    let series = metrics.with(DURATION, &[("host_handler", "faults")]);
+    assert!(series.len() <= 100 + 12, "{}", series.len());
+    let methods: BTreeSet<&str> = series
+        .iter()
+        .map(|it| it.label("http_request_method"))
+        .collect();
+    assert_eq!(methods, BTreeSet::from(["GET", "_OTHER"]));
+    let together = [
+        ("http_route", "_OTHER"),
+        ("http_response_status_code", "5xx"),
+    ];
+    assert_eq!(metrics.sum(DURATION, &together), 100.0);
+    assert!(metrics.sum("host_metric_series", &[]) <= 101.0);
+}
+
+#[test]
+fn a_tenant_sees_its_own_and_a_handler_that_is_gone_is_forgotten() {
+    let office = Office::new();
+    let here = office.0.path();
+    fs::write(here.join("acme"), "acmeacmeacmeacmeacme").expect("written");
+    for (name, guest) in [("hello.wasm", HELLO), ("faults.wasm", FAULTS)] {
+        fs::copy(guest.path(), here.join(name)).expect("copied");
+    }
+    let say = |more: &str| {
+        let text = format!(
+            "[listen]\naccess_log = \"json\"\n[state]\ndirectory = \"state\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\ntoken = {{ from_file = \"token\" }}\n\
+             [tenants.acme]\nmax_memory = \"64MiB\"\nadmin_tokens = [{{ from_file = \"acme\" }}]\n\
+             [tenants.beta]\n\
+             [handlers.shop]\nsource = \"hello.wasm\"\nroutes = [\"/shop/*\"]\ntenant = \"acme\"\n\
+             [handlers.own]\nsource = \"hello.wasm\"\nroutes = [\"/own/*\"]\n{more}"
+        );
+        fs::write(here.join(".new"), text).expect("written");
+        fs::rename(here.join(".new"), here.join("host.toml")).expect("renamed");
+    };
+    say("[handlers.other]\nsource = \"faults.wasm\"\nroutes = [\"/other/*\"]\ntenant = \"beta\"\n");
+    let host = TestHost::serve_file(&here.join("host.toml"), "");
+    let operator = Operator::of(&host);
+    for path in ["/shop/", "/own/", "/other/status/404", "/nowhere"] {
+        host.get(path);
+    }
+    let all = counted(operator, 4.0);
+    let handlers = |metrics: &Exposition| -> BTreeSet<String> {
+        let samples = metrics.samples.iter();
+        samples
+            .map(|it| it.label("host_handler").to_owned())
+            .collect()
+    };
+    let named = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect();
+    assert_eq!(handlers(&all), named(&["", "other", "own", "shop"]));
+
+    let mine = operator.metrics_of("acmeacmeacmeacmeacme");
+    assert_eq!(mine.sum(DURATION, &[]), 1.0);
+    for sample in &mine.samples {
+        assert_eq!(sample.label("host_tenant"), "acme", "{sample:?}");
+    }
+    assert_eq!(
+        mine.sum("host_tenant_memory_max_bytes", &[]),
+        64.0 * 1024.0 * 1024.0
+    );
+    assert_eq!(operator.ask("/metrics", "").status(), 401);
+
+    say("");
+    eventually("the other's numbers are gone", || {
+        let now = handlers(&operator.metrics());
+        (now == named(&["", "own", "shop"])).then_some(())
+    });
+}
+
+#[test]
+fn a_call_is_counted_for_who_calls_and_for_who_is_called() {
+    let office = Office::new();
+    let here = office.0.path().join("handlers");
+    fs::create_dir(&here).expect("created");
+    for (name, guest) in [("relay", RELAY), ("hello", HELLO)] {
+        fs::copy(guest.path(), here.join(name).with_extension("wasm")).expect("copied");
+    }
+    let flags = format!("--allow-call hello --allow-call missing {}", office.flags());
+    let host = TestHost::serve_file(&here, &flags);
+    let operator = Operator::of(&host);
+    for callee in ["hello", "missing"] {
+        host.get(&format!("/relay/{callee}/"));
+    }
+    // What was called and is not deployed is no handler, and has no numbers of its own.
+    let metrics = counted(operator, 3.0);
+    let calls = |error: &str| {
+        let labels = [
+            ("host_handler", "relay"),
+            ("host_kind", "call"),
+            ("error_type", error),
+        ];
+        metrics.sum("host_outbound_requests_total", &labels)
+    };
+    assert_eq!((calls(""), calls("no-route")), (1.0, 1.0));
+    let called = [("host_handler", "hello"), ("http_route", "")];
+    assert_eq!(metrics.sum(DURATION, &called), 1.0);
+}
+
+#[test]
+fn both_forms_are_what_their_content_types_say() {
+    let (host, operator, _office) = observed(FAULTS, "");
+    host.get("/trap");
+    counted(operator, 1.0);
+    let token = format!("Authorization: Bearer {OPERATOR}\r\n");
+    let prometheus =
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    for (accept, kind) in [
+        (
+            "",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        (
+            prometheus,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        (
+            "Accept: text/plain\r\n",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
+    ] {
+        let reply = operator.ask("/metrics", &format!("{token}{accept}"));
+        assert_eq!(reply.header("content-type"), Some(kind), "{accept}");
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: metrics are not checked by promtool, install Debian's `prometheus`");
+        return;
+    }
+    let page = operator.ask("/metrics", &format!("{token}Accept: text/plain\r\n"));
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    let mut stdin = promtool.stdin.take().expect("piped");
+    let body = page.body.clone();
+    let writer = thread::spawn(move || stdin.write_all(&body));
+    let checked = promtool.wait_with_output().expect("its end");
+    writer.join().expect("joined").expect("written");
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && said.is_empty(), "{said}");
+}
