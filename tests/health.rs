@@ -251,3 +251,32 @@ fn is_stopped(pid: u32) -> bool {
         .rsplit_once(") ")
         .is_some_and(|(_, it)| it.starts_with('T'))
 }
+
+#[test]
+fn a_required_handler_that_cannot_be_loaded_makes_the_host_unready_until_it_can() {
+    let office = Office::new();
+    let here = office.0.path();
+    let (component, cache) = (here.join("shop.wasm"), here.join("cache"));
+    fs::copy(HELLO.path(), &component).expect("copied");
+    let config = "[listen]\naccess_log = \"json\"\n[state]\ndirectory = \"state\"\n\
+                  [admin]\naddress = \"127.0.0.1:0\"\ntoken = { from_file = \"token\" }\n\
+                  [handlers.shop]\nsource = \"shop.wasm\"\nroutes = [\"/*\"]\nrequired = true\n";
+    fs::write(here.join("host.toml"), config).expect("written");
+    let serve = || TestHost::serve_file(&here.join("host.toml"), &flag("--cache", &cache));
+    assert_eq!(serve().stop().code, Some(0));
+    // It was good before, so it is taken for good, and loaded when it is asked for.
+    let host = serve();
+    let operator = Operator::of(&host);
+    assert_eq!(ready(operator).0, 200);
+    fs::remove_dir_all(&cache).expect("removed");
+    fs::rename(&component, here.join("away")).expect("renamed");
+    assert_eq!(host.get("/").status(), 500);
+    let (status, said) = probe(operator, "/readyz?verbose", Some(OPERATOR));
+    let unloadable = json!([{ "name": "shop", "why": "cannot be loaded" }]);
+    assert_eq!((status, &said["handlers"]), (503, &unloadable));
+    fs::rename(here.join("away"), &component).expect("renamed");
+    eventually("a handler that is loaded", || {
+        let served = host.get("/").status() == 200;
+        (served && ready(operator).0 == 200).then_some(())
+    });
+}
