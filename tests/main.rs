@@ -23,6 +23,7 @@
 //! | `trailers` | trailers both ways on HTTP/1.1 |
 //! | `refused_requests` | requests that no guest sees: 400, 413, 414, 431, 501; two framings |
 //! | `problems` | how a failure is told: request ids, `Accept`, and nothing that leaks |
+//! | `proxies` | behind a proxy, a real nginx among them: whose address, scheme and host it is, and who is believed |
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
 //! | `calls` | handlers that call one another by name |
@@ -71,6 +72,7 @@ mod metrics;
 mod output;
 mod parts;
 mod problems;
+mod proxies;
 mod refused_requests;
 mod reuse;
 mod streaming;

@@ -29,6 +29,7 @@ use crate::catalog::Catalog;
 use crate::client::Client;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits};
+use crate::networks::Networks;
 use crate::observe::access_log::{AccessLog, Format};
 use crate::observe::metrics::{Metrics, Requests};
 use crate::observe::{Ledger, Lifecycle, LineQueue, Output, Phase, log};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub log: log::Settings,
     /// From the request to stop until what is in flight is cut.
     pub drain: Duration,
+    /// The proxies that are believed.
+    pub trusted_proxies: Networks,
 }
 
 /// What can be seen of a host.
@@ -154,6 +157,7 @@ pub async fn serve(
         asked.clone(),
         pages,
         settings.limits.clone(),
+        settings.trusted_proxies.clone(),
     );
 
     let config = door_config(&settings.limits);

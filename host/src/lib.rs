@@ -28,6 +28,7 @@ pub mod gate;
 pub mod limits;
 pub mod meter;
 pub mod names;
+pub mod networks;
 pub mod observe;
 pub mod secret;
 pub mod shutdown;

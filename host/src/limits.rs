@@ -419,6 +419,12 @@ pub const CLIENT_CERTIFICATE: usize = 16 * KIB;
 pub const CERTIFICATE_ENDS: Duration = Duration::from_secs(21 * 24 * 3600);
 /// How often that is said.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 3600);
+/// Proxies that a request's way is followed back through. A network of content, a balancer, an ingress and a sidecar are four.
+pub const FORWARDED_HOPS: usize = 16;
+/// Bytes of a request id that a trusted proxy gives. Those of Amazon and of Envoy have 35 to 50.
+pub const REQUEST_ID: usize = 128;
+/// Networks of one list: those of the largest networks of content are under a hundred, and each is looked at.
+pub const NETWORKS: usize = 1_000;
 
 /// Bytes of a file for the whole host: ten thousand handlers, said at length.
 pub const CONFIG_BYTES: usize = 16 * MIB;

@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::engine::Guests;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
+use crate::networks::Network;
 use crate::observe::access_log::Format;
 use crate::observe::log;
 use crate::server::{CertificateFiles, ClientCertificates, ListenerConfig, Place, TlsConfig};
@@ -139,6 +140,10 @@ pub(super) struct DoorArgs {
     /// A file for the host's own log, opened anew at SIGHUP [default: stderr].
     #[arg(long, value_name = "FILE", help_heading = "Logs")]
     log_file: Option<PathBuf>,
+    /// A proxy that is believed what it says of its clients in `forwarded` and `x-forwarded-*`, by network or address; `unix` is
+    /// every client of a Unix socket. Several are given by several flags.
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<Network>,
     /// How long requests in flight have to finish after a signal.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "30s")]
     drain_timeout: Duration,
@@ -396,6 +401,7 @@ impl DoorArgs {
                 file: self.log_file.clone(),
             },
             drain: self.drain_timeout,
+            trusted_proxies: self.trusted_proxy.iter().copied().collect(),
         }
     }
 }
@@ -491,6 +497,7 @@ impl Serve {
             access_log_file: config.log.access_log_file.clone(),
             log: config.log.own.clone(),
             drain: config.door.drain,
+            trusted_proxies: config.door.trusted_proxies.clone(),
         };
         if !self.door.addr.is_empty() {
             let is_simple = |it: &ListenerConfig| it.tls.is_none() && !it.proxy_protocol;

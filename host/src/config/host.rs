@@ -14,6 +14,7 @@ use super::reader::{Named, Table, Value};
 use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
+use crate::networks::{Network, Networks};
 use crate::observe::access_log::Format;
 use crate::observe::log;
 use crate::server::{ListenerConfig, Place, TlsConfig};
@@ -32,6 +33,8 @@ pub struct Door {
     pub access_log: Format,
     /// From the request to stop until what is in flight is cut.
     pub drain: Duration,
+    /// The proxies that are believed.
+    pub trusted_proxies: Networks,
 }
 
 impl Default for Door {
@@ -45,6 +48,7 @@ impl Default for Door {
             concurrent_requests: HandlerLimits::default().concurrent_requests,
             access_log: Format::default(),
             drain: limits::DRAIN,
+            trusted_proxies: Networks::default(),
         }
     }
 }
@@ -81,6 +85,7 @@ impl Door {
             drain: table
                 .parsed("drain_timeout", values::duration)
                 .unwrap_or(unsaid.drain),
+            trusted_proxies: networks(table, "trusted_proxies"),
         }
     }
 }
@@ -301,8 +306,14 @@ fn given<T>(said: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
+pub(super) fn networks(table: &Table<'_>, key: &str) -> Networks {
+    let all = list(table, key, limits::NETWORKS);
+    let networks = all.iter().filter_map(|it| it.parsed(str::parse::<Network>));
+    networks.collect()
+}
+
 /// A list of at most so many.
-fn list<'a>(table: &Table<'a>, key: &str, most: usize) -> Vec<Value<'a>> {
+pub(super) fn list<'a>(table: &Table<'a>, key: &str, most: usize) -> Vec<Value<'a>> {
     let list = table.list(key);
     if let Some(value) = table.value(key).filter(|_| list.len() > most) {
         value.mistake(format_args!(

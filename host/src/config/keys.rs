@@ -215,6 +215,13 @@ pub(super) static LISTEN: Shape = Shape {
             Is(|| duration(door().write_stall)),
             "How long a client may take none of the bytes that wait for it.",
         ),
+        key(
+            "trusted_proxies",
+            List(&Text("10.0.0.0/8")),
+            Nothing,
+            "Proxies that are believed what they say of their clients, by network or address; `unix` is every client of a Unix \
+             socket. Unsaid, none.",
+        ),
     ],
 };
 

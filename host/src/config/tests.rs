@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::catalog::OwnAnswer;
+use crate::client::Peer;
 use crate::engine::Directory;
 use crate::limits::HandlerLimits;
 use crate::observe::access_log::Format;
@@ -144,6 +145,7 @@ fn the_host_is_as_the_example_says() {
         ],
         [1, 2, 3, 4, 5].map(Duration::from_secs)
     );
+    assert!(config.door.trusted_proxies.hold(&Peer::Unix));
     let Some(Admin::Address {
         address,
         token: Some(token),
@@ -231,6 +233,12 @@ fn a_handler_is_as_the_example_says() {
     assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));
+}
+
+#[test]
+fn a_proxy_is_a_network_or_an_address() {
+    let said = mistakes("[listen]\ntrusted_proxies = [\"10.0.0.0/40\"]").to_string();
+    assert!(said.contains("not a network"), "{said}");
 }
 
 #[test]

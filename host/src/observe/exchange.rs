@@ -10,11 +10,12 @@ use http::{HeaderValue, Method, Uri, Version, header, request};
 use super::metrics::{self, OfHandler, Request, Requests, Times};
 use super::{GuestOutput, Ledger};
 use crate::client::{Client, Peer, Stall};
+use crate::limits;
 use crate::meter::Meter;
 
 /// Identifies a request in the logs and in the `x-request-id` of its response: a UUID of version 7,
-/// so that identifiers sort by time.
-#[derive(Debug, Clone)]
+/// so that identifiers sort by time, or what a trusted proxy calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
@@ -23,6 +24,18 @@ impl RequestId {
         let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);
         // Digits and hyphens are always a header's value.
         HeaderValue::from_str(text).map_or_else(|_| Self::none(), Self)
+    }
+
+    /// One that somebody else has given the request, if it can stand in any log, page and header: at most
+    /// [`limits::REQUEST_ID`] letters, digits and signs that no form needs to escape.
+    #[must_use]
+    pub fn accepted(text: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@~".contains(&byte);
+        let is_one = (1..=limits::REQUEST_ID).contains(&text.len()) && text.bytes().all(is_plain);
+        HeaderValue::from_str(text)
+            .ok()
+            .filter(|_| is_one)
+            .map(Self)
     }
 
     /// Of what is no request.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
@@ -16,7 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::problem::Form;
-use super::{Failure, OfGuest, Pipeline, ResponseBody, X_REQUEST_ID, check, fail, respond};
+use super::{
+    Failure, OfGuest, Pipeline, ResponseBody, X_REQUEST_ID, check, fail, forwarded, respond,
+};
 use crate::capabilities::calls::{Caller, Calling, Foreign, RequestOptions, WasiBody};
 use crate::catalog::Handler;
 use crate::client::{Peer, Stall};
@@ -95,6 +98,13 @@ impl Pipeline {
             return Err(Failure::Loop);
         }
         check::call(parts, &callee.name, &self.limits)?;
+        // Who calls is of the same tenant, so what else it says of its client is believed.
+        forwarded::tell(
+            exchange.client,
+            &Scheme::HTTP,
+            &exchange.id,
+            &mut parts.headers,
+        );
         let Some(handler) = callee.handler else {
             return Err(Failure::NotDeployed(callee.name));
         };

@@ -4,14 +4,15 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request};
 
 use super::Failure;
+use super::forwarded::Origin;
 use crate::capabilities::calls::SUFFIX;
-use crate::client::{Client, ClientCertificate, Peer};
+use crate::client::{ClientCertificate, Peer};
 use crate::limits::DoorLimits;
 
 /// Checks the head of a request and completes its URI with scheme and authority.
 pub(super) fn head(
     parts: &mut request::Parts,
-    client: &Client,
+    origin: &Origin,
     limits: &DoorLimits,
 ) -> Result<(), Failure> {
     if parts.method == Method::CONNECT {
@@ -23,14 +24,20 @@ pub(super) fn head(
     {
         return Err(Failure::HeadTooLarge);
     }
-    certificate(&mut parts.headers, client.certificate.as_deref());
-    let authority = authority(&parts.uri, &parts.headers, parts.version, client.local)?;
+    certificate(&mut parts.headers, origin.certificate.as_deref());
+    let mut authority = authority(&parts.uri, &parts.headers, parts.version, origin.local)?;
+    if let Some(host) = &origin.host {
+        authority = host_of(host).ok_or(Failure::BadRequest(
+            "the Host that a proxy forwards is not valid",
+        ))?;
+        parts.headers.insert(header::HOST, host.clone());
+    }
     let path = match parts.uri.path_and_query() {
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     };
     parts.uri = Uri::builder()
-        .scheme(client.scheme.clone())
+        .scheme(origin.scheme.clone())
         .authority(authority)
         .path_and_query(path)
         .build()
@@ -137,12 +144,9 @@ fn authority(
         return Err(Failure::BadRequest("the request has more than one Host"));
     }
     let host = match host {
-        Some(host) => Some(
-            Authority::try_from(host.as_bytes())
-                .ok()
-                .filter(is_host)
-                .ok_or(Failure::BadRequest("the request's Host is not valid"))?,
-        ),
+        Some(host) => {
+            Some(host_of(host).ok_or(Failure::BadRequest("the request's Host is not valid"))?)
+        }
         None if version == Version::HTTP_11
             || version == Version::HTTP_2 && uri.authority().is_none() =>
         {
@@ -165,6 +169,11 @@ fn authority(
             Peer::Unix => Ok(Authority::from_static("localhost")),
         },
     }
+}
+
+fn host_of(value: &HeaderValue) -> Option<Authority> {
+    let authority = Authority::try_from(value.as_bytes()).ok();
+    authority.filter(is_host)
 }
 
 /// A host and an optional port, without the user that an authority may have elsewhere.

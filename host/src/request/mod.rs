@@ -9,6 +9,7 @@ mod body;
 mod calls;
 mod check;
 mod failure;
+mod forwarded;
 mod own;
 mod pages;
 mod problem;
@@ -33,10 +34,12 @@ use crate::engine::{Call, GuestBody};
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::DoorLimits;
 use crate::meter::Meter;
+use crate::networks::Networks;
 use crate::observe::{Exchange, GuestOutput, Ledger};
 use crate::shutdown::Shutdown;
 use after::After;
 use body::{ReadFailure, RequestBody};
+use forwarded::Origin;
 use problem::Form;
 
 /// Where the response's identifier is.
@@ -50,13 +53,15 @@ pub struct Pipeline {
     shutdown: Shutdown,
     pages: Option<Arc<dyn Pages>>,
     limits: DoorLimits,
+    /// The proxies that are believed.
+    trusted: Networks,
     /// Where calls of handlers are driven: one that burns is on background threads, and who it calls is not.
     front: tokio::runtime::Handle,
 }
 
 impl Pipeline {
-    /// A pipeline to what the catalog holds at each request's arrival; `gate` is the whole host's. Call it inside the
-    /// runtime that serves.
+    /// A pipeline to what the catalog holds at each request's arrival; `gate` is the whole host's, and `trusted` are the
+    /// proxies that are believed. Call it inside the runtime that serves.
     #[must_use]
     pub fn new(
         catalog: Arc<ArcSwap<Catalog>>,
@@ -65,6 +70,7 @@ impl Pipeline {
         shutdown: Shutdown,
         pages: Option<Arc<dyn Pages>>,
         limits: DoorLimits,
+        trusted: Networks,
     ) -> Arc<Self> {
         Arc::new(Self {
             catalog,
@@ -73,6 +79,7 @@ impl Pipeline {
             shutdown,
             pages,
             limits,
+            trusted,
             front: tokio::runtime::Handle::current(),
         })
     }
@@ -87,7 +94,12 @@ impl Pipeline {
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
+        let origin = Origin::of(&client, &parts.headers, &self.trusted);
         let mut exchange = Exchange::begin(&parts, &client, Arc::clone(&self.ledger));
+        exchange.client = origin.client;
+        if let Some(id) = &origin.id {
+            exchange.id = id.clone();
+        }
         let id = exchange.id.clone();
         // The guest takes the headers with it.
         let of_developer = self
@@ -101,7 +113,7 @@ impl Pipeline {
         {
             show(page, exchange)
         } else {
-            match self.answer(&mut parts, body, &client, &mut exchange).await {
+            match self.answer(&mut parts, body, &origin, &mut exchange).await {
                 Ok(Answer::Guest(answer)) => respond(answer, exchange),
                 Ok(Answer::Own(answer)) => own::respond(&answer, parts.uri.query(), exchange),
                 Err(failure) => {
@@ -130,13 +142,14 @@ impl Pipeline {
         self: &Arc<Self>,
         parts: &mut request::Parts,
         body: B,
-        client: &Client,
+        origin: &Origin,
         exchange: &mut Exchange,
     ) -> Result<Answer, Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
-        check::head(parts, client, &self.limits)?;
+        check::head(parts, origin, &self.limits)?;
+        origin.tell(&exchange.id, &mut parts.headers);
         let handler = match self.catalog.load().route(parts) {
             Routed::To(Target::Handler(handler), route) => {
                 exchange.route = Some(route.path.shared());
