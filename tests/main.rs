@@ -24,6 +24,7 @@
 //! | `refused_requests` | requests that no guest sees: 400, 413, 414, 431, 501; two framings |
 //! | `problems` | how a failure is told: request ids, `Accept`, and nothing that leaks |
 //! | `proxies` | behind a proxy, a real nginx among them: whose address, scheme and host it is, and who is believed |
+//! | `comforts` | what a route says besides: headers, access lists, CORS, passwords, error pages, compression |
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
 //! | `calls` | handlers that call one another by name |
@@ -49,6 +50,7 @@ mod attack;
 mod bad_input;
 mod calls;
 mod cli;
+mod comforts;
 mod compiling;
 mod config;
 mod dev;

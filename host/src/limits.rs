@@ -423,6 +423,22 @@ pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 3600);
 pub const FORWARDED_HOPS: usize = 16;
 /// Bytes of a request id that a trusted proxy gives. Those of Amazon and of Envoy have 35 to 50.
 pub const REQUEST_ID: usize = 128;
+/// Bytes of a file of passwords: ten thousand names.
+pub const PASSWORD_FILE: usize = MIB;
+/// What a hash of a password may cost to check: two to this are the rounds of bcrypt, which take a second.
+pub const PASSWORD_COST: u32 = 14;
+/// Checks of passwords that wait for a place, and how long: a few seconds of work for each of a few cores.
+pub const PASSWORD_CHECKS_WAITING: usize = 32;
+/// See [`PASSWORD_CHECKS_WAITING`].
+pub const PASSWORD_CHECK_WAIT: Duration = Duration::from_secs(5);
+/// How long a password that was right is known, so that a page with fifty pictures costs one check.
+pub const PASSWORD_KNOWN: Duration = Duration::from_secs(60);
+/// Passwords of one file that are known so at once, as digests.
+pub const PASSWORDS_KNOWN: usize = 1_024;
+/// Answers that are compressed at once, each with up to a megabyte; others go out as they are.
+pub const ENCODERS: usize = 128;
+/// Bytes of an answer that is worth compressing: shorter ones fit into one packet.
+pub const COMPRESSED_LEAST: u64 = KIB as u64;
 /// Networks of one list: those of the largest networks of content are under a hundred, and each is looked at.
 pub const NETWORKS: usize = 1_000;
 

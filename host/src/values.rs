@@ -5,6 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 /// `30s`, `1m 30s`, `250ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<u32>() {
@@ -125,6 +127,39 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         .ok()
         .and_then(|mut found| found.next())
         .ok_or_else(hint)
+}
+
+/// The value of a header.
+pub fn header(text: &str) -> Result<HeaderValue, String> {
+    let is_visible = !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| is_visible)
+        .ok_or_else(|| "not the value of a header: write visible characters of ASCII".to_owned())
+}
+
+/// The origin of a page, as browsers write it, or `*` for every one.
+pub fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_host = |host: &str| {
+        let is_of_hosts = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte)
+        };
+        !host.is_empty() && host.bytes().all(is_of_hosts)
+    };
+    let is_origin = text == "*"
+        || text.split_once("://").is_some_and(|(scheme, host)| {
+            !scheme.is_empty()
+                && scheme
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b"+-.".contains(&b))
+                && is_host(host)
+        });
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| is_origin)
+        .ok_or_else(|| {
+            "not an origin: write it as browsers do, `https://app.example.com` in lower case and without a path, or `*`".to_owned()
+        })
 }
 
 #[cfg(test)]

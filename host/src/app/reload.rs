@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::certificates;
 use crate::admin::Keys;
-use crate::catalog::{Deployer, Event, HandlerSpec, Rollout, Versions, Wanted};
+use crate::catalog::{Deployer, Event, HandlerSpec, Policy, Rollout, Versions, Wanted};
 use crate::config::{self, Config, Listing};
 use crate::limits;
 use crate::server::Certificates;
@@ -29,6 +29,8 @@ pub enum Subject {
         path: PathBuf,
         /// What each of its handlers gets.
         template: Box<HandlerSpec>,
+        /// What the host does on all their routes.
+        every: Option<Arc<Policy>>,
     },
     /// The file of a host.
     File {
@@ -86,8 +88,7 @@ impl Subject {
             Self::Directory { path, .. } => Listing::of_directory(path),
             Self::File { path, config } => {
                 path.metadata()?;
-                let sources = config.handlers.iter().map(|handler| &*handler.source);
-                Ok(Listing::of_files(sources.chain([&**path])))
+                Ok(Listing::of_files(files(path, config)))
             }
         }
     }
@@ -97,12 +98,8 @@ impl Subject {
         match self {
             Self::Directory { path, .. } => BTreeSet::from([&**path]),
             Self::File { path, config } => {
-                let sources = config.handlers.iter().map(|handler| &*handler.source);
-                sources
-                    .chain([&**path])
-                    .map(directory_of)
-                    .take(limits::WATCHED)
-                    .collect()
+                let directories = files(path, config).map(directory_of);
+                directories.take(limits::WATCHED).collect()
             }
         }
     }
@@ -110,8 +107,10 @@ impl Subject {
     /// What is wanted now, and what is wrong. None if nothing is to change.
     fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<String>) {
         match self {
-            Self::Directory { template, .. } => {
-                let (wanted, wrong) = seen.wanted(template);
+            Self::Directory {
+                template, every, ..
+            } => {
+                let (wanted, wrong) = seen.wanted(template, every.as_ref());
                 (Some(wanted), wrong)
             }
             Self::File { path, config } => match config::load(path) {
@@ -160,6 +159,13 @@ impl Subject {
             },
         }
     }
+}
+
+/// The file of a host, and all others that it names and that may change.
+fn files<'a>(path: &'a Path, config: &'a Config) -> impl Iterator<Item = &'a Path> {
+    let sources = config.handlers.iter().map(|handler| &*handler.source);
+    let parts = config.parts.iter().map(|path| &**path);
+    [path].into_iter().chain(parts).chain(sources)
 }
 
 pub(super) fn directory_of(file: &Path) -> &Path {

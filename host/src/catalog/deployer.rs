@@ -15,8 +15,8 @@ use super::hot::Hot;
 use super::loader::Loader;
 use super::router::Router;
 use super::{
-    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Route, Service, Source,
-    Target, Tenants,
+    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route, Service,
+    Source, Target, Tenants,
 };
 use crate::components::{Artifact, Compiled, Components};
 use crate::engine::{Guests, Instances, Room};
@@ -91,6 +91,7 @@ pub(super) struct Change {
     pub(super) put: Vec<(Vec<Route>, Arc<Handler>)>,
     pub(super) remove: Vec<HandlerName>,
     pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
+    pub(super) every: Option<Option<Arc<Policy>>>,
     /// Whose the handlers are that it puts and removes.
     pub(super) owner: Owner,
 }
@@ -166,6 +167,16 @@ impl Deployer {
             required: Mutex::default(),
             writer: Mutex::default(),
         }
+    }
+
+    /// The same, with what the host does on every route.
+    #[must_use]
+    pub fn with_policy(self, every: Option<Arc<Policy>>) -> Self {
+        self.catalog.store(Arc::new(Catalog {
+            every,
+            ..Catalog::default()
+        }));
+        self
     }
 
     /// What is deployed: nothing at first.
@@ -411,6 +422,7 @@ impl Deployer {
         self.catalog.store(Arc::new(Catalog {
             entries,
             own,
+            every: change.every.unwrap_or_else(|| now.every.clone()),
             router,
         }));
         Ok(refused)

@@ -10,6 +10,8 @@ mod loader;
 mod of_files;
 mod own;
 mod ownership;
+mod passwords;
+mod policy;
 mod record;
 mod rights;
 mod rollout;
@@ -25,14 +27,16 @@ mod who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 
 pub use deployer::{Deployer, Deploys, Owner, Refused, Unready};
 pub use fall_back::fall_back;
 pub use handler::{Handler, Service};
 pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;
+pub use passwords::Passwords;
+pub use policy::{Access, BasicAuth, Cors, ErrorPages, HeaderChanges, Origins, Policy};
 pub use record::{Action, AuditLine, Record, Settings, Version};
 pub use rollout::{Event, Rollout};
 pub use route::{HostPattern, PathPattern, Route, RouteError, Shown};
@@ -49,6 +53,8 @@ pub use who::Who;
 pub struct Catalog {
     entries: BTreeMap<HandlerName, Entry>,
     own: Vec<(Route, OwnAnswer)>,
+    /// What the host does on routes that say nothing of it, and where there is none.
+    every: Option<Arc<Policy>>,
     router: Router<Target>,
 }
 
@@ -81,9 +87,9 @@ pub enum Routed<'a> {
 }
 
 impl Catalog {
-    /// Where a request goes.
+    /// Where a request goes, if it had this method.
     #[must_use]
-    pub fn route(&self, request: &Parts) -> Routed<'_> {
+    pub fn route(&self, request: &Parts, method: &Method) -> Routed<'_> {
         let host = request
             .uri
             .authority()
@@ -93,11 +99,21 @@ impl Catalog {
             "" | "*" => "/",
             path => path,
         };
-        match self.router.find(host, path, &request.method) {
+        match self.router.find(host, path, method) {
             Found::Target { target, route } => Routed::To(target, route),
             Found::Method { allow } => Routed::Method(allow),
             Found::Nothing => Routed::Nothing,
         }
+    }
+
+    /// What the host does around the answer to a request that goes there.
+    #[must_use]
+    pub fn policy<'a>(&'a self, routed: &Routed<'a>) -> Option<&'a Arc<Policy>> {
+        let own = match routed {
+            Routed::To(_, route) => route.policy.as_ref(),
+            Routed::Method(_) | Routed::Nothing => None,
+        };
+        own.or(self.every.as_ref())
     }
 
     /// The handler of a name.

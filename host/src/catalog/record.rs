@@ -195,7 +195,14 @@ impl Version {
             number: 1,
             digest: digest.to_owned(),
             size: 0,
-            routes: routes.to_vec(),
+            // What the host does around them is the files', and no version's.
+            routes: routes
+                .iter()
+                .map(|route| Route {
+                    policy: None,
+                    ..route.clone()
+                })
+                .collect(),
             settings: Settings {
                 environment: names.map(|name| (name, String::new().into())).collect(),
                 timeout: Some(spec.limits.deadline),
@@ -216,8 +223,8 @@ impl Version {
         }
     }
 
-    /// The handler of a file as it was: component, routes and limits. Values of variables are those that the files say `now`,
-    /// and it is granted nothing that they do not grant now.
+    /// The handler of a file as it was: component, routes and limits. Values of variables, and what the host does on its
+    /// routes, are what the files say `now`, and it is granted nothing that they do not grant now.
     ///
     /// # Errors
     /// The names of the variables that they do not say any more.
@@ -232,8 +239,11 @@ impl Version {
         if !unsaid.is_empty() {
             return Err(unsaid);
         }
+        let routes = self.routes.iter();
         let mut spec = HandlerSpec {
-            routes: self.routes.clone(),
+            routes: routes
+                .map(|route| route.with_policy_of(&now.routes))
+                .collect(),
             source,
             version: Some(self.number),
             ..now.clone()

@@ -103,7 +103,10 @@ impl Rollout {
         self.deployer.require(required.chain(kept));
         let catalog = self.deployer.catalog().load_full();
         (self.own, self.own_waits) = (wanted.own, true);
-        let mut change = Change::default();
+        let mut change = Change {
+            every: Some(wanted.every),
+            ..Change::default()
+        };
         let mut events = Vec::new();
         for name in gone {
             self.forget(&name);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::Policy;
 use crate::limits;
 
 /// Requests for a host, a path and some methods. Its text, `[HOST]/PATH`, says the first two.
@@ -20,6 +21,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// The guest sees the path without what comes before the first parameter or wildcard.
     pub strip_prefix: bool,
+    /// What the host does around the answer. None: what it does on every route.
+    pub policy: Option<Arc<Policy>>,
 }
 
 impl Route {
@@ -31,6 +34,20 @@ impl Route {
             path: PathPattern::everything(),
             methods: Vec::new(),
             strip_prefix: false,
+            policy: None,
+        }
+    }
+
+    /// The same with what the host does on the one of `others` that says the same, on the first that it lies within, or
+    /// else on the first of them all.
+    #[must_use]
+    pub(super) fn with_policy_of(&self, others: &[Self]) -> Self {
+        let is_same = |other: &&Self| self.is_within(other) && other.is_within(self);
+        let found = others.iter().find(is_same);
+        let found = found.or_else(|| others.iter().find(|other| self.is_within(other)));
+        Self {
+            policy: found.or(others.first()).and_then(|it| it.policy.clone()),
+            ..self.clone()
         }
     }
 
@@ -86,6 +103,7 @@ impl FromStr for Route {
             path: path.parse()?,
             methods: Vec::new(),
             strip_prefix: false,
+            policy: None,
         })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{OwnAnswer, Route, WarmUp};
+use super::{OwnAnswer, Policy, Route, WarmUp};
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
 use crate::names::short;
@@ -22,6 +22,8 @@ pub struct Wanted {
     pub own: Vec<(Route, OwnAnswer)>,
     /// What is left as it is: nobody knows what is wanted of these now.
     pub kept: Vec<HandlerName>,
+    /// What the host does on every route that says nothing of it, and where there is no route.
+    pub every: Option<Arc<Policy>>,
 }
 
 /// A handler to be: where its component is, and what it gets.

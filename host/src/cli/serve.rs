@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
 use super::check::BAD_CONFIGURATION;
@@ -16,7 +17,7 @@ use super::guest::GuestArgs;
 use super::{remote, say, values};
 use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
-use crate::catalog::{Deployer, HandlerName, HandlerSpec};
+use crate::catalog::{Cors, Deployer, HandlerName, HandlerSpec, Origins, Policy};
 use crate::config::{self, Config};
 use crate::engine::Guests;
 use crate::gate::Gate;
@@ -53,7 +54,36 @@ pub(super) struct Serve {
     #[command(flatten)]
     door: DoorArgs,
     #[command(flatten)]
+    around: AroundArgs,
+    #[command(flatten)]
     of_guest: GuestArgs,
+}
+
+/// What the host does around the guest's answers.
+#[derive(Debug, Args)]
+struct AroundArgs {
+    /// Compress answers for clients that take it, with zstd, brotli or gzip.
+    #[arg(long)]
+    compress: bool,
+    /// Let pages of another origin use it, such as `https://app.example.com`; `*` is every one. Several are given by several
+    /// flags.
+    #[arg(long, value_name = "ORIGIN", value_parser = values::origin)]
+    cors_origin: Vec<HeaderValue>,
+}
+
+impl AroundArgs {
+    fn policy(&self) -> Option<Arc<Policy>> {
+        let origins = match self.cors_origin.iter().any(|origin| origin == "*") {
+            true => Origins::Any,
+            false => Origins::These(self.cors_origin.clone()),
+        };
+        let policy = Policy {
+            cors: (!self.cors_origin.is_empty()).then(|| Cors::of(origins)),
+            compress: self.compress,
+            ..Policy::default()
+        };
+        (policy != Policy::default()).then(|| Arc::new(policy))
+    }
 }
 
 /// Where and how to serve.
@@ -457,13 +487,18 @@ impl Serve {
         };
         let plan = Plan {
             settings: self.door.settings(),
-            deployer: Arc::new(self.of_guest.deployer(guests)),
+            deployer: Arc::new(
+                self.of_guest
+                    .deployer(guests)
+                    .with_policy(self.around.policy()),
+            ),
             gate: self.of_guest.gate(),
             admin,
             serves: match path {
                 Some(path) if is_directory => Serves::Files(Subject::Directory {
                     path,
                     template: Box::new(self.of_guest.template()),
+                    every: self.around.policy(),
                 }),
                 Some(file) => Serves::Component(Box::new(self.of_guest.spec(&file))),
                 None => Serves::Nothing,

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
 use super::{Defaults, manifest, text_of};
-use crate::catalog::{HandlerName, HandlerSpec, OwnAnswer, Route, RouteError, Source, Wanted};
+use crate::catalog::{
+    HandlerName, HandlerSpec, OwnAnswer, Policy, Route, RouteError, Source, Wanted,
+};
 use crate::components::Stamp;
 use crate::limits;
 use crate::names::short;
@@ -66,12 +69,17 @@ impl Listing {
     }
 
     /// What it asks for: handlers like `template`, but for their names, files and routes, and what their manifests
-    /// say. Also what is wrong with it: files with names that no handler can have, and manifests with mistakes, whose
+    /// say; on all their routes the host does what `every` says. Also what is wrong with it: files with names that no handler can have, and manifests with mistakes, whose
     /// handlers are left as they are.
     #[must_use]
-    pub fn wanted(&self, template: &HandlerSpec) -> (Wanted, Vec<String>) {
+    pub fn wanted(
+        &self,
+        template: &HandlerSpec,
+        every: Option<&Arc<Policy>>,
+    ) -> (Wanted, Vec<String>) {
         let (mut wanted, mut wrong) = (Wanted::default(), Vec::new());
-        let defaults = Defaults::like(template);
+        wanted.every = every.cloned();
+        let defaults = Defaults::like(template, every);
         for file in self.files.keys().filter(|file| is_component(file)) {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let name: HandlerName = match stem.parse() {

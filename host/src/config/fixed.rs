@@ -1,14 +1,16 @@
 //! Routes that need no guest: a response that is always the same, or another place to look.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
 use super::keys::{FIXED, REDIRECT, RESPOND};
 use super::reader::{Table, Value};
 use super::route::of_table;
-use crate::catalog::{OwnAnswer, Route};
+use crate::catalog::{OwnAnswer, Policy, Route};
 use crate::limits;
+use crate::values::header;
 
 /// A route that is answered without a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +23,9 @@ pub struct Fixed {
     pub(super) place: Range<usize>,
 }
 
-pub(super) fn fixed(value: &Value<'_>) -> Option<Fixed> {
+pub(super) fn fixed(value: &Value<'_>, every: Option<&Arc<Policy>>) -> Option<Fixed> {
     let table = value.table(&FIXED)?;
-    let route = of_table(&table);
+    let route = of_table(&table, every);
     let answer = match (table.has("respond"), table.has("redirect")) {
         (true, false) => table
             .table("respond", &RESPOND)
@@ -102,12 +104,4 @@ fn status(text: &str, range: std::ops::RangeInclusive<u16>) -> Result<StatusCode
             let (least, most) = range.into_inner();
             format!("not a status: write a number from {least} to {most}")
         })
-}
-
-fn header(text: &str) -> Result<HeaderValue, String> {
-    let is_visible = !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    HeaderValue::from_str(text)
-        .ok()
-        .filter(|_| is_visible)
-        .ok_or_else(|| "not the value of a header: write visible characters of ASCII".to_owned())
 }

@@ -12,7 +12,7 @@ use super::limits::{Limits, Settled};
 use super::name::checked;
 use super::reader::{Table, Value};
 use super::route::route;
-use crate::catalog::{HandlerName, HandlerSpec, Route, Source, WarmUp};
+use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::HandlerLimits;
 use crate::names::{most_alike, short};
@@ -48,15 +48,18 @@ pub struct HandlerConfig {
 pub struct Defaults {
     pub(super) limits: Limits,
     pub(super) tenants: BTreeSet<Arc<str>>,
+    /// What the host does on every route.
+    pub(super) every: Option<Arc<Policy>>,
 }
 
 impl Defaults {
     /// Those of a handler that is said otherwise: on the command line.
     #[must_use]
-    pub fn like(handler: &HandlerSpec) -> Self {
+    pub fn like(handler: &HandlerSpec, every: Option<&Arc<Policy>>) -> Self {
         Self {
             limits: Limits::like(&handler.limits, &handler.guest),
             tenants: BTreeSet::new(),
+            every: every.cloned(),
         }
     }
 }
@@ -122,7 +125,7 @@ impl HandlerConfig {
         let routes = table.list("routes");
         let routes = routes
             .iter()
-            .filter_map(|it| Some((route(it)?, it.place())));
+            .filter_map(|it| Some((route(it, defaults.every.as_ref())?, it.place())));
         let (routes, route_places) = routes.unzip();
         if let Some(value) = table.value("routes")
             && value.is_empty_list()

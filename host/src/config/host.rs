@@ -313,7 +313,7 @@ pub(super) fn networks(table: &Table<'_>, key: &str) -> Networks {
 }
 
 /// A list of at most so many.
-pub(super) fn list<'a>(table: &Table<'a>, key: &str, most: usize) -> Vec<Value<'a>> {
+fn list<'a>(table: &Table<'a>, key: &str, most: usize) -> Vec<Value<'a>> {
     let list = table.list(key);
     if let Some(value) = table.value(key).filter(|_| list.len() > most) {
         value.mistake(format_args!(

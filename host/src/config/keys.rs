@@ -118,6 +118,12 @@ pub(super) static HOST: Shape = Shape {
             "Limits of every handler that does not say its own.",
         ),
         key(
+            "every_route",
+            Table(&EVERY_ROUTE),
+            Nothing,
+            EVERY_ROUTE.about,
+        ),
+        key(
             "tenants",
             Named(&Table(&TENANT)),
             Nothing,
@@ -654,6 +660,151 @@ pub(super) static ROUTE: Shape = Shape {
             Is(|| json!(false)),
             "The guest sees the path without what stands before `/*`.",
         ),
+        HEADERS,
+        ALLOW,
+        DENY,
+        CORS_OF,
+        BASIC_AUTH_OF,
+        ERROR_PAGES,
+        COMPRESS,
+    ],
+};
+
+const HEADERS: Key = key(
+    "headers",
+    Table(&HEADER_CHANGES),
+    Nothing,
+    HEADER_CHANGES.about,
+);
+const ALLOW: Key = key(
+    "allow",
+    List(&Text("10.0.0.0/8")),
+    Nothing,
+    "Networks and addresses whose requests are answered, others get a 403; `unix` is every client of a Unix socket. Unsaid, all.",
+);
+const DENY: Key = key(
+    "deny",
+    List(&Text("192.0.2.0/24")),
+    Nothing,
+    "Networks and addresses whose requests get a 403, also if `allow` has them.",
+);
+const CORS_OF: Key = key("cors", Table(&CORS), Nothing, CORS.about);
+const BASIC_AUTH_OF: Key = key("basic_auth", Table(&BASIC_AUTH), Nothing, BASIC_AUTH.about);
+const ERROR_PAGES: Key = key(
+    "error_pages",
+    Named(&Text("error.html")),
+    Nothing,
+    "Files of HTML in place of the host's own errors, for browsers: by status, such as `404`, or `4xx` and `5xx` for the others.",
+);
+const COMPRESS: Key = key(
+    "compress",
+    Flag,
+    Is(|| json!(false)),
+    "Whether answers are compressed for clients that take it: with zstd, brotli or gzip.",
+);
+
+pub(super) static EVERY_ROUTE: Shape = Shape {
+    name: "every_route",
+    place: "in `[every_route]`",
+    about: "What the host does on every route that does not say its own, and where there is no route.",
+    keys: &[
+        HEADERS,
+        ALLOW,
+        DENY,
+        CORS_OF,
+        BASIC_AUTH_OF,
+        ERROR_PAGES,
+        COMPRESS,
+    ],
+};
+
+pub(super) static HEADER_CHANGES: Shape = Shape {
+    name: "headers",
+    place: "in `headers` of a route",
+    about: "Changes of the answer's headers, whoever answers.",
+    keys: &[
+        key(
+            "set",
+            Named(&Text("max-age=31536000")),
+            Nothing,
+            "Headers in place of those that are there.",
+        ),
+        key(
+            "add",
+            Named(&Text("value")),
+            Nothing,
+            "Headers beside those that are there.",
+        ),
+        key(
+            "remove",
+            List(&Text("server")),
+            Nothing,
+            "Headers that are left out.",
+        ),
+    ],
+};
+
+pub(super) static CORS: Shape = Shape {
+    name: "cors",
+    place: "in `cors` of a route",
+    about: "Which pages of other origins may use it: the host answers what browsers ask, and the guest's own word does not count.",
+    keys: &[
+        key(
+            "origins",
+            List(&Text("https://app.example.com")),
+            Missing(r#"origins = ["https://app.example.com"]"#),
+            "The origins of the pages; `*` is every one.",
+        ),
+        key(
+            "methods",
+            List(&Text("GET")),
+            Is(|| json!(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])),
+            "The methods that they may use.",
+        ),
+        key(
+            "headers",
+            List(&Text("x-token")),
+            Nothing,
+            "The headers that they may send; unsaid, those that they ask for.",
+        ),
+        key(
+            "expose",
+            List(&Text("x-total")),
+            Nothing,
+            "The headers of answers that they may read besides the usual ones.",
+        ),
+        key(
+            "credentials",
+            Flag,
+            Is(|| json!(false)),
+            "Whether cookies and passwords go with it.",
+        ),
+        key(
+            "max_age",
+            Takes::Duration,
+            Nothing,
+            "How long a browser need not ask again; unsaid, some seconds.",
+        ),
+    ],
+};
+
+pub(super) static BASIC_AUTH: Shape = Shape {
+    name: "basic_auth",
+    place: "in `basic_auth` of a route",
+    about: "A name and a password, which every client must show.",
+    keys: &[
+        key(
+            "file",
+            Text("people.htpasswd"),
+            Missing(r#"file = "people.htpasswd""#),
+            "Names and hashes of bcrypt, as `htpasswd -B` makes them; a path from this file.",
+        ),
+        key(
+            "realm",
+            Text("restricted"),
+            Is(|| json!("restricted")),
+            "What browsers tell people it is for.",
+        ),
     ],
 };
 
@@ -667,6 +818,13 @@ pub(super) static FIXED: Shape = Shape {
         METHODS,
         key("respond", Table(&RESPOND), Nothing, RESPOND.about),
         key("redirect", Table(&REDIRECT), Nothing, REDIRECT.about),
+        HEADERS,
+        ALLOW,
+        DENY,
+        CORS_OF,
+        BASIC_AUTH_OF,
+        ERROR_PAGES,
+        COMPRESS,
     ],
 };
 

@@ -12,6 +12,7 @@ mod limits;
 mod listener;
 mod mistake;
 mod name;
+mod policy;
 mod reader;
 mod route;
 mod schema;
@@ -32,7 +33,7 @@ use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::limits::CONFIG_BYTES;
 use crate::server::Tls;
-use keys::{HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
+use keys::{EVERY_ROUTE, HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
 use reader::{Reader, Table};
@@ -57,6 +58,8 @@ pub struct Config {
     pub fixed: Vec<Fixed>,
     /// What holds for handlers that are written elsewhere.
     pub defaults: Defaults,
+    /// Other files whose contents are a part of it: passwords, pages.
+    pub parts: Vec<PathBuf>,
 }
 
 impl Config {
@@ -90,6 +93,7 @@ impl Config {
                 .map(|fixed| (fixed.route.clone(), fixed.answer.clone()))
                 .collect(),
             kept: Vec::new(),
+            every: self.defaults.every.clone(),
         }
     }
 }
@@ -180,10 +184,13 @@ fn config(reader: &Reader<'_>) -> Config {
         door.listeners = listeners;
     }
     let limits = limits.map(|table| Limits::read(&table)).unwrap_or_default();
+    let every = file.table("every_route", &EVERY_ROUTE);
+    let every = every.and_then(|table| policy::policy(&table, None));
     let share = Limits::share_of(door.concurrent_requests);
     let defaults = Defaults {
         limits: limits.or(&share),
         tenants: names,
+        every: every.clone(),
     };
     let handlers = handlers(&file, &defaults);
     no_tenant_has_too_many(&file, &tenants, &handlers);
@@ -191,7 +198,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let fixed: Vec<_> = file
         .list("routes")
         .iter()
-        .filter_map(fixed::fixed)
+        .filter_map(|it| fixed::fixed(it, every.as_ref()))
         .collect();
     no_route_twice(reader, &handlers, &fixed);
     Config {
@@ -203,6 +210,7 @@ fn config(reader: &Reader<'_>) -> Config {
         handlers,
         fixed,
         defaults,
+        parts: reader.parts(),
     }
 }
 

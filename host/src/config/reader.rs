@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -25,10 +27,12 @@ pub(super) struct Reader<'a> {
     mistakes: RefCell<Mistakes>,
     /// Certificates that the file names, for who wants to know whether they are good.
     certificates: RefCell<Vec<(Range<usize>, TlsConfig)>>,
+    /// Other files whose contents are a part of it.
+    parts: RefCell<BTreeSet<PathBuf>>,
     /// Nothing more is noted.
     is_hushed: Cell<bool>,
     #[cfg(test)]
-    pub(super) used: RefCell<std::collections::BTreeSet<String>>,
+    pub(super) used: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -39,6 +43,7 @@ impl<'a> Reader<'a> {
             outside,
             mistakes: RefCell::new(Mistakes::of(file, text)),
             certificates: RefCell::default(),
+            parts: RefCell::default(),
             is_hushed: Cell::new(false),
             #[cfg(test)]
             used: RefCell::default(),
@@ -80,6 +85,17 @@ impl<'a> Reader<'a> {
 
     pub(super) fn path(&self, text: &str) -> PathBuf {
         self.directory.join(text)
+    }
+
+    /// What is in another file, at most so many bytes.
+    pub(super) fn contents(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        self.parts.borrow_mut().insert(path.to_owned());
+        (self.outside.read)(path, most)
+    }
+
+    /// The other files that were read so.
+    pub(super) fn parts(&self) -> Vec<PathBuf> {
+        self.parts.borrow().iter().cloned().collect()
     }
 
     /// What was read, unless there was a mistake. None comes of a mistake only.

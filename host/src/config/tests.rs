@@ -14,6 +14,9 @@ use crate::server::{ListenerConfig, Place};
 
 const EXAMPLE: &str = include_str!("example.toml");
 
+const PEOPLE: &[u8] =
+    b"# of the office\nann:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
+
 /// Reads `text` as a host's file in a directory that has a directory `public`.
 fn read<T>(
     text: &str,
@@ -39,6 +42,8 @@ fn read<T>(
             Some("acme") if path.starts_with("/run/credentials") => Ok(b"acme's\r\n".to_vec()),
             Some("acme.token") => Ok(b"0123456789abcdef0123456789abcdef\n".to_vec()),
             Some("robots.txt") => Ok(b"User-agent: *\n".to_vec()),
+            Some("people.htpasswd") => Ok(PEOPLE.to_vec()),
+            Some("404.html" | "error.html") => Ok(b"<h1>oops</h1>".to_vec()),
             Some("binary") => Ok(vec![0xff]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         }
@@ -236,7 +241,109 @@ fn a_handler_is_as_the_example_says() {
 }
 
 #[test]
-fn a_proxy_is_a_network_or_an_address() {
+fn what_a_route_does_not_say_of_its_policy_every_route_says() {
+    let config = fine(EXAMPLE);
+    assert!(config.door.trusted_proxies.hold(&Peer::Unix));
+    let [shop] = &*config.handlers else {
+        panic!("{:?}", config.handlers);
+    };
+    let every = config.defaults.every.as_ref().expect("said");
+    assert_eq!(shop.routes[0].policy.as_ref(), Some(every));
+    assert_eq!(shop.routes[1].policy.as_ref(), Some(every));
+    let own = shop.routes[2].policy.as_ref().expect("its own");
+    let names = |fields: &[(http::HeaderName, http::HeaderValue)]| {
+        let all = fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&own.headers.set),
+        ["strict-transport-security: max-age=0"]
+    );
+    assert_eq!(names(&own.headers.add), ["link: </a.css>"]);
+    assert_eq!(own.headers.remove, ["server", "x-powered-by"]);
+    let at = |address: &str| {
+        Peer::Address((address.parse::<std::net::IpAddr>().expect(address), 1).into())
+    };
+    assert!(own.access.admits(&at("2001:db8::2")) && !own.access.admits(&at("2001:db8::1")));
+    assert!(!own.access.admits(&at("10.0.0.1")) && every.access.admits(&at("10.0.0.1")));
+    let cors = own.cors.as_ref().expect("cors");
+    assert_eq!(
+        (cors.credentials, &cors.max_age),
+        (true, &Some(3600.into()))
+    );
+    assert_eq!(cors.methods, "GET, PUT");
+    assert_eq!(cors.headers.as_ref().expect("said"), "x-token");
+    let page = |status: u16| own.pages.of(status.try_into().expect("a status")).is_some();
+    assert!(page(404) && page(500) && page(503) && !page(403));
+    let fixed = config.fixed[2].route.policy.as_ref().expect("its own");
+    assert!(!fixed.compress && fixed.pages.of(http::StatusCode::FORBIDDEN).is_some());
+    assert_eq!(
+        fixed.basic_auth.as_ref().expect("auth").challenge,
+        "Basic realm=\"old things\", charset=\"UTF-8\""
+    );
+    let parts: Vec<_> = config
+        .parts
+        .iter()
+        .filter_map(|path| path.file_name())
+        .collect();
+    assert_eq!(parts, ["404.html", "error.html", "people.htpasswd"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_said() {
+    for (keys, message) in [
+        (r#"allow = ["10.0.0.1/8"]"#, "`10.0.0.0/8`"),
+        (r#"deny = ["everybody"]"#, "not a network"),
+        (
+            r#"cors = { origins = ["*"], credentials = true }"#,
+            "no browser takes `*`",
+        ),
+        (r#"cors = { origins = ["*", "https://a"] }"#, "every origin"),
+        (
+            r#"cors = { origins = ["https://a.example/"] }"#,
+            "not an origin",
+        ),
+        (r#"cors = { origins = ["a.example"] }"#, "not an origin"),
+        (r#"cors = { origins = [] }"#, "no origin"),
+        (r#"cors = { }"#, "`origins` is missing"),
+        (
+            r#"headers = { set = { content-length = "5" } }"#,
+            "the host's own",
+        ),
+        (
+            r#"headers = { set = { "a b" = "5" } }"#,
+            "no name of a header",
+        ),
+        (
+            r#"headers = { add = { x = "café" } }"#,
+            "not the value of a header",
+        ),
+        (
+            r#"headers = { remove = ["x-request-id"] }"#,
+            "the host's own",
+        ),
+        (r#"basic_auth = { file = "nowhere" }"#, "cannot be read"),
+        (
+            r#"basic_auth = { file = "robots.txt" }"#,
+            "line 1 is not one of bcrypt",
+        ),
+        (r#"basic_auth = { file = "binary" }"#, "not UTF-8"),
+        (
+            r#"basic_auth = { file = "people.htpasswd", realm = 'a"b' }"#,
+            "not a realm",
+        ),
+        (
+            r#"error_pages = { 200 = "404.html" }"#,
+            "not the status of an error",
+        ),
+        (r#"error_pages = { 404 = "nowhere" }"#, "cannot be read"),
+        (r#"compress = "yes""#, "neither `true` nor `false`"),
+    ] {
+        let said = mistakes(&format!("[every_route]\n{keys}")).to_string();
+        assert!(said.contains(message), "{keys}: {said}");
+    }
     let said = mistakes("[listen]\ntrusted_proxies = [\"10.0.0.0/40\"]").to_string();
     assert!(said.contains("not a network"), "{said}");
 }

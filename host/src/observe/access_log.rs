@@ -54,7 +54,11 @@ impl AccessLog {
 
 fn combined(exchange: &Exchange) -> String {
     let mut line = String::with_capacity(256);
-    let _ = write!(line, "{} - - [{}] \"", exchange.client, date(exchange.at));
+    let _ = write!(line, "{} - ", exchange.client);
+    // A name with spaces would be two fields.
+    let user = exchange.user.as_deref().unwrap_or("-").replace(' ', "_");
+    escape(user.as_bytes(), &mut line);
+    let _ = write!(line, " [{}] \"", date(exchange.at));
     let (mut referer, mut user_agent) = (&None, &None);
     if let Some(asked) = &exchange.asked {
         let target = asked.uri.path_and_query();
@@ -115,6 +119,8 @@ struct Line<'a> {
     timestamp: String,
     #[serde(rename = "client.address")]
     client_address: String,
+    #[serde(rename = "user.name", skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(
         rename = "http.request.method",
         skip_serializing_if = "Option::is_none"
@@ -168,6 +174,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
     let line = Line {
         timestamp: exchange.at.to_string(),
         client_address: exchange.client.to_string(),
+        user: exchange.user.as_deref(),
         method: asked.map(|asked| asked.method.as_str()),
         path: asked.map(|asked| text_of(asked.path())),
         query: asked.and_then(|asked| asked.uri.query()).map(text_of),

@@ -77,6 +77,8 @@ pub struct Exchange {
     pub(super) at: jiff::Timestamp,
     /// Who sent the request, or the one that it is a call inside of.
     pub client: Peer,
+    /// What the client is called, if it has shown a password.
+    pub user: Option<Arc<str>>,
     /// Who sent it, if it is no client's but a call.
     pub called_by: Option<CalledBy>,
     stall: Stall,
@@ -190,6 +192,7 @@ impl Exchange {
             started: Instant::now(),
             at: jiff::Timestamp::now(),
             client,
+            user: None,
             called_by: None,
             stall,
             asked,

@@ -9,12 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::after::After;
+use super::compress::Encoder;
 use super::{Failure, Permits};
-use crate::engine::{GuestBody, HttpError};
+use crate::engine::{Fault, FaultKind, GuestBody, HttpError};
 use crate::observe::Exchange;
 
 /// Fires when nothing has moved for a while. Its timer exists only while something waits.
@@ -175,7 +177,14 @@ pub struct ResponseBody {
     read: ReadFailure,
     /// It has broken off, which the next poll says.
     broken: bool,
+    /// By what it is compressed.
+    encoder: Option<Box<Encoder>>,
+    /// What comes after the last byte.
+    trailers: Option<HeaderMap>,
 }
+
+/// Pieces of a guest's that are compressed at once, if nothing comes of them: some milliseconds' work.
+const PIECES_AT_ONCE: usize = 8;
 
 enum Source {
     Guest(GuestBody),
@@ -197,6 +206,8 @@ impl ResponseBody {
             permit: Some(permit),
             read,
             broken: false,
+            encoder: None,
+            trailers: None,
         }
     }
 
@@ -209,7 +220,80 @@ impl ResponseBody {
             permit: None,
             read: ReadFailure::default(),
             broken: false,
+            encoder: None,
+            trailers: None,
         }
+    }
+
+    /// The same, compressed on its way.
+    pub(super) fn encoded(mut self, encoder: Encoder) -> Self {
+        self.encoder = Some(Box::new(encoder));
+        self
+    }
+
+    /// What comes next of the body, as it is.
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Poll::Ready(match &mut self.source {
+            Source::Own(body) => body.take().map(|body| Ok(Frame::data(body))),
+            Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => {
+                    self.progress.made();
+                    frame.map(|frame| frame.map_err(Failure::Fault))
+                }
+                Poll::Pending => {
+                    ready!(self.progress.poll_stuck(cx));
+                    Some(Err(Failure::Stuck(self.progress.patience)))
+                }
+            },
+        })
+    }
+
+    /// What comes next, compressed if it is to be. Whenever there is nothing to wait for but the guest, all that it has
+    /// written goes out.
+    fn poll_encoded(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        if self.encoder.is_none() {
+            return self.poll_plain(cx);
+        }
+        for _ in 0..PIECES_AT_ONCE {
+            if self.encoder.as_ref().is_some_and(|it| it.is_finished()) {
+                return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
+            }
+            let plain = self.poll_plain(cx);
+            let Some(encoder) = &mut self.encoder else {
+                return plain;
+            };
+            let encoded = match plain {
+                Poll::Pending => match encoder.flush() {
+                    Ok(bytes) if bytes.is_empty() => return Poll::Pending,
+                    flushed => flushed,
+                },
+                Poll::Ready(None) => encoder.finish(),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => encoder.write(&data),
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        encoder.finish()
+                    }
+                },
+                // Never finished, so what a client unpacks is not whole.
+                Poll::Ready(Some(Err(failure))) => return Poll::Ready(Some(Err(failure))),
+            };
+            match encoded {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(error) => {
+                    let why = format!("the response could not be compressed: {error}");
+                    let fault = Fault::new(FaultKind::InvalidResponse, why);
+                    return Poll::Ready(Some(Err(Failure::Fault(fault))));
+                }
+            }
+        }
+        // Others have a turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn cut(&mut self, failure: Failure) {
@@ -257,20 +341,7 @@ impl Body for ResponseBody {
             // An error, not an end: the connection is cut so that the client can tell.
             return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())));
         }
-        let frame = match &mut this.source {
-            Source::Own(body) => body.take().map(|body| Ok(Frame::data(body))),
-            Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    this.progress.made();
-                    frame.map(|frame| frame.map_err(Failure::Fault))
-                }
-                Poll::Pending => {
-                    ready!(this.progress.poll_stuck(cx));
-                    Some(Err(Failure::Stuck(this.progress.patience)))
-                }
-            },
-        };
-        match frame {
+        match ready!(this.poll_encoded(cx)) {
             Some(Ok(frame)) => {
                 if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
                     exchange.sent += data.len() as u64;
@@ -293,13 +364,17 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Guest(body) => body.is_end_stream(),
-            Source::Own(body) => body.is_none(),
+        match (&self.encoder, &self.source) {
+            (Some(encoder), _) => encoder.is_finished() && self.trailers.is_none(),
+            (None, Source::Guest(body)) => body.is_end_stream(),
+            (None, Source::Own(body)) => body.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.encoder.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Guest(body) => body.size_hint(),
             Source::Own(body) => {
@@ -312,9 +387,10 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A connection reads no further than the last byte that was declared.
-        let complete = match &self.source {
-            Source::Guest(body) => body.is_delivered(),
-            Source::Own(body) => body.is_none(),
+        let complete = match (&self.encoder, &self.source) {
+            (Some(encoder), _) => encoder.is_finished() && self.trailers.is_none(),
+            (None, Source::Guest(body)) => body.is_delivered(),
+            (None, Source::Own(body)) => body.is_none(),
         };
         if complete && self.exchange.is_some() {
             self.end();

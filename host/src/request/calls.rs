@@ -80,7 +80,7 @@ impl Pipeline {
         let answer = self.answer_call(callee, &mut parts, body, &mut exchange);
         let mut response = match answer.await {
             Ok(answer) => respond(answer, exchange),
-            Err(failure) => fail(&failure, form, None, exchange),
+            Err(failure) => fail(&failure, (form, None), None, exchange),
         };
         response.headers_mut().insert(X_REQUEST_ID, id);
         response

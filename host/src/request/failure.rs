@@ -36,6 +36,10 @@ pub enum Failure {
     Loop,
     /// The path is there for other methods only: these.
     Method(HeaderValue),
+    /// The access list of the route does not let this client in.
+    Denied,
+    /// The client shows no password that is right; how it is asked for one.
+    Unauthorized(HeaderValue),
     /// CONNECT, which no handler can answer.
     NoTunnel,
     /// The request is not one that HTTP allows; what is wrong with it.
@@ -77,6 +81,8 @@ impl Failure {
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute | Self::NotDeployed(_) => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoTunnel => StatusCode::NOT_IMPLEMENTED,
             Self::BadRequest(_) | Self::ClientLeft => StatusCode::BAD_REQUEST,
@@ -109,6 +115,8 @@ impl Failure {
             Self::TooOften(_) => "rate-limited",
             Self::NoRoute | Self::NotDeployed(_) => "no-route",
             Self::Loop => "loop",
+            Self::Denied => "denied",
+            Self::Unauthorized(_) => "unauthorized",
             Self::Method(_) | Self::NoTunnel => "method",
             Self::BadRequest(_) => "bad-request",
             Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => "too-large",
@@ -132,6 +140,8 @@ impl Failure {
             Self::TooOften(_) => "too many requests, try again later",
             Self::NoRoute | Self::NotDeployed(_) => "there is no handler for this",
             Self::Loop => "handlers call one another too deep",
+            Self::Denied => "this is not for you",
+            Self::Unauthorized(_) => "this needs a name and a password",
             Self::Method(_) => "this is there for other methods only",
             Self::NoTunnel => "CONNECT is not supported",
             Self::BadRequest(what) => what,

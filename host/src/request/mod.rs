@@ -5,13 +5,17 @@
 //! asks of another takes the same way behind the route (`calls.rs`).
 
 mod after;
+mod around;
 mod body;
 mod calls;
 mod check;
+mod compress;
+mod cors;
 mod failure;
 mod forwarded;
 mod own;
 mod pages;
+mod passwords;
 mod problem;
 
 use std::error::Error;
@@ -38,7 +42,9 @@ use crate::networks::Networks;
 use crate::observe::{Exchange, GuestOutput, Ledger};
 use crate::shutdown::Shutdown;
 use after::After;
+use around::{Around, Means};
 use body::{ReadFailure, RequestBody};
+use cors::Preflight;
 use forwarded::Origin;
 use problem::Form;
 
@@ -55,6 +61,7 @@ pub struct Pipeline {
     limits: DoorLimits,
     /// The proxies that are believed.
     trusted: Networks,
+    means: Means,
     /// Where calls of handlers are driven: one that burns is on background threads, and who it calls is not.
     front: tokio::runtime::Handle,
 }
@@ -80,6 +87,7 @@ impl Pipeline {
             pages,
             limits,
             trusted,
+            means: Means::new(),
             front: tokio::runtime::Handle::current(),
         })
     }
@@ -108,22 +116,26 @@ impl Pipeline {
             .map(|pages| (pages, parts.headers.clone()));
         let form = Form::preferred(&parts.headers);
 
-        let mut response = if let Some((pages, headers)) = &of_developer
+        let mut around = Around::default();
+        let response = if let Some((pages, headers)) = &of_developer
             && let Some(page) = pages.instead(&parts.uri, headers)
         {
             show(page, exchange)
         } else {
-            match self.answer(&mut parts, body, &origin, &mut exchange).await {
+            let answer = self.answer(&mut parts, body, &origin, &mut around, &mut exchange);
+            match answer.await {
                 Ok(Answer::Guest(answer)) => respond(answer, exchange),
                 Ok(Answer::Own(answer)) => own::respond(&answer, parts.uri.query(), exchange),
+                Ok(Answer::Nothing) => around::nothing(exchange),
                 Err(failure) => {
                     let page = of_developer.and_then(|(pages, headers)| {
                         pages.failure(&failure, &exchange.guest_output(), &headers)
                     });
-                    fail(&failure, form, page, exchange)
+                    fail(&failure, (form, around.page(&failure)), page, exchange)
                 }
             }
         };
+        let mut response = around.finish(&self.means, response);
         response.headers_mut().insert(X_REQUEST_ID, id.header());
         response
     }
@@ -133,7 +145,7 @@ impl Pipeline {
     pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<ResponseBody> {
         let exchange = Exchange::without_request(client, Arc::clone(&self.ledger));
         let id = exchange.id.clone();
-        let mut response = fail(failure, Form::Json, None, exchange);
+        let mut response = fail(failure, (Form::Json, None), None, exchange);
         response.headers_mut().insert(X_REQUEST_ID, id.header());
         response
     }
@@ -143,6 +155,7 @@ impl Pipeline {
         parts: &mut request::Parts,
         body: B,
         origin: &Origin,
+        around: &mut Around,
         exchange: &mut Exchange,
     ) -> Result<Answer, Failure>
     where
@@ -150,23 +163,48 @@ impl Pipeline {
     {
         check::head(parts, origin, &self.limits)?;
         origin.tell(&exchange.id, &mut parts.headers);
-        let handler = match self.catalog.load().route(parts) {
-            Routed::To(Target::Handler(handler), route) => {
+        let found = self.find(parts, around, exchange);
+        let headers = &mut parts.headers;
+        around.admit(&self.means, origin, headers, exchange).await?;
+        if around.is_answered() {
+            return Ok(Answer::Nothing);
+        }
+        match found? {
+            Target::Handler(handler) => {
+                let answer = self.serve(handler, parts, body, exchange).await;
+                answer.map(Answer::Guest)
+            }
+            Target::Own(answer) => Ok(Answer::Own(answer)),
+        }
+    }
+
+    /// Whom a request is for, and what the operator wants around the answer, also if there is nobody.
+    fn find(
+        &self,
+        parts: &mut request::Parts,
+        around: &mut Around,
+        exchange: &mut Exchange,
+    ) -> Result<Target, Failure> {
+        let catalog = self.catalog.load();
+        // A browser's question is about the route of the request that is to come.
+        let preflight = Preflight::of(parts).filter(|preflight| {
+            let policy = catalog.policy(&catalog.route(parts, &preflight.method));
+            policy.is_some_and(|policy| policy.cors.is_some())
+        });
+        let method = preflight.as_ref().map_or(&parts.method, |it| &it.method);
+        let routed = catalog.route(parts, method);
+        *around = Around::of(catalog.policy(&routed), parts, preflight);
+        match routed {
+            Routed::To(target, route) => {
                 exchange.route = Some(route.path.shared());
                 if let Some(stripped) = stripped(route, &parts.uri) {
                     parts.uri = stripped;
                 }
-                Arc::clone(handler)
+                Ok(target.clone())
             }
-            Routed::To(Target::Own(answer), route) => {
-                exchange.route = Some(route.path.shared());
-                return Ok(Answer::Own(answer.clone()));
-            }
-            Routed::Method(allow) => return Err(Failure::Method(allow.clone())),
-            Routed::Nothing => return Err(Failure::NoRoute),
-        };
-        let answer = self.serve(handler, parts, body, exchange).await;
-        answer.map(Answer::Guest)
+            Routed::Method(allow) => Err(Failure::Method(allow.clone())),
+            Routed::Nothing => Err(Failure::NoRoute),
+        }
     }
 
     /// Answers with a handler, once it is known with which.
@@ -339,6 +377,8 @@ type Permits = (Permit, Option<Permit>, Permit);
 enum Answer {
     Guest(OfGuest),
     Own(OwnAnswer),
+    /// All that there is to say is around it.
+    Nothing,
 }
 
 /// The target as the guest sees it, if its route takes a prefix away.
@@ -396,7 +436,7 @@ fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<ResponseBody> {
 
 fn fail(
     failure: &Failure,
-    form: Form,
+    (form, instead): (Form, Option<&Bytes>),
     page: Option<Page>,
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
@@ -406,7 +446,7 @@ fn fail(
         exchange.detail = None;
         return show(page, exchange);
     }
-    let response = problem::response(failure, &exchange.id, form);
+    let response = problem::response(failure, &exchange.id, form, instead);
     exchange.status = Some(response.status().as_u16());
     response.map(|body| ResponseBody::own(body, exchange))
 }

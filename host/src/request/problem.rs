@@ -34,6 +34,8 @@ impl Form {
     }
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+
 /// RFC 9457, section 3.1; `request_id` is an extension member.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -44,7 +46,13 @@ struct Problem<'a> {
     request_id: String,
 }
 
-pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Response<Bytes> {
+/// `page` is the operator's own, in place of ours.
+pub(super) fn response(
+    failure: &Failure,
+    id: &RequestId,
+    form: Form,
+    page: Option<&Bytes>,
+) -> Response<Bytes> {
     let status = failure.status();
     let title = status.canonical_reason().unwrap_or("Error");
     let (kind, body) = match form {
@@ -60,8 +68,9 @@ pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Respons
             ("application/problem+json", serde_json::to_vec(&problem).unwrap_or_default())
         }
         Form::Text => ("text/plain; charset=utf-8", format!("{status}: {}\nrequest {id}\n", failure.public()).into()),
+        Form::Html if page.is_some() => (HTML, Vec::new()),
         Form::Html => (
-            "text/html; charset=utf-8",
+            HTML,
             format!(
                 "<!doctype html><meta charset=utf-8><title>{status}</title>\
                  <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36em;padding:0 1em}}\
@@ -72,7 +81,8 @@ pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Respons
             .into(),
         ),
     };
-    let mut response = Response::new(Bytes::from(body));
+    let page = page.filter(|_| form == Form::Html).cloned();
+    let mut response = Response::new(page.unwrap_or_else(|| Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -81,6 +91,10 @@ pub(super) fn response(failure: &Failure, id: &RequestId, form: Form) -> Respons
         // What follows an ambiguous request is not read as another, nor the rest of a body that is too large
         // (HTTP/1.1; hyper drops it on HTTP/2).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    // RFC 9110, section 15.5.2.
+    if let Failure::Unauthorized(challenge) = failure {
+        headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
     }
     // RFC 9110, section 15.5.6.
     if let Failure::Method(allow) = failure {

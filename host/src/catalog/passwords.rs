@@ -1,0 +1,119 @@
+//! Names and the hashes of their passwords. Checking one costs a tenth of a second of CPU on purpose, so who was right is
+//! remembered for a while.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::limits;
+
+/// What a file of passwords says, and who has shown one lately.
+pub struct Passwords {
+    /// bcrypt, by name.
+    hashes: HashMap<Box<str>, Box<str>>,
+    /// Checked for a name that nobody has, so that it takes as long.
+    any: Box<str>,
+    known: Mutex<HashMap<[u8; 32], Instant>>,
+}
+
+impl Passwords {
+    /// These names, each with its hash.
+    #[must_use]
+    pub fn new(hashes: HashMap<Box<str>, Box<str>>) -> Self {
+        let any = hashes.values().next().cloned().unwrap_or_default();
+        Self {
+            hashes,
+            any,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether this was right not long ago. Costs a digest.
+    #[must_use]
+    pub fn are_known(&self, name: &str, password: &str) -> bool {
+        let Some(shown) = self.shown(name, password) else {
+            return false;
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&shown).is_some_and(is_fresh)
+    }
+
+    /// Whether this is right. It takes as long for a name that nobody has. It computes for long: not on a thread that serves.
+    #[must_use]
+    pub fn are_right(&self, name: &str, password: &str) -> bool {
+        let hash = self.hashes.get(name);
+        let is_right = bcrypt::verify(password, hash.unwrap_or(&self.any)).unwrap_or(false);
+        let Some(shown) = self.shown(name, password).filter(|_| is_right) else {
+            return false;
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= limits::PASSWORDS_KNOWN {
+            known.retain(|_, since| is_fresh(since));
+        }
+        if known.len() >= limits::PASSWORDS_KNOWN {
+            known.clear();
+        }
+        known.insert(shown, Instant::now());
+        true
+    }
+
+    /// What is remembered of a password that was shown. The hash has a salt.
+    fn shown(&self, name: &str, password: &str) -> Option<[u8; 32]> {
+        let hash = self.hashes.get(name)?;
+        let mut digest = Sha256::new();
+        for part in [name, hash, password] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        Some(digest.finalize().into())
+    }
+}
+
+fn is_fresh(since: &Instant) -> bool {
+    since.elapsed() < limits::PASSWORD_KNOWN
+}
+
+/// Says the same: who was right lately does not count.
+impl PartialEq for Passwords {
+    fn eq(&self, other: &Self) -> bool {
+        self.hashes == other.hashes
+    }
+}
+
+impl Eq for Passwords {}
+
+/// Neither names nor hashes.
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passwords of {}", self.hashes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `htpasswd -nbB -C 4 ann secret`.
+    const ANN: &str = "$2y$04$";
+
+    #[test]
+    fn who_was_right_is_known_and_nobody_else() {
+        let hash = bcrypt::hash_with_salt("secret", 4, [7; 16]).expect("a hash");
+        let hash = hash.format_for_version(bcrypt::Version::TwoY);
+        assert!(hash.starts_with(ANN), "{hash}");
+        let all = HashMap::from([(Box::from("ann"), Box::from(&*hash))]);
+        let passwords = Passwords::new(all);
+        assert!(!passwords.are_known("ann", "secret"));
+        assert!(!passwords.are_right("ann", "Secret"));
+        assert!(!passwords.are_right("bob", "secret"));
+        assert!(passwords.are_right("ann", "secret"));
+        assert!(passwords.are_known("ann", "secret"));
+        for (name, password) in [("ann", "Secret"), ("bob", "secret"), ("ann", "")] {
+            assert!(!passwords.are_known(name, password), "{name} {password}");
+        }
+        assert!(!format!("{passwords:?}").contains("ann"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Who a client is, by name and password (RFC 7617).
+//!
+//! A check costs much CPU on purpose, so it has a thread of low priority, few go on at once, and few wait: a flood of wrong
+//! passwords gets a 503, slows nobody who serves, and nobody whose password was right lately.
+
+use std::sync::Arc;
+use std::thread;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, header};
+use tokio::sync::oneshot;
+
+use super::Failure;
+use crate::catalog::BasicAuth;
+use crate::gate::Gate;
+use crate::limits;
+
+/// Checks of passwords, all that go on.
+pub(super) struct Checks(Gate);
+
+impl Checks {
+    pub(super) fn new() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self(Gate::new(
+            cores.div_ceil(2),
+            limits::PASSWORD_CHECKS_WAITING,
+            limits::PASSWORD_CHECK_WAIT,
+        ))
+    }
+
+    /// The name that a request shows, if its password is right.
+    pub(super) async fn name(
+        &self,
+        auth: &BasicAuth,
+        headers: &HeaderMap,
+    ) -> Result<Arc<str>, Failure> {
+        let wrong = || Failure::Unauthorized(auth.challenge.clone());
+        let (name, password) = shown(headers).ok_or_else(wrong)?;
+        if auth.passwords.are_known(&name, &password) {
+            return Ok(Arc::from(name));
+        }
+        let place = self.0.admit().await?;
+        let passwords = Arc::clone(&auth.passwords);
+        let (tell, told) = oneshot::channel();
+        let check = move || {
+            lower_priority();
+            let is_right = passwords.are_right(&name, &password);
+            // A client that has left meanwhile takes nobody's place: this has its own until here.
+            drop(place);
+            let _ = tell.send(is_right.then(|| Arc::from(name)));
+        };
+        thread::Builder::new()
+            .name("password".to_owned())
+            .spawn(check)
+            .map_err(|_| Failure::Overload)?;
+        told.await.ok().flatten().ok_or_else(wrong)
+    }
+}
+
+/// Name and password of `authorization`, if there is one.
+fn shown(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    let field = fields.next().filter(|_| fields.next().is_none())?;
+    let (scheme, shown) = field.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let shown = String::from_utf8(STANDARD.decode(shown.trim()).ok()?).ok()?;
+    let (name, password) = shown.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// On Linux the niceness is the thread's own; elsewhere it would be the whole process's.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::debug!("passwords are checked with the normal priority: {error}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_name_and_a_password_are_in_one_field() {
+        let shown = |value: &'static str| {
+            let field = (header::AUTHORIZATION, HeaderValue::from_static(value));
+            shown(&HeaderMap::from_iter([field]))
+        };
+        // `ann:se:cret`.
+        let right = Some(("ann".to_owned(), "se:cret".to_owned()));
+        assert_eq!(shown("Basic YW5uOnNlOmNyZXQ="), right);
+        assert_eq!(shown("bASIC  YW5uOnNlOmNyZXQ="), right);
+        for bad in [
+            "Basic",
+            "Basic !",
+            "Bearer YW5uOnNlOmNyZXQ=",
+            "Basic YW5u",
+            "Basic /////w==",
+            "",
+        ] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+}
