@@ -414,9 +414,6 @@ error_pages = { 404 = "404.html", 4xx = "error.html", 5xx = "error.html" }
 [handlers.faults]
 source = "faults.wasm"
 routes = ["/*"]
-[handlers.hello]
-source = "hello.wasm"
-routes = ["hello.example/hello"]
 "#,
     );
     let host = file.serve();
@@ -441,10 +438,6 @@ routes = ["hello.example/hello"]
         (guests.status(), guests.text().as_str()),
         (404, "no such fault\n")
     );
-    let mut nowhere = host.send(format!(
-        "BREW /nowhere HTTP/1.1\r\nHost: hello.example\r\n{browser}\r\n\r\n"
-    ));
-    assert_ne!(nowhere.reply().status(), 500);
     file.say("[every_route]\nerror_pages = { 404 = \"404.html\" }\n");
     eventually("the new file", || {
         let nowhere = ask(&host, &format!("GET /ok\n{browser}"));
