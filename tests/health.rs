@@ -63,7 +63,7 @@ fn a_host_that_starts_is_alive_and_not_ready() {
         "[listen]\naddress = \"127.0.0.1:0\"\n[state]\ndirectory = \"state\"\n\
          [admin]\naddress = \"{address}\"\ntoken = {{ from_file = \"token\" }}\n\
          [handlers.slow]\nsource = \"slow.wasm\"\nroutes = [\"/*\"]\nrequired = true\n\
-         warm_up = {{ path = \"/sleep?ms=2000\" }}\n"
+         warm_up = {{ path = \"/sleep?ms=4000\" }}\n"
     );
     fs::write(here.join("host.toml"), config).expect("written");
     let mut command = program::command();
@@ -80,10 +80,10 @@ fn a_host_that_starts_is_alive_and_not_ready() {
         "status": "not ready", "phase": "starting",
         "handlers": [{ "name": "slow", "why": "not deployed" }],
     });
-    assert_eq!(
-        probe(operator, "/readyz?verbose", Some(OPERATOR)),
-        (503, why)
-    );
+    eventually("what the start waits for", || {
+        let told = probe(operator, "/readyz?verbose", Some(OPERATOR));
+        (told == (503, why.clone())).then_some(())
+    });
     assert_eq!(operator.metrics().sum("host_ready", &[]), 0.0);
     let serving = || {
         program

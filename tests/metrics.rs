@@ -117,10 +117,9 @@ fn gauges_say_what_is_now() {
     let waiting = host.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
     let metrics = eventually("one that waits", || {
         let metrics = operator.metrics();
-        let waiting = [("host_state", "waiting")];
-        (metrics.sum("host_permits", &waiting) == 1.0
-            || metrics.sum("host_handler_permits", &waiting) == 1.0)
-            .then_some(metrics)
+        let waiting = metrics.sum("host_handler_permits", &[("host_state", "waiting")]);
+        let active = metrics.sum("http_server_active_requests", &[]);
+        ((waiting, active) == (1.0, 4.0)).then_some(metrics)
     });
     let held_of = |name: &str| metrics.sum(name, &[("host_state", "held")]);
     assert_eq!(held_of("host_permits"), 3.0);
@@ -128,7 +127,6 @@ fn gauges_say_what_is_now() {
         held_of("host_permits"),
         metrics.sum("host_permits_max", &[])
     );
-    assert_eq!(metrics.sum("http_server_active_requests", &[]), 4.0);
     assert_eq!(
         metrics.sum("host_instances", &[("host_state", "running")]),
         3.0
@@ -266,6 +264,45 @@ fn a_call_is_counted_for_who_calls_and_for_who_is_called() {
     assert_eq!((calls(""), calls("no-route")), (1.0, 1.0));
     let called = [("host_handler", "hello"), ("http_route", "")];
     assert_eq!(metrics.sum(DURATION, &called), 1.0);
+}
+
+#[test]
+fn when_a_certificate_ends_and_how_handshakes_went_is_told() {
+    let office = Office::new();
+    let authority = Authority::new("a test");
+    let signed = authority.sign_until("localhost", 2040);
+    let (cert, key) = signed.write(office.0.path(), "cert");
+    let flags = format!(
+        "{} {} {}",
+        flag("--tls-cert", &cert),
+        flag("--tls-key", &key),
+        office.flags()
+    );
+    let host = TestHost::serve(HELLO, &flags);
+    let operator = Operator::of(&host);
+    let client = TlsClient::trusting(&authority);
+    drop(client.connect(&host, "localhost"));
+    let handshakes = |outcome: &str| {
+        let outcome = [("host_outcome", outcome)];
+        operator
+            .metrics()
+            .sum("host_tls_handshakes_total", &outcome)
+    };
+    eventually("a handshake", || (handshakes("full") == 1.0).then_some(()));
+    host.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("one without TLS", || {
+        (handshakes("clear") == 1.0).then_some(())
+    });
+    let metrics = operator.metrics();
+    let ends = metrics.with("host_tls_certificate_expiry_timestamp_seconds", &[]);
+    let [end] = &*ends else { panic!("{ends:?}") };
+    assert_eq!(end.label("host_certificate"), cert.display().to_string());
+    assert_eq!(end.label("host_name"), "localhost");
+    // From 2040 on, and not after 2041.
+    assert!(
+        (2_208_988_800.0..2_240_611_200.0).contains(&end.value),
+        "{end:?}"
+    );
 }
 
 #[test]
