@@ -85,6 +85,7 @@ impl Guest for Faults {
             "/bytes-length" => bodies::bytes_length(n),
             "/trailers" => bodies::trailers(&[("trailer", "x-checksum")]),
             "/trailers-unannounced" => bodies::trailers(&[]),
+            "/faults.Echo/Talk" => requests::grpc(request),
 
             "/ignore-body" => answer("ignored\n"),
             "/read" => requests::read(request).await,

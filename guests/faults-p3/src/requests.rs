@@ -1,11 +1,11 @@
 //! What arrived, told back.
 
-use crate::answer::{answer, status};
+use crate::answer::{answer, fields, start, status};
 use crate::text::{Fnv, hex, kebab, variant};
 use std::fmt::Write;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::StreamResult;
-use wasip3::wit_future;
+use wasip3::{spawn_local, wit_future};
 
 /// The body's length and hash; 400 with the error's name if it ended early.
 pub(crate) async fn read(request: Request) -> Response {
@@ -31,6 +31,26 @@ pub(crate) async fn trailers(request: Request) -> Response {
         }
         Err(code) => status(400, &format!("{}\n", kebab(&code))),
     }
+}
+
+/// A gRPC method that streams both ways: each message comes back as it arrives, and then `grpc-status`.
+pub(crate) fn grpc(request: Request) -> Response {
+    let (response, mut body) = start(200, &[("content-type", "application/grpc")]);
+    spawn_local(async move {
+        let (_, well) = wit_future::new(|| Ok(()));
+        let (mut stream, trailers) = Request::consume_body(request, well);
+        loop {
+            let (result, bytes) = stream.read(Vec::with_capacity(64 * 1024)).await;
+            let is_over = !matches!(result, StreamResult::Complete(_));
+            if !bytes.is_empty() && body.write(bytes).await.is_err() || is_over {
+                break;
+            }
+        }
+        drop(stream);
+        let status = if trailers.await.is_ok() { "0" } else { "1" }; // 1: cancelled
+        body.finish(Some(fields(&[("grpc-status", status)]))).await;
+    });
+    response
 }
 
 pub(crate) fn headers(request: &Request) -> Response {

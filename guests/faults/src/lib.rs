@@ -82,6 +82,7 @@ impl Guest for Faults {
             "/bytes-length" => bodies::bytes_length(out, n),
             "/trailers" => bodies::trailers(out, &[("trailer", "x-checksum")]),
             "/trailers-unannounced" => bodies::trailers(out, &[]),
+            "/faults.Echo/Talk" => requests::grpc(&request, out),
 
             "/ignore-body" => answer(out, "ignored\n"),
             "/read" => requests::read(&request, out),

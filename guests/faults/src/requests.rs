@@ -1,6 +1,6 @@
 //! What arrived, told back.
 
-use crate::answer::{answer, status};
+use crate::answer::{answer, fields, start, status};
 use crate::text::{Fnv, hex, kebab, variant};
 use std::fmt::Write;
 use wasip2::http::types::{
@@ -33,6 +33,16 @@ pub(crate) fn trailers(request: &IncomingRequest, out: ResponseOutparam) {
         }
         Err(error) => status(out, 400, &format!("{error}\n")),
     }
+}
+
+/// A gRPC method that streams both ways: each message comes back as it arrives, and then `grpc-status`.
+pub(crate) fn grpc(request: &IncomingRequest, out: ResponseOutparam) {
+    let mut body = start(out, 200, &[("content-type", "application/grpc")]);
+    let status = match consume(request, |bytes| drop(body.write(bytes))) {
+        Ok(_) => "0",
+        Err(_) => "1", // cancelled
+    };
+    body.finish(Some(fields(&[("grpc-status", status)])));
 }
 
 pub(crate) fn headers(request: &IncomingRequest, out: ResponseOutparam) {
