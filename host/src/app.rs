@@ -16,7 +16,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures_util::future::OptionFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -34,7 +33,9 @@ use crate::observe::access_log::{AccessLog, Format};
 use crate::observe::metrics::{Metrics, Requests};
 use crate::observe::{Ledger, Lifecycle, LineQueue, Output, Phase, log};
 use crate::request::{Failure, Pages, Pipeline, ResponseBody};
-use crate::server::{self, Certificates, Counters, HeadFault, Listener, ListenerConfig};
+use crate::server::{
+    self, Certificates, Counters, HeadFault, Listener, ListenerConfig, Upload,
+};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).
@@ -286,7 +287,7 @@ struct PublicDoor(Arc<Pipeline>);
 impl server::Handler for PublicDoor {
     type Body = ResponseBody;
 
-    async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+    async fn handle(&self, request: Request<Upload>, client: Client) -> Response<ResponseBody> {
         self.0.handle(request, client).await
     }
 
@@ -304,9 +305,12 @@ impl server::Handler for PublicDoor {
 fn door_config(of_door: &DoorLimits) -> server::Config {
     server::Config {
         max_connections: of_door.connections,
+        max_connections_per_address: of_door.connections_per_address,
         first_byte_timeout: of_door.first_byte,
         handshake_timeout: of_door.handshake,
         header_read_timeout: of_door.header_read,
+        min_body_rate: of_door.body_rate,
+        body_grace: limits::BODY_GRACE,
         idle_timeout: of_door.idle,
         write_stall_timeout: of_door.write_stall,
         max_head_bytes: of_door.request_head,
@@ -315,8 +319,12 @@ fn door_config(of_door: &DoorLimits) -> server::Config {
         max_linger_bytes: limits::LINGER_BYTES,
         max_h2_streams: limits::H2_STREAMS,
         h2_window_bytes: limits::H2_WINDOW,
+        h2_connection_window_bytes: limits::H2_CONNECTION_WINDOW,
         max_h2_send_bytes: limits::H2_SEND,
         max_h2_pending_resets: limits::H2_PENDING_RESETS,
+        max_h2_provoked_resets: limits::H2_PROVOKED_RESETS,
+        h2_control_frames: limits::H2_CONTROL_FRAMES,
+        h2_control_frames_per_second: limits::H2_CONTROL_FRAMES_PER_SECOND,
         h2_ping_interval: limits::H2_PING_INTERVAL,
         h2_ping_timeout: limits::H2_PING_TIMEOUT,
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 use http::uri::Scheme;
 
+use crate::gate::Notice;
+
 /// One end of a connection and the other. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -59,6 +61,7 @@ pub struct Stall(Arc<Cut>);
 #[derive(Debug, Default)]
 struct Cut {
     is_stalled: AtomicBool,
+    wanted: Notice,
     /// A stream goes with its connection.
     connection: Option<Stall>,
 }
@@ -68,9 +71,15 @@ impl Stall {
     #[must_use]
     pub fn of_stream(&self) -> Self {
         Self(Arc::new(Cut {
-            is_stalled: AtomicBool::new(false),
             connection: Some(self.clone()),
+            ..Cut::default()
         }))
+    }
+
+    /// Whether another waits for the place of the exchange whose answer the client does not take.
+    #[must_use]
+    pub fn wanted(&self) -> &Notice {
+        &self.0.wanted
     }
 
     /// What ends from now on was cut for it.

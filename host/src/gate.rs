@@ -2,32 +2,143 @@
 //!
 //! A permit is a value: whoever holds it may run, and dropping it gives the place back, so a
 //! place cannot be lost however an exchange ends.
+//!
+//! Who holds a place and only waits for its client is [`Idle`]: when there is no place left, the one who has waited longest
+//! gets [`Notice`] to give up his. So clients that send or read as slowly as they may do not keep others out.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
-use crate::limits::HandlerLimits;
+use crate::limits::{self, HandlerLimits};
 
 /// The right to run.
 #[derive(Debug)]
 pub struct Permit {
     /// None only while it is dropped.
     place: Option<OwnedSemaphorePermit>,
-    surplus: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// What a gate shares with the permits that it gave.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Places that are one too many, and go when they are given back.
+    surplus: AtomicUsize,
+    idle: Mutex<IdlePlaces>,
+}
+
+/// Places whose holders wait for their clients, in the order in which they began to.
+#[derive(Debug, Default)]
+struct IdlePlaces {
+    begun: u64,
+    places: BTreeMap<u64, (Instant, Notice)>,
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, IdlePlaces> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives notice to the one who has waited longest, if that is long.
+    fn ask_back(&self) {
+        let mut idle = self.idle();
+        if let Some(first) = idle.places.first_entry()
+            && first.get().0.elapsed() >= limits::IDLE_PLACE
+        {
+            first.remove().1.give();
+        }
+    }
+}
+
+/// Whether the place of an exchange is wanted by another. Clones are the same notice.
+#[derive(Debug, Clone, Default)]
+pub struct Notice(Arc<Given>);
+
+#[derive(Debug, Default)]
+struct Given {
+    is_given: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Notice {
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&self) {
+        self.0.is_given.store(true, Ordering::Release);
+        if let Some(waker) = self.waker().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it was given and not taken back; the task is woken when it is.
+    pub fn is_given(&self, cx: &Context<'_>) -> bool {
+        let mut waker = self.waker();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        self.0.is_given.load(Ordering::Acquire)
+    }
+
+    /// Forgets it: there was a reason to wait.
+    pub fn ignore(&self) {
+        self.0.is_given.store(false, Ordering::Release);
+    }
+}
+
+/// A holder of places who waits for its client, until it is dropped. One notice is enough for all of them.
+#[derive(Debug)]
+pub struct Idle {
+    at: Vec<(Arc<Shared>, u64)>,
+    notice: Notice,
+}
+
+impl Idle {
+    /// From now on.
+    #[must_use]
+    pub fn with<'a>(permits: impl IntoIterator<Item = &'a Permit>, notice: &Notice) -> Self {
+        let now = Instant::now();
+        let begin = |permit: &'a Permit| {
+            let mut idle = permit.shared.idle();
+            idle.begun += 1;
+            let begun = idle.begun;
+            idle.places.insert(begun, (now, notice.clone()));
+            (Arc::clone(&permit.shared), begun)
+        };
+        Self {
+            at: permits.into_iter().map(begin).collect(),
+            notice: notice.clone(),
+        }
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        for (shared, begun) in &self.at {
+            shared.idle().places.remove(begun);
+        }
+        // Nobody can give it any more. One that came too late is for nothing.
+        self.notice.ignore();
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.surplus.load(Ordering::Relaxed) == 0 {
+        let surplus = &self.shared.surplus;
+        if surplus.load(Ordering::Relaxed) == 0 {
             return;
         }
         let one_less = |surplus: usize| surplus.checked_sub(1);
-        let taken = self
-            .surplus
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        let taken = surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
         if let (Ok(_), Some(place)) = (taken, self.place.take()) {
             place.forget();
         }
@@ -43,8 +154,7 @@ pub struct Full;
 pub struct Gate {
     places: Arc<Semaphore>,
     size: Mutex<usize>,
-    /// Places that are one too many, and go when they are given back.
-    surplus: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     waiting: AtomicUsize,
     max_waiting: AtomicUsize,
     max_wait: Duration,
@@ -57,7 +167,7 @@ impl Gate {
         Self {
             places: Arc::new(Semaphore::new(places)),
             size: Mutex::new(places),
-            surplus: Arc::default(),
+            shared: Arc::default(),
             waiting: AtomicUsize::new(0),
             max_waiting: AtomicUsize::new(max_waiting),
             max_wait,
@@ -82,6 +192,7 @@ impl Gate {
         if more > 0 {
             let kept = |surplus: usize| Some(surplus.saturating_sub(more));
             let surplus = self
+                .shared
                 .surplus
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, kept)
                 .unwrap_or(0);
@@ -89,12 +200,12 @@ impl Gate {
         } else {
             let less = *size - places;
             let held = less - self.places.forget_permits(less);
-            self.surplus.fetch_add(held, Ordering::Relaxed);
+            self.shared.surplus.fetch_add(held, Ordering::Relaxed);
         }
         *size = places;
     }
 
-    /// Waits for a place, first come first served.
+    /// Waits for a place, first come first served. Meanwhile those who hold one and wait for their clients are asked for theirs.
     ///
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait.
@@ -104,9 +215,17 @@ impl Gate {
         }
         let max_waiting = self.max_waiting.load(Ordering::Relaxed);
         let _waiting = Waiting::join(&self.waiting, max_waiting)?;
-        match tokio::time::timeout(self.max_wait, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(self.permit(place)),
-            Ok(Err(_)) | Err(_) => Err(Full),
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        let end = Instant::now() + self.max_wait;
+        loop {
+            self.shared.ask_back();
+            let rest = end.saturating_duration_since(Instant::now());
+            match timeout(rest.min(limits::IDLE_LOOK), &mut place).await {
+                Ok(Ok(place)) => return Ok(self.permit(place)),
+                Ok(Err(_)) => return Err(Full),
+                Err(_) if rest <= limits::IDLE_LOOK => return Err(Full),
+                Err(_) => {}
+            }
         }
     }
 
@@ -141,7 +260,7 @@ impl Gate {
     fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
         Permit {
             place: Some(place),
-            surplus: Arc::clone(&self.surplus),
+            shared: Arc::clone(&self.shared),
         }
     }
 
@@ -207,6 +326,36 @@ mod tests {
         let all = [gate.admit().await, gate.admit().await, gate.admit().await];
         assert!(all.iter().all(Result::is_ok), "no place is lost");
         assert_eq!(gate.admit().await.expect_err("nor made"), Full);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_longest_for_its_client_is_asked_for_its_place() {
+        let gate = Gate::new(2, 2, Duration::from_secs(5));
+        let held = [gate.admit().await, gate.admit().await].map(|permit| permit.expect("free"));
+        let (first, second) = (Notice::default(), Notice::default());
+        let cx = Context::from_waker(Waker::noop());
+        let _first = Idle::with([&held[0]], &first);
+        let second_idle = Idle::with([&held[1]], &second);
+
+        let next = gate.admit();
+        tokio::pin!(next);
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(!first.is_given(&cx), "it has only begun to wait");
+        tokio::time::advance(limits::IDLE_PLACE).await;
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(first.is_given(&cx) && !second.is_given(&cx));
+
+        tokio::time::advance(limits::IDLE_LOOK).await;
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(second.is_given(&cx), "the first has not done it");
+        // Whose client has moved meanwhile keeps it.
+        drop(second_idle);
+        assert!(!second.is_given(&cx));
+
+        let [of_first, _of_second] = held;
+        drop(of_first);
+        next.await.expect("the place that was given up");
+        assert_eq!(gate.shared.idle().places.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -77,6 +77,8 @@ impl HandlerLimits {
 pub struct DoorLimits {
     /// Connections open at once.
     pub connections: usize,
+    /// The same of one address, or of one /64 of IPv6; unsaid, as many as there are.
+    pub connections_per_address: Option<usize>,
     /// Bytes of a request's head: request line and headers.
     pub request_head: usize,
     /// Header fields of a request.
@@ -87,6 +89,9 @@ pub struct DoorLimits {
     pub handshake: Duration,
     /// From a head's first byte to its last.
     pub header_read: Duration,
+    /// Bytes of a request's body that must come for each second that its handler waits for them, over [`BODY_GRACE`], until
+    /// the answer begins; 0 for no minimum.
+    pub body_rate: u32,
     /// How long a kept-alive connection may rest between requests.
     pub idle: Duration,
     /// How long a client may take no byte while we have some for it.
@@ -98,6 +103,8 @@ impl Default for DoorLimits {
         Self {
             // Some 24 KB each when idle: a quarter of a gigabyte.
             connections: 10_000,
+            // Behind one address can be a whole office, or the proxy that everybody comes by.
+            connections_per_address: None,
             // What browsers and proxies stay under with all their cookies.
             request_head: 64 * KIB,
             // Each becomes an object in the guest, so the count matters too. Browsers send 15 to 30.
@@ -106,6 +113,8 @@ impl Default for DoorLimits {
             first_byte: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
+            // As Kestrel has it, half of Apache's: a modem's twentieth.
+            body_rate: 240,
             // What browsers and load balancers expect to find open again.
             idle: Duration::from_secs(60),
             // A network that is away for a moment comes back; a client that has stopped reading does not.
@@ -113,6 +122,17 @@ impl Default for DoorLimits {
         }
     }
 }
+
+/// How long a client may send its body more slowly than [`DoorLimits::body_rate`]: Apache's. A phone in a tunnel comes back.
+pub const BODY_GRACE: Duration = Duration::from_secs(20);
+
+/// How long a request that has a place must have waited for its client before it gives up the place to one that has none: many
+/// round trips, and short beside [`HandlerLimits::permit_wait`].
+pub const IDLE_PLACE: Duration = Duration::from_millis(500);
+/// Bytes that must have moved meanwhile for it not to have waited.
+pub const IDLE_BYTES: u64 = KIB as u64;
+/// How often who waits for a place looks whether another is to give up his.
+pub const IDLE_LOOK: Duration = Duration::from_millis(20);
 
 /// The port of the default address.
 pub const PORT: u16 = 8080;
@@ -390,13 +410,22 @@ pub const CUT_OFF: Duration = Duration::from_millis(500);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].
 pub const LINGER_BYTES: usize = MIB;
-/// Bytes of request bodies in flight per HTTP/2 stream and connection: one stream can fill 1 Gbit/s
-/// at 8 ms.
+/// Bytes of a request's body in flight on one HTTP/2 stream: one can fill 1 Gbit/s at 8 ms.
 pub const H2_WINDOW: u32 = MIB as u32;
+/// The same of all streams of a connection: three may lie unread, and the fourth is as fast as one alone.
+pub const H2_CONNECTION_WINDOW: u32 = 4 * MIB as u32;
 /// Bytes of a response that one HTTP/2 stream holds for a slow client.
 pub const H2_SEND: usize = 64 * KIB;
 /// Streams that a client reset before they were looked at, before it is sent away (CVE-2023-44487).
 pub const H2_PENDING_RESETS: usize = 20;
+/// Streams of one connection that we reset for what a client did on them (CVE-2025-8671), over its whole life. A proxy passes on
+/// what is well-formed; how fast they come is bounded by [`H2_CONTROL_FRAMES`].
+pub const H2_PROVOKED_RESETS: usize = 1_000;
+/// Frames that move nothing which a client may send in a burst. Browsers open with twenty; one that gives back the window of each
+/// DATA frame earns as many by it.
+pub const H2_CONTROL_FRAMES: u32 = 1_000;
+/// How many of them each second gives back: a millisecond of our time.
+pub const H2_CONTROL_FRAMES_PER_SECOND: u32 = 100;
 /// How often an HTTP/2 client is asked whether it is still there.
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long its answer may take.

@@ -22,6 +22,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration.min(Duration::from_secs(365 * 24 * 3600)))
 }
 
+/// A number of bytes each second; 0 is none.
+pub fn rate(text: &str) -> Result<u32, String> {
+    let bytes = size(text)?;
+    u32::try_from(bytes).map_err(|_| "not a rate: write a number of bytes below `4GiB`".to_owned())
+}
+
 /// `128MiB`, `64K`, `1GiB`; a bare number is bytes. Units are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();

@@ -125,6 +125,9 @@ pub(super) struct DoorArgs {
     /// Connections open at once; more wait to be accepted.
     #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000", help_heading = "Limits of connections")]
     max_concurrent_connections: usize,
+    /// Connections of one address open at once, and of one /64 of IPv6; more are closed [default: no ceiling].
+    #[arg(long, value_name = "COUNT", value_parser = values::count, help_heading = "Limits of connections")]
+    max_connections_per_address: Option<usize>,
     /// Bytes of a request's head, its first line included.
     #[arg(long, value_name = "SIZE", value_parser = values::head, default_value = "64KiB", help_heading = "Limits of connections")]
     max_request_head: usize,
@@ -140,6 +143,9 @@ pub(super) struct DoorArgs {
     /// How long a request's head may take, from its first byte to its last.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s", help_heading = "Limits of connections")]
     header_timeout: Duration,
+    /// Bytes of a request's body that must come each second, over 20 s and until the answer begins; 0 for no minimum.
+    #[arg(long, value_name = "SIZE", value_parser = values::rate, default_value = "240", help_heading = "Limits of connections")]
+    min_body_rate: u32,
     /// How long a connection may rest between requests.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60s", help_heading = "Limits of connections")]
     idle_timeout: Duration,
@@ -416,11 +422,13 @@ impl DoorArgs {
             listeners: self.listeners(),
             limits: DoorLimits {
                 connections: self.max_concurrent_connections,
+                connections_per_address: self.max_connections_per_address,
                 request_head: self.max_request_head,
                 request_headers: self.max_request_headers,
                 first_byte: self.first_byte_timeout,
                 handshake: self.handshake_timeout,
                 header_read: self.header_timeout,
+                body_rate: self.min_body_rate,
                 idle: self.idle_timeout,
                 write_stall: self.write_timeout,
             },

@@ -96,6 +96,9 @@ fn door_limits(table: &Table<'_>, unsaid: &DoorLimits) -> DoorLimits {
         connections: table
             .parsed("max_connections", values::count)
             .unwrap_or(unsaid.connections),
+        connections_per_address: table
+            .parsed("max_connections_per_address", values::count)
+            .or(unsaid.connections_per_address),
         request_head: table
             .parsed("max_request_head", values::head)
             .unwrap_or(unsaid.request_head),
@@ -105,6 +108,9 @@ fn door_limits(table: &Table<'_>, unsaid: &DoorLimits) -> DoorLimits {
         first_byte: duration("first_byte_timeout", unsaid.first_byte),
         handshake: duration("handshake_timeout", unsaid.handshake),
         header_read: duration("header_timeout", unsaid.header_read),
+        body_rate: table
+            .parsed("min_body_rate", values::rate)
+            .unwrap_or(unsaid.body_rate),
         idle: duration("idle_timeout", unsaid.idle),
         write_stall: duration("write_timeout", unsaid.write_stall),
     }

@@ -180,6 +180,12 @@ pub(super) static LISTEN: Shape = Shape {
             "Requests that all handlers serve at once; others wait for a place.",
         ),
         key(
+            "max_connections_per_address",
+            Count,
+            Nothing,
+            "Connections of one address open at once, and of one /64 of IPv6; more are closed. Unsaid, there is no such ceiling.",
+        ),
+        key(
             "max_request_head",
             Size,
             Is(|| size(door().request_head)),
@@ -208,6 +214,12 @@ pub(super) static LISTEN: Shape = Shape {
             Takes::Duration,
             Is(|| duration(door().header_read)),
             "How long a request's head may take, from its first byte to its last.",
+        ),
+        key(
+            "min_body_rate",
+            Size,
+            Is(|| size(door().body_rate as usize)),
+            "Bytes of a request's body that must come each second, over 20 s and until the answer begins; 0 for no minimum.",
         ),
         key(
             "idle_timeout",

@@ -214,6 +214,12 @@ impl Exchange {
         }
     }
 
+    /// Who cuts its connection knows of this.
+    #[must_use]
+    pub fn stall(&self) -> &Stall {
+        &self.stall
+    }
+
     /// The last lines that the guest printed.
     #[must_use]
     pub fn guest_output(&self) -> Vec<String> {

@@ -61,7 +61,8 @@ pub fn start(verbosity: Verbosity) -> Flush {
     let _ = QUEUE.set(writer.clone());
     let filter = match verbosity {
         Verbosity::Quiet => "error,guest=off",
-        Verbosity::Normal => "warn,host=info,guest=info",
+        // h2 warns of single frames, and clients choose how many of them there are.
+        Verbosity::Normal => "warn,h2=error,host=info,guest=info",
         Verbosity::Verbose => "info,host=debug,guest=info",
     };
     // A second start, as in tests, keeps the first log.

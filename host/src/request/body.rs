@@ -3,8 +3,8 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use super::after::After;
 use super::compress::Encoder;
 use super::{Failure, Permits};
 use crate::engine::{Fault, FaultKind, GuestBody, HttpError};
+use crate::gate::{Idle, Notice, Permit};
+use crate::limits;
 use crate::observe::Exchange;
 
 /// Fires when nothing has moved for a while. Its timer exists only while something waits.
@@ -87,6 +89,12 @@ pub(super) struct RequestBody<B> {
     allowed: u64,
     progress: Progress,
     failure: ReadFailure,
+    /// Those of its exchange; none yet before it has some
+    permits: Weak<Permits>,
+    /// While it waits for the client, and until enough has come that it has not waited in vain
+    idle: Option<(Idle, u64)>,
+    /// Whether another is to have its place
+    wanted: Notice,
 }
 
 impl<B> RequestBody<B> {
@@ -98,21 +106,61 @@ impl<B> RequestBody<B> {
                 allowed,
                 progress: Progress::new(patience),
                 failure: failure.clone(),
+                permits: Weak::new(),
+                idle: None,
+                wanted: Notice::default(),
             },
             failure,
         )
     }
+
+    /// The same of an exchange that has places.
+    pub(super) fn with(mut self, permits: &Arc<Permits>) -> Self {
+        self.permits = Arc::downgrade(permits);
+        self
+    }
+
+    /// Whether it has waited for so long that somebody else gets its place.
+    fn gives_way(&mut self, cx: &Context<'_>) -> bool {
+        if self.idle.is_none()
+            && let Some(permits) = self.permits.upgrade()
+        {
+            let idle = Idle::with(all(&permits), &self.wanted);
+            self.idle = Some((idle, self.allowed));
+        }
+        self.idle.is_some() && self.wanted.is_given(cx)
+    }
+
+    fn came(&mut self) {
+        let has_moved = |&(_, allowed): &(Idle, u64)| allowed - self.allowed >= limits::IDLE_BYTES;
+        if self.idle.as_ref().is_some_and(has_moved) {
+            self.idle = None;
+        }
+    }
 }
 
-/// Whether the bytes of a body broke the rules, rather than off.
-fn is_malformed(error: &(dyn Error + 'static)) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput};
-    let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
-    })
+fn all(permits: &Permits) -> impl Iterator<Item = &Permit> {
+    let (of_handler, of_tenant, of_host) = permits;
+    [Some(of_handler), of_tenant.as_ref(), Some(of_host)]
+        .into_iter()
+        .flatten()
+}
+
+/// What became of a body that ended with this: its bytes came too slowly, broke the rules, or broke off.
+fn failure_of(error: &(dyn Error + 'static)) -> (u8, HttpError) {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, TimedOut};
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    for kind in kinds.map(std::io::Error::kind) {
+        match kind {
+            TimedOut => return (ReadFailure::SLOW, HttpError::ConnectionReadTimeout),
+            InvalidData | InvalidInput => {
+                return (ReadFailure::MALFORMED, HttpError::HttpProtocolError);
+            }
+            _ => {}
+        }
+    }
+    (ReadFailure::BROKEN, HttpError::ConnectionTerminated)
 }
 
 impl<B> Body for RequestBody<B>
@@ -127,16 +175,22 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
-        let fail = |kind, error| {
-            this.failure.0.store(kind, Ordering::Relaxed);
+        let fail = |failure: &ReadFailure, kind, error| {
+            failure.0.store(kind, Ordering::Relaxed);
             Poll::Ready(Some(Err(error)))
         };
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             this.failure
                 .0
                 .store(ReadFailure::WAITING, Ordering::Relaxed);
-            ready!(this.progress.poll_stuck(cx));
-            return fail(ReadFailure::SLOW, HttpError::ConnectionReadTimeout);
+            if !this.gives_way(cx) {
+                ready!(this.progress.poll_stuck(cx));
+            }
+            return fail(
+                &this.failure,
+                ReadFailure::SLOW,
+                HttpError::ConnectionReadTimeout,
+            );
         };
         this.progress.made();
         this.failure.0.store(0, Ordering::Relaxed);
@@ -144,18 +198,28 @@ where
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match this.allowed.checked_sub(bytes) {
-                    Some(left) => this.allowed = left,
+                    Some(left) => {
+                        this.allowed = left;
+                        this.came();
+                    }
                     None => {
-                        return fail(ReadFailure::TOO_LARGE, HttpError::HttpRequestBodySize(None));
+                        return fail(
+                            &this.failure,
+                            ReadFailure::TOO_LARGE,
+                            HttpError::HttpRequestBodySize(None),
+                        );
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) if is_malformed(&error) => {
-                fail(ReadFailure::MALFORMED, HttpError::HttpProtocolError)
+            Some(Err(error)) => {
+                let (kind, error) = failure_of(&error);
+                fail(&this.failure, kind, error)
             }
-            Some(Err(_)) => fail(ReadFailure::BROKEN, HttpError::ConnectionTerminated),
-            None => Poll::Ready(None),
+            None => {
+                this.idle = None;
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -175,6 +239,8 @@ pub struct ResponseBody {
     exchange: Option<Exchange>,
     permit: Option<Arc<Permits>>,
     read: ReadFailure,
+    /// While the client has something to take and more is to come
+    idle: Option<Idle>,
     /// It has broken off, which the next poll says.
     broken: bool,
     /// By what it is compressed.
@@ -205,6 +271,7 @@ impl ResponseBody {
             exchange: Some(exchange),
             permit: Some(permit),
             read,
+            idle: None,
             broken: false,
             encoder: None,
             trailers: None,
@@ -219,6 +286,7 @@ impl ResponseBody {
             exchange: Some(exchange),
             permit: None,
             read: ReadFailure::default(),
+            idle: None,
             broken: false,
             encoder: None,
             trailers: None,
@@ -305,6 +373,16 @@ impl ResponseBody {
         }
     }
 
+    /// The client has something to take, and is asked for its place if it does not.
+    fn is_to_be_taken(&mut self) {
+        let (Some(exchange), Some(permits)) = (&self.exchange, &self.permit) else {
+            return;
+        };
+        if !self.is_end_stream() {
+            self.idle = Some(Idle::with(all(permits), exchange.stall().wanted()));
+        }
+    }
+
     /// Ends the exchange, and lets the guest finish what it does after its response.
     fn end(&mut self) {
         let running = match &mut self.source {
@@ -337,6 +415,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        this.idle = None;
         if this.broken {
             // An error, not an end: the connection is cut so that the client can tell.
             return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())));
@@ -346,6 +425,7 @@ impl Body for ResponseBody {
                 if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
                     exchange.sent += data.len() as u64;
                 }
+                this.is_to_be_taken();
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(failure)) => {

@@ -32,10 +32,7 @@ pub(super) fn head(
         ))?;
         parts.headers.insert(header::HOST, host.clone());
     }
-    let path = match parts.uri.path_and_query() {
-        Some(path) => path.clone(),
-        None => PathAndQuery::from_static("/"),
-    };
+    let path = path(&parts.uri, &parts.method)?;
     parts.uri = Uri::builder()
         .scheme(origin.scheme.clone())
         .authority(authority)
@@ -43,6 +40,18 @@ pub(super) fn head(
         .build()
         .map_err(|_| Failure::BadRequest("the request's target is not valid"))?;
     Ok(())
+}
+
+/// RFC 9112, section 3.2: a path, or a whole URI. `*` is for OPTIONS and an authority for CONNECT, and nothing else.
+fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Failure> {
+    let invalid = Failure::BadRequest("the request's target is not valid");
+    let is_of_http = uri
+        .scheme()
+        .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    match uri.path_and_query() {
+        Some(path) if is_of_http && (path != "*" || method == Method::OPTIONS) => Ok(path.clone()),
+        _ => Err(invalid),
+    }
 }
 
 /// Checks the head of a call, and completes it to what a client of the handler of this name would send.
@@ -129,9 +138,9 @@ fn list_size(parts: &request::Parts) -> usize {
             .map_or(0, |authority| authority.as_str().len())
 }
 
-/// RFC 9112, section 3.2: exactly one valid Host, which an absolute target overrules. HTTP/1.0 may
-/// do without: then it is the address that the client connected to. RFC 9113, section 8.3.1: HTTP/2 has `:authority` or
-/// a Host, and if both, they say the same.
+/// RFC 9112, section 3.2: exactly one valid Host. HTTP/1.0 may do without: then it is the address that the client connected to.
+/// RFC 9113, section 8.3.1: HTTP/2 has `:authority` or a Host. Whoever says it in two ways says the same: an absolute target
+/// would overrule a Host, and who stands before us may have gone by the Host.
 fn authority(
     uri: &Uri,
     headers: &HeaderMap,
@@ -158,9 +167,9 @@ fn authority(
         (Some(target), _) if !is_host(target) => {
             Err(Failure::BadRequest("the request's target is not valid"))
         }
-        (Some(target), Some(host)) if version == Version::HTTP_2 && *target != host => Err(
-            Failure::BadRequest("the request's Host is not its `:authority`"),
-        ),
+        (Some(target), Some(host)) if *target != host => Err(Failure::BadRequest(
+            "the request's Host is not the host of its target",
+        )),
         (Some(target), _) => Ok(target.clone()),
         (None, Some(host)) => Ok(host),
         (None, None) => match local {
@@ -176,15 +185,27 @@ fn host_of(value: &HeaderValue) -> Option<Authority> {
     authority.filter(is_host)
 }
 
-/// A host and an optional port, without the user that an authority may have elsewhere.
+/// A name or an address, and an optional port: without the user that an authority may have elsewhere, and without what a URI
+/// allows for in a name and no name has.
 fn is_host(authority: &Authority) -> bool {
     let text = authority.as_str();
-    !authority.host().is_empty()
-        && !text.contains('@')
-        && (!text.ends_with(':'))
-        && match text.rsplit_once(':') {
-            Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
-            _ => true,
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_named = |host: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !host.is_empty() && host.bytes().all(is_of_name)
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let address = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    port.is_none_or(is_port)
+        && match address {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_named(host),
         }
 }
 
@@ -260,6 +281,8 @@ mod tests {
             "[::1]",
             "[::1]:8080",
             "localhost",
+            "a_b.example",
+            "xn--bcher-kva.example.",
         ] {
             assert_eq!(host(good).expect(good), good);
         }
@@ -273,6 +296,16 @@ mod tests {
             "example.com:99999",
             "example.com:x",
             ":80",
+            "a:+80",
+            "a:80:80",
+            "a,b",
+            "a%2eb",
+            "a;b",
+            "[::1",
+            "[a]",
+            "[::1]x",
+            "::1",
+            "a[::1]",
         ] {
             assert!(host(bad).is_err(), "{bad}");
         }

@@ -280,7 +280,7 @@ impl Pipeline {
             handler.spec.keep_output,
         ));
         exchange.output = handler.spec.keep_output.then(|| Arc::clone(&output));
-        let request = request_for_guest(parts, body);
+        let request = request_for_guest(parts, body.with(&permit));
         let is_head = parts.method == Method::HEAD;
         let guest = handler.guest().await?;
         let call = Call {

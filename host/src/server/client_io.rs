@@ -1,5 +1,5 @@
-//! The client's bytes as hyper sees them; what moves of them is noted in `progress`, and what hyper may read of HTTP/1 is for `intake`
-//! to say.
+//! The client's bytes as hyper sees them; what moves of them is noted in `progress`, what hyper may read of HTTP/1 is for
+//! `intake` to say, and how many frames of HTTP/2 a client may send for nothing, for `frames`.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::HeadFault;
+use super::frames::Frames;
 use super::intake::Intake;
 use super::progress::Progress;
 use super::wire::Wire;
@@ -19,14 +20,22 @@ pub(super) struct ClientIo {
     progress: Arc<Progress>,
     /// For HTTP/1, which hyper reads too generously
     intake: Option<Intake>,
+    /// For HTTP/2, where h2 answers too patiently
+    frames: Option<Box<Frames>>,
 }
 
 impl ClientIo {
-    pub(super) fn new(wire: Wire, progress: Arc<Progress>, intake: Option<Intake>) -> Self {
+    pub(super) fn new(
+        wire: Wire,
+        progress: Arc<Progress>,
+        intake: Option<Intake>,
+        frames: Option<Box<Frames>>,
+    ) -> Self {
         ClientIo {
             wire,
             progress,
             intake,
+            frames,
         }
     }
 
@@ -38,7 +47,7 @@ impl ClientIo {
     ) -> Poll<io::Result<()>> {
         loop {
             let Some(intake) = &mut self.intake else {
-                return self.wire.poll_read(cx, buffer);
+                return self.poll_frames(cx, buffer);
             };
             if self.progress.is_out_of_patience() && !intake.has_refused() {
                 self.progress.refused(intake.refuse(HeadFault::TooSlow));
@@ -68,6 +77,33 @@ impl ClientIo {
             }
         }
     }
+
+    /// Reads frames, and looks whether the client sends too many that move nothing.
+    fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.wire.poll_read(cx, buffer))?;
+        let Some(frames) = &mut self.frames else {
+            return Poll::Ready(Ok(()));
+        };
+        let seen = frames.came(&buffer.filled()[before..]);
+        self.progress.in_head(frames.is_in_head());
+        let Err(violation) = seen else {
+            return Poll::Ready(Ok(()));
+        };
+        self.progress.violated(violation);
+        if let Some(goodbye) = frames.goodbye(violation) {
+            // If there is no room for it, the client does not read anyway.
+            let goodbye = [IoSlice::new(&goodbye)];
+            let _ = self.wire.poll_write(cx, &self.progress, &goodbye);
+            let _ = self.wire.poll_flush(cx, &self.progress);
+        }
+        buffer.set_filled(before);
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+    }
 }
 
 impl AsyncRead for ClientIo {
@@ -95,7 +131,16 @@ impl AsyncWrite for ClientIo {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.poll_write(cx, &this.progress, buffers)
+        let sent = ready!(this.wire.poll_write(cx, &this.progress, buffers))?;
+        if let Some(frames) = &mut this.frames {
+            let mut left = sent;
+            for piece in buffers {
+                let part = left.min(piece.len());
+                left -= part;
+                this.progress.unheard(frames.went(&piece[..part]));
+            }
+        }
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {

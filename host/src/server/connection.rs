@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::Scheme;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::addresses::{Addresses, Counted};
 use super::client_io::ClientIo;
 use super::counters::{Counters, add};
+use super::frames::Frames;
 use super::intake::Intake;
 use super::listener::{Terms, canonical};
 use super::preface::{self, Opening};
@@ -17,6 +21,7 @@ use super::progress::Progress;
 use super::proxy_protocol::{self, Unheard};
 use super::socket::Socket;
 use super::tls::{self, Session, Tls};
+use super::upload::Upload;
 use super::wire::Wire;
 use super::{Config, Handler, h1, h2, linger};
 use crate::client::{Client, Peer};
@@ -29,6 +34,7 @@ pub(super) struct Door<H> {
     pub(super) handler: H,
     pub(super) shutdown: Shutdown,
     pub(super) h1: http1::Builder,
+    pub(super) addresses: Arc<Addresses>,
 }
 
 impl<H> Door<H> {
@@ -45,7 +51,39 @@ impl<H> Door<H> {
             handler,
             shutdown,
             h1,
+            addresses: Arc::default(),
         }
+    }
+}
+
+impl<H: Handler> Door<H> {
+    /// Counts a connection to its address, where addresses have a ceiling.
+    fn enter(&self, client: &Client) -> Result<Option<Counted>, Ending> {
+        let (Some(most), Peer::Address(address)) =
+            (self.config.max_connections_per_address, client.remote)
+        else {
+            return Ok(None);
+        };
+        match self.addresses.enter(address.ip(), most) {
+            Some(counted) => Ok(Some(counted)),
+            None => {
+                add(&self.counters.too_many_of_address);
+                Err(Ending::Unused)
+            }
+        }
+    }
+
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: Client,
+    ) -> Response<H::Body> {
+        let (head, body) = request.into_parts();
+        let (body, answered) = Upload::new(body, &self.config, &self.counters);
+        let request = Request::from_parts(head, body);
+        let response = self.handler.handle(request, client).await;
+        answered.now();
+        response
     }
 }
 
@@ -64,6 +102,10 @@ pub(super) enum Ending {
     Cut,
     /// The client takes no bytes
     Stalled,
+    /// The client sent frames of HTTP/2 for nothing, or of a wrong length
+    Violated,
+    /// A list of HTTP/2 headers was not complete in time
+    SlowHead,
     /// The client is gone
     Left,
 }
@@ -92,6 +134,7 @@ struct Begun {
     is_h2: Option<bool>,
     /// Until when its first byte may come
     deadline: Instant,
+    of_address: Option<Counted>,
 }
 
 /// What comes before HTTP: for whom a proxy speaks, and TLS.
@@ -107,11 +150,13 @@ async fn begin<H: Handler>(
     if terms.proxy_protocol {
         early = hear_proxy(door, socket, deadline, client).await?;
     }
+    let of_address = door.enter(client)?;
     let Some(tls) = &terms.tls else {
         return Ok(Begun {
             wire: Wire::clear(Arc::clone(socket), early),
             is_h2: None,
             deadline,
+            of_address,
         });
     };
     let session = shake_hands(door, tls, socket, early, client).await?;
@@ -119,6 +164,7 @@ async fn begin<H: Handler>(
         is_h2: session.is_h2(),
         wire: Wire::sealed(Arc::clone(socket), session),
         deadline: in_time(),
+        of_address,
     })
 }
 
@@ -213,6 +259,7 @@ async fn speak<H: Handler>(
         mut wire,
         is_h2,
         deadline,
+        of_address: _of_address,
     } = begun;
     let is_h2 = match preface::read(&mut wire, &door.config, deadline, &door.shutdown).await {
         Opening::H1 => is_h2.unwrap_or(false),
@@ -227,7 +274,8 @@ async fn speak<H: Handler>(
         }
     };
     let intake = (!is_h2).then(|| Intake::new(&door.config));
-    let io = ClientIo::new(wire, Arc::clone(&progress), intake);
+    let frames = is_h2.then(|| Box::new(Frames::new(&door.config)));
+    let io = ClientIo::new(wire, Arc::clone(&progress), intake, frames);
     if is_h2 {
         h2::drive(door, io, &progress, client).await
     } else {
@@ -249,6 +297,11 @@ async fn close<H: Handler>(door: &Door<H>, socket: &Socket, client: &Client, end
             // Otherwise the kernel keeps what the client never took, and goes on offering it for minutes.
             socket.reset_at_close();
         }
+        Ending::Violated => {
+            add(&counters.violations);
+            linger::close(socket, &door.config).await;
+        }
+        Ending::SlowHead => add(&counters.slow_heads),
         Ending::Left => add(&counters.left),
     }
 }

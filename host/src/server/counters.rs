@@ -19,6 +19,10 @@ pub struct Counters {
     pub silent: AtomicU64,
     /// Clients that did not finish a head in time
     pub slow_heads: AtomicU64,
+    /// Request bodies that came too slowly
+    pub slow_bodies: AtomicU64,
+    /// Connections closed at once because their address had too many
+    pub too_many_of_address: AtomicU64,
     /// Connections closed for want of requests
     pub idle: AtomicU64,
     /// Connections closed because the client took no bytes
@@ -27,6 +31,9 @@ pub struct Counters {
     pub stalled_streams: AtomicU64,
     /// Heads of which no request came, other than the slow ones
     pub bad_heads: AtomicU64,
+    /// HTTP/2 connections ended for a flood of frames that move nothing, or for a frame of a wrong length. What else is
+    /// wrong in HTTP/2 is answered by h2, which tells nobody
+    pub violations: AtomicU64,
     /// HTTP/1 clients that left with a request in flight
     pub left: AtomicU64,
     /// Connections that had to begin with a PROXY header and began with something else

@@ -23,6 +23,7 @@ use super::socket::Socket;
 use super::watch::{Phase, Watch};
 use super::{Config, Handler};
 use crate::client::Client;
+use crate::limits;
 
 /// hyper's settings for a door.
 pub(super) fn builder(config: &Config) -> http1::Builder {
@@ -56,7 +57,8 @@ pub(super) async fn drive<H: Handler>(
         let client = client.clone();
         async move {
             let response = match fault {
-                None => door.handler.handle(request, client).await,
+                // Boxed: hyper keeps a place for this future with each connection, idle ones too, and it has some kilobytes.
+                None => Box::pin(door.handle(request, client)).await,
                 Some(fault) => {
                     door.counters.refused(fault);
                     door.handler.refuse(fault, client)
@@ -115,6 +117,14 @@ pub(super) async fn drive<H: Handler>(
                 }
                 Phase::Head | Phase::Busy | Phase::Goodbye => Ending::Unused,
             });
+        }
+        // Somebody waits for the place of a client that takes nothing.
+        if progress.h1_phase().0 == Phase::Blocked
+            && client.stall.wanted().is_given(cx)
+            && watch.has_lasted(cx, limits::IDLE_PLACE)
+        {
+            client.stall.cut();
+            return Poll::Ready(Ending::Stalled);
         }
         if progress.is_in_flight() && has_left(socket, cx, &mut watch) {
             return Poll::Ready(Ending::Left);

@@ -5,15 +5,16 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use http::Request;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tracing::debug;
 
-use super::Handler;
 use super::client_io::ClientIo;
 use super::connection::{Door, Ending};
 use super::counters::add;
@@ -21,6 +22,7 @@ use super::pace::{Pace, Paced};
 use super::progress::Progress;
 use super::stream::Streams;
 use super::watch::{Phase, Watch};
+use super::{Handler, HeadFault};
 use crate::client::Client;
 
 /// Serves a connection until it ends.
@@ -42,7 +44,7 @@ pub(super) async fn drive<H: Handler>(
         let mut client = client.clone();
         async move {
             client.stall = Pace::of_this_stream().stall.clone();
-            let response = door.handler.handle(request, client).await;
+            let response = door.handle(request, client).await;
             Ok::<_, Infallible>(response.map(Paced::new))
         }
     });
@@ -52,11 +54,14 @@ pub(super) async fn drive<H: Handler>(
     let connection = http2::Builder::new(streams.spawner())
         .timer(TokioTimer::new())
         .max_header_list_size(max_header_list)
+        .header_table_size(HEADER_TABLE_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(config.max_h2_streams)
         .initial_stream_window_size(config.h2_window_bytes)
-        .initial_connection_window_size(config.h2_window_bytes)
+        .initial_connection_window_size(config.h2_connection_window_bytes)
         .max_send_buf_size(config.max_h2_send_bytes)
         .max_pending_accept_reset_streams(config.max_h2_pending_resets)
+        .max_local_error_reset_streams(config.max_h2_provoked_resets)
         .keep_alive_interval(config.h2_ping_interval)
         .keep_alive_timeout(config.h2_ping_timeout)
         .serve_connection(TokioIo::new(io), service);
@@ -67,8 +72,18 @@ pub(super) async fn drive<H: Handler>(
 
     poll_fn(|cx| {
         loop {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ending::Finished);
+            let is_over = connection.as_mut().poll(cx).is_ready();
+            for _ in 0..progress.take_unheard() {
+                tell_of_refusal(door, client, cx);
+            }
+            if is_over {
+                return Poll::Ready(match progress.violation() {
+                    Some(violation) => {
+                        debug!(remote = %client.remote, ?violation, "ending a connection");
+                        Ending::Violated
+                    }
+                    None => Ending::Finished,
+                });
             }
             let open = streams.poll_open(cx);
             if !is_closing && shutdown.as_mut().poll(cx).is_ready() {
@@ -92,7 +107,8 @@ pub(super) async fn drive<H: Handler>(
                     client.stall.cut();
                     return Poll::Ready(Ending::Stalled);
                 }
-                Poll::Ready(Phase::Goodbye | Phase::Head | Phase::Busy) => {
+                Poll::Ready(Phase::Head) => return Poll::Ready(Ending::SlowHead),
+                Poll::Ready(Phase::Goodbye | Phase::Busy) => {
                     return Poll::Ready(Ending::Unused);
                 }
             }
@@ -100,3 +116,19 @@ pub(super) async fn drive<H: Handler>(
     })
     .await
 }
+
+/// h2 has refused a request for its headers, with a status and nothing else. The client knows, and now so do the counters and
+/// the log.
+fn tell_of_refusal<H: Handler>(door: &Door<H>, client: &Client, cx: &mut Context<'_>) {
+    let fault = HeadFault::TooLarge;
+    door.counters.refused(fault);
+    let mut unsent = pin!(door.handler.refuse(fault, client.clone()).into_body());
+    while let Poll::Ready(Some(Ok(_))) = unsent.as_mut().poll_frame(cx) {}
+}
+
+/// The smallest that RFC 9113 allows for: a larger one would only be copied, since a frame is passed on whole.
+const FRAME_BYTES: u32 = 16 * 1024;
+
+/// The size that every client begins with. A byte of a client's can stand for as much of ours (CVE-2026-49975), so more would
+/// be a gift to who means harm.
+const HEADER_TABLE_BYTES: u32 = 4 * 1024;

@@ -207,7 +207,8 @@ fn read_head(
     if target.len() > MAX_TARGET_BYTES {
         return Err(HeadFault::TargetTooLong);
     }
-    if Uri::try_from(target).is_err() {
+    // A fragment is no part of a request; `Uri` would drop it, and who stands before us may not have.
+    if target.contains('#') || Uri::try_from(target).is_err() {
         return Err(HeadFault::Malformed("the request's target is not valid"));
     }
     let body = framing(head.headers, head.version == Some(1))?;

@@ -6,17 +6,20 @@
 //! request's body is unread.
 //!
 //! The life of a connection, in the order of the files: `accept` takes it from a `listener` (some are `inherited`) once there
-//! is room, `connection` runs it in a task of its own: `proxy_protocol` hears for whom a proxy speaks, `tls` shakes hands,
-//! `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a `wire`, which is a `socket` with
-//! or without TLS, `intake` lets only well-formed requests of HTTP/1 through (`chunks` finds the end of their bodies), `progress` notes what moves and
-//! `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream, and `linger` closes so that the
+//! is room, `connection` runs it in a task of its own: `proxy_protocol` hears for whom a proxy speaks, `addresses` counts it,
+//! `tls` shakes hands, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a
+//! `wire`, which is a `socket` with or without TLS, `intake` lets only well-formed requests of HTTP/1 through (`chunks` finds
+//! the end of their bodies), `frames` counts what moves nothing in HTTP/2, `progress` notes what moves and `watch` how long
+//! nothing did, `stream` and `pace` do the same for an HTTP/2 stream and `upload` for a request's body, and `linger` closes so that the
 //! last response arrives.
 
 mod accept;
+mod addresses;
 mod chunks;
 mod client_io;
 mod connection;
 mod counters;
+mod frames;
 mod h1;
 mod h2;
 mod inherited;
@@ -33,6 +36,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upload;
 mod watch;
 mod wire;
 
@@ -42,7 +46,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 pub use accept::serve;
 pub use counters::{Counters, Handshakes};
@@ -53,6 +56,7 @@ pub use tls::{
     Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig, TlsConnector, connect,
     connector,
 };
+pub use upload::Upload;
 
 use crate::client::Client;
 
@@ -61,12 +65,20 @@ use crate::client::Client;
 pub struct Config {
     /// Connections open at once; beyond them accepting pauses and the kernel's backlog holds the rest
     pub max_connections: usize,
+    /// Of one address, or of one /64 of IPv6; beyond them a connection is closed at once. Behind a proxy that speaks the PROXY
+    /// protocol the address is the one that it says
+    pub max_connections_per_address: Option<usize>,
     /// From accept, or from the end of a handshake, to the client's first byte. A PROXY header must be whole by then
     pub first_byte_timeout: Duration,
     /// From accept, or from the PROXY header, to the end of the handshake of TLS
     pub handshake_timeout: Duration,
     /// From the first byte of a request's head to its last: then 408 (RFC 9110, 15.5.9)
     pub header_read_timeout: Duration,
+    /// Bytes of a request's body that must come for each second that somebody waits for them, until the answer begins; 0 for
+    /// no minimum
+    pub min_body_rate: u32,
+    /// How long a client may be below that, and how far ahead of it a fast one can be
+    pub body_grace: Duration,
     /// Without a request: from the end of a response to the first byte of the next head, or without an open stream
     pub idle_timeout: Duration,
     /// For how long a client may take no byte that is ready for it (per connection, and per HTTP/2 stream, where it
@@ -85,12 +97,23 @@ pub struct Config {
     pub max_linger_bytes: usize,
     /// Streams open at once on an HTTP/2 connection (RFC 9113, 5.1.2)
     pub max_h2_streams: u32,
-    /// Bytes of request bodies in flight per stream, and per connection (RFC 9113, 6.9)
+    /// Bytes of request bodies in flight per stream (RFC 9113, 6.9)
     pub h2_window_bytes: u32,
+    /// The same of all streams of a connection: with no more than that of one stream, one that nobody reads would stop the
+    /// others
+    pub h2_connection_window_bytes: u32,
     /// Bytes of a response's body that one HTTP/2 stream may hold, waiting for the client
     pub max_h2_send_bytes: usize,
     /// Streams that a client reset before they were looked at: beyond them GOAWAY (CVE-2023-44487)
     pub max_h2_pending_resets: usize,
+    /// Streams that we reset because of what a client did on them, over the life of a connection: beyond them GOAWAY
+    /// (CVE-2025-8671)
+    pub max_h2_provoked_resets: usize,
+    /// Frames that move nothing (PING, SETTINGS, WINDOW_UPDATE, PRIORITY, resets both ways, empty DATA, CONTINUATION, unknown
+    /// ones) that may come in a burst: beyond them GOAWAY (CVE-2019-9512 and those after it). What moves earns them back
+    pub h2_control_frames: u32,
+    /// How many of them time alone gives back
+    pub h2_control_frames_per_second: u32,
     /// How often an HTTP/2 client is asked whether it is there
     pub h2_ping_interval: Duration,
     /// How long its answer may take
@@ -102,12 +125,10 @@ pub trait Handler: Send + Sync + 'static {
     /// The body of its responses
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
-    /// Answers a request. The future is dropped when the client leaves, and so is the body that it gave. A request's
-    /// body whose framing is broken fails with an [`std::io::Error`] of the kind `InvalidData` or `InvalidInput` among
-    /// its causes.
+    /// Answers a request. The future is dropped when the client leaves, and so is the body that it gave.
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         client: Client,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 

@@ -1,10 +1,11 @@
 //! What moves on a connection. hyper says nothing of its state, so the timers go by what passes through the socket and
 //! the service.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::HeadFault;
+use super::frames::Violation;
 use super::intake::RefusedHead;
 use super::watch::Phase;
 use http::{Request, Version};
@@ -17,7 +18,11 @@ pub(super) struct Progress {
     requests: AtomicU64,
     /// Those whose response is not complete
     in_flight: AtomicU64,
-    /// Whether a head of HTTP/1 has begun and is not complete
+    /// What a client of HTTP/2 did that ends its connection
+    violation: OnceLock<Violation>,
+    /// Requests that h2 refused, and nobody has told of yet
+    unheard: AtomicU32,
+    /// Whether a head has begun and is not complete
     is_in_head: AtomicBool,
     /// Whether the rest of that head is no longer waited for
     is_out_of_patience: AtomicBool,
@@ -65,6 +70,8 @@ impl Progress {
     pub(super) fn h2_phase(&self, streams: usize) -> (Phase, u64) {
         if self.is_blocked.load(Relaxed) {
             (Phase::Blocked, self.taken.load(Relaxed))
+        } else if self.is_in_head.load(Relaxed) {
+            (Phase::Head, self.requests.load(Relaxed))
         } else if streams > 0 {
             (Phase::Busy, 0)
         } else {
@@ -105,6 +112,32 @@ impl Progress {
             .get()
             .filter(|refusal| refusal.after == self.requests.load(Relaxed))
             .map(|refusal| refusal.fault)
+    }
+
+    /// The connection is over for this.
+    pub(super) fn violated(&self, violation: Violation) {
+        let _ = self.violation.set(violation);
+    }
+
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.violation.get().copied()
+    }
+
+    /// So many more requests were refused by h2.
+    pub(super) fn unheard(&self, requests: u32) {
+        if requests > 0 {
+            self.unheard
+                .store(self.unheard.load(Relaxed) + requests, Relaxed);
+        }
+    }
+
+    /// How many there are to tell of.
+    pub(super) fn take_unheard(&self) -> u32 {
+        let requests = self.unheard.load(Relaxed);
+        if requests > 0 {
+            self.unheard.store(0, Relaxed);
+        }
+        requests
     }
 
     /// The socket takes no more for now.

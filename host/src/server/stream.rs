@@ -16,6 +16,7 @@ use super::counters::{Counters, add};
 use super::pace::{PACE, Pace};
 use super::watch::Alarm;
 use crate::client::Stall;
+use crate::limits;
 
 /// The streams of one connection; dropping it ends them.
 pub(super) struct Streams {
@@ -124,7 +125,13 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
             .deadline
             .get_or_insert_with(|| Instant::now() + *this.stall_timeout);
         let alarm = this.alarm.get_or_insert_with(|| Alarm::at(deadline));
-        ready!(alarm.poll(cx, deadline));
+        // Somebody may wait for the place of a client that takes nothing.
+        let began = deadline - *this.stall_timeout;
+        let is_wanted = this.pace.stall.wanted().is_given(cx)
+            && alarm.poll(cx, began + limits::IDLE_PLACE).is_ready();
+        if !is_wanted {
+            ready!(alarm.poll(cx, deadline));
+        }
         add(&this.counters.stalled_streams);
         this.pace.stall.cut();
         debug!("resetting a stream: its client gives no window");

@@ -63,6 +63,11 @@ impl Watch {
         Poll::Ready(phase.0)
     }
 
+    /// Whether it has been in its phase for as long as `pause`; if not, the task is woken when it has.
+    pub(super) fn has_lasted(&mut self, cx: &mut Context<'_>, pause: Duration) -> bool {
+        self.alarm.poll(cx, self.since + pause).is_ready()
+    }
+
     /// Wakes the task again after `pause`.
     pub(super) fn wake_after(&mut self, cx: &mut Context<'_>, pause: Duration) {
         if self.alarm.poll(cx, Instant::now() + pause).is_ready() {
@@ -73,6 +78,7 @@ impl Watch {
 
 /// A timer for a deadline that moves, mostly away: it is set anew only when the deadline comes nearer, or when it
 /// rings before its time. A busy connection so touches the timer wheel once in a timeout, not once in a request.
+#[derive(Debug)]
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {

@@ -1,6 +1,6 @@
 //! A client of HTTP/2 that writes and reads frames (RFC 9113, 4.1), so that it can misbehave.
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::support::{LONG, Raw, TestDoor};
@@ -15,8 +15,9 @@ pub(super) const WINDOW_UPDATE: u8 = 8;
 
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub(super) const PRIORITY: u8 = 2;
+pub(super) const CONTINUATION: u8 = 9;
+pub(super) const END_HEADERS: u8 = 4;
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -52,11 +53,22 @@ impl H2Client {
     }
 
     pub(super) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        assert!(self.try_send(kind, flags, stream, payload).await, "closed");
+    }
+
+    /// Whether the connection still took it.
+    pub(super) async fn try_send(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &[u8],
+    ) -> bool {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let mut frame = vec![length[1], length[2], length[3], kind, flags];
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
-        self.raw.send(&frame).await;
+        self.raw.0.write_all(&frame).await.is_ok()
     }
 
     /// A request without a body.
@@ -66,6 +78,19 @@ impl H2Client {
         headers.extend([0x01, 1, b'a']);
         self.send(HEADERS, END_STREAM | END_HEADERS, stream, &headers)
             .await;
+    }
+
+    /// A list of headers as it is, none of it in a table.
+    pub(super) fn list<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+        let mut list = Vec::new();
+        for (name, value) in fields {
+            list.push(0);
+            for text in [name, value] {
+                list.push(u8::try_from(text.len()).unwrap());
+                list.extend(text.bytes());
+            }
+        }
+        list
     }
 
     /// A request whose header list goes on.
@@ -98,11 +123,11 @@ impl H2Client {
                 payload,
             };
             match (frame.kind, frame.flags) {
-                (SETTINGS, 0) => self.send(SETTINGS, ACK, 0, &[]).await,
+                (SETTINGS, 0) => drop(self.try_send(SETTINGS, ACK, 0, &[]).await),
                 (SETTINGS | WINDOW_UPDATE, _) => {}
                 (PING, 0) if self.answers_pings => {
                     let payload = frame.payload.clone();
-                    self.send(PING, ACK, 0, &payload).await;
+                    self.try_send(PING, ACK, 0, &payload).await;
                 }
                 (PING, 0) => {}
                 _ => return Some(frame),
@@ -118,6 +143,16 @@ impl H2Client {
                 return frame;
             }
             assert_ne!(frame.kind, GOAWAY, "GOAWAY {:?}", frame.payload);
+        }
+    }
+
+    /// The next RST_STREAM of `stream`, or GOAWAY.
+    pub(super) async fn end_of(&mut self, stream: u32) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the connection ended");
+            if frame.kind == GOAWAY || frame.kind == RST_STREAM && frame.stream == stream {
+                return frame;
+            }
         }
     }
 }

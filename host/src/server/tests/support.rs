@@ -14,7 +14,6 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -23,7 +22,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
 use crate::client::Stall;
-use crate::server::{Config, Counters, Handler, HeadFault, ListenerConfig, Place, open, serve};
+use crate::server::{
+    Config, Counters, Handler, HeadFault, ListenerConfig, Place, Upload, open, serve,
+};
 use crate::shutdown::{Trigger, channel};
 
 /// Longer than any timeout under test, so that each test sees the one it shortens.
@@ -34,9 +35,12 @@ pub(super) const SHORT: Duration = Duration::from_millis(150);
 pub(super) fn config() -> Config {
     Config {
         max_connections: 100,
+        max_connections_per_address: None,
         first_byte_timeout: LONG,
         handshake_timeout: LONG,
         header_read_timeout: LONG,
+        min_body_rate: 240,
+        body_grace: LONG,
         idle_timeout: LONG,
         write_stall_timeout: LONG,
         max_head_bytes: 64 * 1024,
@@ -45,8 +49,12 @@ pub(super) fn config() -> Config {
         max_linger_bytes: 1024 * 1024,
         max_h2_streams: 100,
         h2_window_bytes: 1024 * 1024,
+        h2_connection_window_bytes: 4 * 1024 * 1024,
         max_h2_send_bytes: 64 * 1024,
         max_h2_pending_resets: 20,
+        max_h2_provoked_resets: 1_000,
+        h2_control_frames: 1_000,
+        h2_control_frames_per_second: 100,
         h2_ping_interval: LONG,
         h2_ping_timeout: LONG,
     }
@@ -120,7 +128,7 @@ type TestBody = UnsyncBoxBody<Bytes, io::Error>;
 impl Handler for Paths {
     type Body = TestBody;
 
-    async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<TestBody> {
+    async fn handle(&self, request: Request<Upload>, client: Client) -> Response<TestBody> {
         let seen = &self.0;
         seen.requests.fetch_add(1, Ordering::SeqCst);
         assert_ne!(client.remote, client.local);
@@ -130,6 +138,8 @@ impl Handler for Paths {
                 Ok(body) => full(body.to_bytes()),
                 Err(_) => full("cut"),
             },
+            // The body's frames as they come, behind a head that goes first.
+            "/converse" => Response::new(request.into_body().boxed_unsync()),
             "/wait" => {
                 let _dropped = CountDrop(Arc::clone(seen), client.stall.clone());
                 // The body stays unread, and alive.

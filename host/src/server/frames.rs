@@ -1,0 +1,469 @@
+//! The frames of an HTTP/2 connection as they pass, by their heads alone (RFC 9113, section 4.1).
+//!
+//! h2 bounds what a client opens and what it makes us hold: streams, resets before they were looked at, header lists,
+//! CONTINUATION, small DATA. It answers every PING and every SETTINGS, and takes WINDOW_UPDATE, PRIORITY and unknown frames,
+//! as fast as they come and for ever. So they are counted here, beneath it: a frame that moves nothing costs, and what moves
+//! gives back.
+
+use tokio::time::Instant;
+
+use super::Config;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What passed of a connection, both ways.
+pub(super) struct Frames {
+    incoming: Cutter,
+    outgoing: Cutter,
+    budget: Budget,
+    /// Whether the client has sent its SETTINGS, which go first (RFC 9113, section 3.4)
+    is_settled: bool,
+    /// The last stream that the client opened
+    last_stream: u32,
+    /// Whether a list of headers has begun and is not complete
+    is_in_list: bool,
+    /// Streams whose answer has begun and has not ended
+    answering: Vec<u32>,
+}
+
+/// Why a connection ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// More frames that move nothing than anybody needs
+    Flood,
+    /// A frame of a length that its kind does not have
+    FrameSize,
+    /// Something else before SETTINGS
+    NoSettings,
+}
+
+impl Frames {
+    pub(super) fn new(config: &Config) -> Self {
+        Frames {
+            incoming: Cutter::after(PREFACE_BYTES),
+            outgoing: Cutter::after(0),
+            budget: Budget::new(
+                config.h2_control_frames,
+                config.h2_control_frames_per_second,
+            ),
+            is_settled: false,
+            last_stream: 0,
+            is_in_list: false,
+            answering: Vec::new(),
+        }
+    }
+
+    /// Looks at what came from the client. An error is the end of the connection.
+    pub(super) fn came(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        let Frames {
+            incoming,
+            budget,
+            is_settled,
+            last_stream,
+            is_in_list,
+            answering,
+            ..
+        } = self;
+        incoming.pass(bytes, |frame| {
+            let is_of_another_length = match frame.kind {
+                PING => frame.length != 8,
+                RST_STREAM | WINDOW_UPDATE => frame.length != 4,
+                SETTINGS if frame.has(ACK) => frame.length != 0,
+                SETTINGS => !frame.length.is_multiple_of(6),
+                _ => false,
+            };
+            if is_of_another_length {
+                return Err(Violation::FrameSize);
+            }
+            *is_settled = *is_settled || frame.kind == SETTINGS && !frame.has(ACK);
+            if !*is_settled {
+                return Err(Violation::NoSettings);
+            }
+            match frame.kind {
+                DATA if frame.length > 0 => {
+                    // Clients that measure the path send a PING for what they send and get (gRPC's do).
+                    budget.earn(1);
+                    return Ok(());
+                }
+                DATA if frame.has(END_STREAM) => return Ok(()),
+                // How many there are is bounded by the streams that may be open, and by what a reset costs.
+                HEADERS => {
+                    *last_stream = frame.stream.max(*last_stream);
+                    *is_in_list = !frame.has(END_HEADERS);
+                    return Ok(());
+                }
+                CONTINUATION => *is_in_list = !frame.has(END_HEADERS),
+                RST_STREAM => answering.retain(|&stream| stream != frame.stream),
+                _ => {}
+            }
+            if budget.spend() {
+                Ok(())
+            } else {
+                Err(Violation::Flood)
+            }
+        })
+    }
+
+    /// Looks at what was sent to the client. Gives how many requests h2 answered by itself, because their headers were far
+    /// too large: with a status and nothing else, and nobody above knows of them.
+    pub(super) fn went(&mut self, bytes: &[u8]) -> u32 {
+        let Frames {
+            outgoing,
+            budget,
+            answering,
+            ..
+        } = self;
+        let mut unheard = 0;
+        let Ok(()) = outgoing.pass(bytes, |frame| {
+            match frame.kind {
+                // A client may give back the window of each, of the stream and of the connection.
+                DATA if frame.length > 0 => budget.earn(2),
+                HEADERS if frame.has(END_STREAM) && frame.length <= BARE_STATUS_BYTES => {
+                    unheard += u32::from(!answering.contains(&frame.stream));
+                }
+                // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing.
+                RST_STREAM => drop(budget.spend()),
+                _ => {}
+            }
+            let has_ended = frame.kind == RST_STREAM
+                || matches!(frame.kind, DATA | HEADERS) && frame.has(END_STREAM);
+            if has_ended {
+                if frame.kind != RST_STREAM {
+                    budget.earn(1);
+                }
+                answering.retain(|&stream| stream != frame.stream);
+            } else if frame.kind == HEADERS && !answering.contains(&frame.stream) {
+                if answering.len() == MAX_ANSWERING {
+                    answering.remove(0);
+                }
+                answering.push(frame.stream);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        unheard
+    }
+
+    /// Whether a list of headers has begun and is not complete.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.is_in_list || self.incoming.is_within(HEADERS)
+    }
+
+    /// What to say to the client at the end, if it can be said: not in the middle of a frame.
+    pub(super) fn goodbye(&self, violation: Violation) -> Option<[u8; 17]> {
+        let code: u32 = match violation {
+            Violation::Flood => 11,
+            Violation::FrameSize => 6,
+            Violation::NoSettings => 1,
+        };
+        let mut frame = [0; 17];
+        frame[2] = 8;
+        frame[3] = GOAWAY;
+        frame[9..13].copy_from_slice(&self.last_stream.to_be_bytes());
+        frame[13..].copy_from_slice(&code.to_be_bytes());
+        self.outgoing.is_between_frames().then_some(frame)
+    }
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy)]
+struct Head {
+    length: u32,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Head {
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn read(bytes: [u8; HEAD_BYTES]) -> Head {
+        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = bytes;
+        Head {
+            length: u32::from_be_bytes([0, l1, l2, l3]),
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]),
+        }
+    }
+}
+
+/// Finds the frames in a stream of bytes, however they are cut.
+struct Cutter {
+    head: [u8; HEAD_BYTES],
+    filled: usize,
+    /// Bytes to come of the frame whose head was seen last
+    left: usize,
+    kind: u8,
+}
+
+impl Cutter {
+    fn after(left: usize) -> Cutter {
+        Cutter {
+            head: [0; HEAD_BYTES],
+            filled: 0,
+            left,
+            kind: u8::MAX,
+        }
+    }
+
+    fn pass<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut see: impl FnMut(Head) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let payload = self.left.min(bytes.len());
+            bytes = &bytes[payload..];
+            self.left -= payload;
+            let missing = (HEAD_BYTES - self.filled).min(bytes.len());
+            if self.left > 0 || missing == 0 {
+                return Ok(());
+            }
+            self.head[self.filled..self.filled + missing].copy_from_slice(&bytes[..missing]);
+            bytes = &bytes[missing..];
+            self.filled += missing;
+            if self.filled < HEAD_BYTES {
+                return Ok(());
+            }
+            self.filled = 0;
+            let head = Head::read(self.head);
+            self.left = head.length as usize;
+            self.kind = head.kind;
+            see(head)?;
+        }
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.filled == 0
+    }
+
+    fn is_within(&self, kind: u8) -> bool {
+        self.left > 0 && self.kind == kind
+    }
+}
+
+/// How many frames that move nothing may still come. The clock is looked at only when there are none left.
+struct Budget {
+    left: u32,
+    most: u32,
+    per_second: u32,
+    since: Instant,
+}
+
+impl Budget {
+    fn new(most: u32, per_second: u32) -> Budget {
+        Budget {
+            left: most,
+            most,
+            per_second,
+            since: Instant::now(),
+        }
+    }
+
+    fn earn(&mut self, frames: u32) {
+        self.left = self.left.saturating_add(frames).min(self.most);
+    }
+
+    /// Whether there was one left.
+    fn spend(&mut self) -> bool {
+        if self.left == 0 {
+            let rested = self.since.elapsed().as_secs_f64();
+            // A float that is too large becomes the largest number.
+            let earned = (rested * f64::from(self.per_second)) as u32;
+            if earned > 0 {
+                self.since = Instant::now();
+                self.earn(earned);
+            }
+        }
+        let is_there_one = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_there_one
+    }
+}
+
+/// `PRI * HTTP/2.0` and what follows it, which is no frame.
+const PREFACE_BYTES: usize = 24;
+
+const HEAD_BYTES: usize = 9;
+
+/// A `:status` in any of the forms that HPACK has for it. An answer of ours has a request id too.
+const BARE_STATUS_BYTES: u32 = 8;
+
+/// More than may be open at once; one that a client reset while its answer was on the way may be left over.
+const MAX_ANSWERING: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PRIORITY: u8 = 2;
+    const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    fn frames() -> Frames {
+        let mut frames = Frames {
+            incoming: Cutter::after(PREFACE_BYTES),
+            outgoing: Cutter::after(0),
+            budget: Budget::new(10, 5),
+            is_settled: true,
+            last_stream: 0,
+            is_in_list: false,
+            answering: Vec::new(),
+        };
+        frames.came(PREFACE).expect("the preface is no frame");
+        frames
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_nothing_costs_and_what_moves_gives_back() {
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        for (what, flood) in [
+            ("PING", ping.clone()),
+            ("a PING's answer", frame(PING, ACK, 0, &[0; 8])),
+            ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
+            ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])),
+            ("PRIORITY", frame(PRIORITY, 0, 1, &[0; 5])),
+            ("RST_STREAM", frame(RST_STREAM, 0, 1, &[0; 4])),
+            ("empty DATA", frame(DATA, 0, 1, &[])),
+            ("unknown", frame(0xfe, 0, 1, b"anything")),
+        ] {
+            let mut at_once = frames();
+            at_once.came(&flood.repeat(10)).expect(what);
+            assert_eq!(at_once.came(&flood), Err(Violation::Flood), "{what}");
+            let mut rested = frames();
+            rested.came(&flood.repeat(10)).expect(what);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            rested.came(&flood.repeat(5)).expect(what);
+            assert_eq!(rested.came(&flood), Err(Violation::Flood), "{what}");
+        }
+        for (what, is_ours, moves) in [
+            ("DATA from the client", false, frame(DATA, 0, 1, b"1")),
+            ("DATA to it", true, frame(DATA, 0, 1, b"1")),
+            ("an answer's end", true, frame(DATA, END_STREAM, 1, b"")),
+            (
+                "an answer without a body",
+                true,
+                frame(HEADERS, 5, 1, &[0; 40]),
+            ),
+        ] {
+            let mut frames = frames();
+            for _ in 0..1_000 {
+                frames.came(&ping).expect(what);
+                if is_ours {
+                    frames.went(&moves);
+                } else {
+                    frames.came(&moves).expect(what);
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_that_the_client_provoked_costs_too() {
+        let mut frames = frames();
+        frames.went(&frame(RST_STREAM, 0, 1, &[0; 4]).repeat(10));
+        let one_more = frame(PING, 0, 0, &[0; 8]);
+        assert_eq!(frames.came(&one_more), Err(Violation::Flood));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_are_found_however_they_are_cut() {
+        let sent = [
+            frame(SETTINGS, 0, 0, &[0; 12]),
+            frame(HEADERS, END_HEADERS, 7, b"headers"),
+            frame(
+                DATA,
+                0,
+                7,
+                b"some bytes that look like \x00\x00\x08\x06 frames",
+            ),
+            frame(PING, 0, 0, &[0; 8]),
+        ]
+        .concat();
+        for at in 0..sent.len() {
+            let mut frames = frames();
+            for part in [&sent[..at], &sent[at..]] {
+                frames.came(part).expect("good frames");
+            }
+            assert_eq!(frames.budget.left, 9, "cut at {at}");
+            assert_eq!(frames.last_stream, 7, "cut at {at}");
+            assert!(frames.incoming.is_between_frames(), "cut at {at}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_headers_is_a_head_until_it_is_complete() {
+        let mut frames = frames();
+        let list = frame(HEADERS, 0, 1, b"headers");
+        let rest = frame(CONTINUATION, END_HEADERS, 1, b"more");
+        assert!(!frames.is_in_head());
+        frames.came(&list[..12]).expect("a part");
+        assert!(frames.is_in_head());
+        frames.came(&list[12..]).expect("the rest");
+        assert!(frames.is_in_head());
+        frames.came(&rest).expect("the end");
+        assert!(!frames.is_in_head());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_of_a_length_that_its_kind_does_not_have_ends_the_connection() {
+        for (kind, flags, length) in [
+            (PING, 0, 7),
+            (RST_STREAM, 0, 5),
+            (WINDOW_UPDATE, 0, 0),
+            (SETTINGS, 0, 5),
+            (SETTINGS, ACK, 6),
+        ] {
+            let bad = frame(kind, flags, 0, &vec![0; length]);
+            assert_eq!(frames().came(&bad), Err(Violation::FrameSize), "{kind}");
+        }
+        let goodbye = frames()
+            .goodbye(Violation::FrameSize)
+            .expect("between frames");
+        assert_eq!(goodbye[13..], 6_u32.to_be_bytes());
+        let mut within = frames();
+        within.went(&frame(DATA, 0, 1, b"part")[..10]);
+        assert_eq!(within.goodbye(Violation::Flood), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_h2s_own_is_told_from_ours() {
+        let bare = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]);
+        let mut frames = frames();
+        let ours = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0; 40]);
+        assert_eq!(frames.went(&ours), 0);
+        assert_eq!(frames.went(&frame(HEADERS, END_HEADERS, 3, &[0; 40])), 0);
+        // Trailers can be as short as a bare status.
+        assert_eq!(frames.went(&bare(3)), 0);
+        assert!(frames.answering.is_empty());
+        assert_eq!(frames.went(&[bare(5), bare(7)].concat()), 2);
+        // One whose client has gone away is forgotten.
+        frames.went(&frame(HEADERS, END_HEADERS, 9, &[0; 40]));
+        frames
+            .came(&frame(RST_STREAM, 0, 9, &[0; 4]))
+            .expect("a reset");
+        assert!(frames.answering.is_empty());
+    }
+}

@@ -1,0 +1,578 @@
+//! HTTP/2 from clients that break its rules, one frame at a time: what is wrong with a request resets its stream, what is wrong
+//! with the connection ends it, and what moves nothing may not come for ever.
+
+use std::time::Instant;
+
+use super::h2_client::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, H2Client, HEADERS, PING, PREFACE,
+    PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+};
+use super::support::{LONG, SHORT, TestDoor, config, count, eventually};
+use crate::server::Config;
+
+const WINDOW: u32 = 65_535;
+
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const FRAME_SIZE_ERROR: u32 = 6;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":path", "/hello"),
+    (":authority", "a"),
+];
+
+/// The code of RST_STREAM, or of GOAWAY.
+fn code(frame: &Frame) -> u32 {
+    let at = if frame.kind == GOAWAY { 4 } else { 0 };
+    u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap())
+}
+
+/// A request that is `GET` with what `change` does to it.
+fn changed(change: impl Fn(&mut Vec<(&'static str, &'static str)>)) -> Vec<u8> {
+    let mut fields = GET.to_vec();
+    change(&mut fields);
+    H2Client::list(fields)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_headers_of_a_request_resets_its_stream_alone() {
+    let with = |name, value| changed(move |it| it.push((name, value)));
+    let without = |name| changed(move |it| it.retain(|&(it, _)| it != name));
+    let first = |name, value| changed(move |it| it.insert(0, (name, value)));
+    let other = |name, value: &'static str| {
+        changed(move |it| {
+            for field in it.iter_mut().filter(|field| field.0 == name) {
+                field.1 = value;
+            }
+        })
+    };
+    for (what, list) in [
+        ("connection", with("connection", "close")),
+        ("keep-alive", with("keep-alive", "1")),
+        ("proxy-connection", with("proxy-connection", "close")),
+        ("transfer-encoding", with("transfer-encoding", "chunked")),
+        ("upgrade", with("upgrade", "websocket")),
+        ("te", with("te", "gzip")),
+        ("no method", without(":method")),
+        ("no scheme", without(":scheme")),
+        ("no path", without(":path")),
+        ("an empty path", other(":path", "")),
+        ("two paths", with(":path", "/b")),
+        ("two methods", first(":method", "POST")),
+        ("a status", first(":status", "200")),
+        ("a protocol", first(":protocol", "websocket")),
+        (
+            "a pseudo-header behind the others",
+            changed(|it| it.insert(0, ("x", "y"))),
+        ),
+        ("a length that is none", with("content-length", "+5")),
+        (
+            "a length of what does not come",
+            with("content-length", "5"),
+        ),
+    ] {
+        let door = TestDoor::open(config());
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        client
+            .send(HEADERS, END_STREAM | END_HEADERS, 1, &list)
+            .await;
+        let reset = client.end_of(1).await;
+        assert_eq!(
+            (reset.kind, code(&reset)),
+            (RST_STREAM, PROTOCOL_ERROR),
+            "{what}"
+        );
+        assert_eq!(count(&door.seen.requests), 0, "{what}");
+        client.get(3, "/hello").await;
+        assert_eq!(client.expect(DATA, 3).await.payload, b"hello", "{what}");
+    }
+}
+
+/// RFC 9113, 8.1.1, would have the stream reset. To h2 a list with such a name is no HPACK, and the connection is over.
+#[tokio::test]
+async fn a_name_that_no_header_has_ends_the_connection() {
+    for (name, value) in [
+        ("X-Upper", "1"),
+        ("a b", "1"),
+        ("", "1"),
+        (":nonsense", "1"),
+        ("x", "a\nb"),
+        ("x", "a\0b"),
+    ] {
+        let door = TestDoor::open(config());
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        let list = changed(|it| it.push((name, value)));
+        client
+            .send(HEADERS, END_STREAM | END_HEADERS, 1, &list)
+            .await;
+        let end = client.end_of(1).await;
+        assert_eq!(
+            (end.kind, code(&end)),
+            (GOAWAY, PROTOCOL_ERROR),
+            "{name}: {value:?}"
+        );
+        assert_eq!(count(&door.seen.requests), 0, "{name}: {value:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_as_long_as_it_says_breaks_off() {
+    for (said, sent) in [("5", "hell"), ("5", "hello!"), ("0", "h")] {
+        let door = TestDoor::open(config());
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        let list = changed(|it| {
+            it[0].1 = "POST";
+            it[2].1 = "/echo";
+            it.push(("content-length", said));
+        });
+        client.send(HEADERS, END_HEADERS, 1, &list).await;
+        client.send(DATA, END_STREAM, 1, sent.as_bytes()).await;
+        let reset = client.expect(RST_STREAM, 1).await;
+        assert_eq!(code(&reset), PROTOCOL_ERROR, "{said} {sent}");
+        client.get(3, "/hello").await;
+        assert_eq!(client.expect(DATA, 3).await.payload, b"hello");
+    }
+}
+
+/// A frame as a client would send it.
+type Sent = (u8, u8, u32, Vec<u8>);
+
+#[tokio::test]
+async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
+    let get = || changed(|_| ());
+    let open = |stream| (HEADERS, END_HEADERS, stream, get());
+    let setting = |name: u16, value: u32| {
+        let mut payload = name.to_be_bytes().to_vec();
+        payload.extend(value.to_be_bytes());
+        (SETTINGS, 0, 0, payload)
+    };
+    let cases: Vec<(&str, Vec<Sent>, u32)> = vec![
+        (
+            "DATA on no stream",
+            vec![(DATA, 0, 0, b"x".to_vec())],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "DATA on a stream that is not open",
+            vec![(DATA, 0, 1, b"x".to_vec())],
+            PROTOCOL_ERROR,
+        ),
+        ("HEADERS on no stream", vec![open(0)], PROTOCOL_ERROR),
+        (
+            "HEADERS on a stream of the server's",
+            vec![open(2)],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "a stream before the last",
+            vec![open(3), open(1)],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "HEADERS behind the end",
+            vec![
+                (
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    1,
+                    changed(|it| it[2].1 = "/wait"),
+                ),
+                (HEADERS, END_HEADERS | END_STREAM, 1, get()),
+            ],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "RST_STREAM of what is not open",
+            vec![(RST_STREAM, 0, 1, vec![0; 4])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "RST_STREAM of another length",
+            vec![open(1), (RST_STREAM, 0, 1, vec![0; 5])],
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            "SETTINGS on a stream",
+            vec![(SETTINGS, 0, 1, vec![])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "SETTINGS of another length",
+            vec![(SETTINGS, 0, 0, vec![0; 5])],
+            FRAME_SIZE_ERROR,
+        ),
+        ("ENABLE_PUSH of 2", vec![setting(2, 2)], PROTOCOL_ERROR),
+        ("frames of 1 byte", vec![setting(5, 1)], PROTOCOL_ERROR),
+        (
+            "PING on a stream",
+            vec![(PING, 0, 1, vec![0; 8])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "PING of another length",
+            vec![(PING, 0, 0, vec![0; 7])],
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            "a window of nothing more",
+            vec![(WINDOW_UPDATE, 0, 0, vec![0; 4])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "WINDOW_UPDATE of another length",
+            vec![(WINDOW_UPDATE, 0, 0, vec![0; 3])],
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            "a window of more than 2^31",
+            vec![(WINDOW_UPDATE, 0, 0, vec![0x7f, 255, 255, 255])],
+            FLOW_CONTROL_ERROR,
+        ),
+        (
+            "CONTINUATION of nothing",
+            vec![open(1), (CONTINUATION, END_HEADERS, 1, get())],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "a frame within headers",
+            vec![(HEADERS, 0, 1, get()), (PING, 0, 0, vec![0; 8])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "headers within headers",
+            vec![(HEADERS, 0, 1, get()), open(3)],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "CONTINUATION of another stream",
+            vec![
+                (HEADERS, 0, 1, get()),
+                (CONTINUATION, END_HEADERS, 3, vec![]),
+            ],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "a push",
+            vec![
+                open(1),
+                (5, END_HEADERS, 1, [vec![0, 0, 0, 2], get()].concat()),
+            ],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "a frame that is too large",
+            vec![open(1), (DATA, 0, 1, vec![0; 16_385])],
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            "padding longer than its frame",
+            vec![open(1), (DATA, 8, 1, vec![9, 1])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "more than the window",
+            (0..17)
+                .map(|n| {
+                    if n == 0 {
+                        open(1)
+                    } else {
+                        (DATA, 0, 1, vec![0; 16_384])
+                    }
+                })
+                .chain((0..300).map(|_| (DATA, 0, 1, vec![0; 16_384])))
+                .collect(),
+            FLOW_CONTROL_ERROR,
+        ),
+        // RFC 9113, 4.3, has a code of its own for it, which h2 does not use.
+        (
+            "headers that are no HPACK",
+            vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0x80])],
+            PROTOCOL_ERROR,
+        ),
+        (
+            "headers of an entry that is not there",
+            vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0xff, 0x7f])],
+            PROTOCOL_ERROR,
+        ),
+    ];
+    let mut others = Vec::new();
+    for (what, frames, wanted) in cases {
+        let door = TestDoor::open(Config {
+            h2_window_bytes: WINDOW,
+            linger_timeout: SHORT,
+            ..config()
+        });
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        for (kind, flags, stream, payload) in frames {
+            client.try_send(kind, flags, stream, &payload).await;
+        }
+        let goaway = loop {
+            match client.next().await {
+                Some(frame) if frame.kind == GOAWAY => break Some(frame),
+                Some(frame) if frame.kind == RST_STREAM && what == "more than the window" => {
+                    break Some(frame);
+                }
+                Some(_) => {}
+                None => break None,
+            }
+        };
+        let goaway = goaway.unwrap_or_else(|| panic!("{what}: closed without a word"));
+        let got = code(&goaway);
+        if got != wanted {
+            others.push(format!("{what}: {got} and not {wanted}"));
+        }
+        if goaway.kind == GOAWAY {
+            while client.next().await.is_some() {}
+            drop(client);
+            eventually(|| count(&door.counters.open) == 0).await;
+        }
+    }
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_client_whose_first_frame_is_not_settings_is_sent_away() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client {
+        raw: door.connect().await,
+        answers_pings: false,
+    };
+    client.raw.send(PREFACE).await;
+    client.send(PING, 0, 0, &[0; 8]).await;
+    while let Some(frame) = client.next().await {
+        if frame.kind == GOAWAY {
+            assert_eq!(code(&frame), PROTOCOL_ERROR);
+        }
+    }
+    eventually(|| count(&door.counters.open) == 0).await;
+}
+
+/// Sends until the connection is over, and gives the code of its end.
+async fn flood(door: &TestDoor, client: &mut H2Client, frames: impl Fn(u32) -> Vec<Sent>) -> u32 {
+    let began = Instant::now();
+    for round in 0.. {
+        let mut is_open = true;
+        for (kind, flags, stream, payload) in frames(round) {
+            is_open &= client.try_send(kind, flags, stream, &payload).await;
+        }
+        if !is_open || count(&door.counters.open) == 0 || round > 20_000 {
+            break;
+        }
+        assert!(began.elapsed() < LONG, "the flood goes on");
+    }
+    loop {
+        match client.next().await {
+            Some(frame) if frame.kind == GOAWAY => return code(&frame),
+            Some(_) => {}
+            None => panic!("closed without a word"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
+    let list = H2Client::list([("x", "y")]);
+    let provoked = |round: u32| {
+        let stream = 2 * round + 3;
+        vec![
+            (
+                HEADERS,
+                END_HEADERS,
+                stream,
+                changed(|it| it[2].1 = "/wait"),
+            ),
+            // RFC 9113, 6.9.1: more than a window can be, so the stream is reset by us.
+            (WINDOW_UPDATE, 0, stream, vec![0x7f, 255, 255, 255]),
+        ]
+    };
+    let cancelled = |round: u32| {
+        let stream = 2 * round + 3;
+        vec![
+            (
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                stream,
+                changed(|it| it[2].1 = "/wait"),
+            ),
+            (RST_STREAM, 0, stream, vec![0, 0, 0, 8]),
+        ]
+    };
+    let refused = |round: u32| {
+        let wait = changed(|it| it[2].1 = "/wait");
+        vec![(HEADERS, END_HEADERS | END_STREAM, 2 * round + 3, wait)]
+    };
+    type Flood<'a> = Box<dyn Fn(u32) -> Vec<Sent> + 'a>;
+    let single = |kind, flags, stream, payload: Vec<u8>| -> Flood<'_> {
+        Box::new(move |_| vec![(kind, flags, stream, payload.clone())])
+    };
+    let floods: Vec<(&str, Flood<'_>)> = vec![
+        ("PING", single(PING, 0, 0, vec![0; 8])),
+        ("answers to no PING", single(PING, 1, 0, vec![0; 8])),
+        ("SETTINGS", single(SETTINGS, 0, 0, vec![0, 4, 0, 1, 0, 0])),
+        ("empty SETTINGS", single(SETTINGS, 0, 0, vec![])),
+        (
+            "WINDOW_UPDATE",
+            single(WINDOW_UPDATE, 0, 0, vec![0, 0, 0, 1]),
+        ),
+        (
+            "WINDOW_UPDATE of a stream",
+            single(WINDOW_UPDATE, 0, 1, vec![0, 0, 0, 1]),
+        ),
+        ("PRIORITY", single(PRIORITY, 0, 5, vec![0, 0, 0, 3, 9])),
+        ("empty DATA", single(DATA, 0, 1, vec![])),
+        ("DATA of padding", single(DATA, 8, 1, vec![3, 0, 0, 0])),
+        ("unknown frames", single(0xbe, 0, 0, vec![0; 20])),
+        ("resets", Box::new(cancelled)),
+        ("resets that we are made to send", Box::new(provoked)),
+        ("streams beyond the ceiling", Box::new(refused)),
+        (
+            "CONTINUATION",
+            Box::new(move |round| {
+                let kind = if round == 0 { HEADERS } else { CONTINUATION };
+                vec![(kind, 0, 3, list.clone())]
+            }),
+        ),
+        (
+            "empty CONTINUATION",
+            Box::new(|round| {
+                vec![(
+                    if round == 0 { HEADERS } else { CONTINUATION },
+                    0,
+                    3,
+                    vec![],
+                )]
+            }),
+        ),
+    ];
+    for (what, frames) in floods {
+        let door = TestDoor::open(config());
+        let mut neighbour = H2Client::connect(&door, WINDOW).await;
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        let post = changed(|it| {
+            it[0].1 = "POST";
+            it[2].1 = "/wait";
+        });
+        client.send(HEADERS, END_HEADERS, 1, &post).await;
+        let ended = flood(&door, &mut client, frames).await;
+        assert_eq!(ended, ENHANCE_YOUR_CALM, "{what}");
+        drop(client);
+        neighbour.get(1, "/hello").await;
+        assert_eq!(neighbour.expect(DATA, 1).await.payload, b"hello", "{what}");
+        eventually(|| count(&door.counters.open) == 1).await;
+        eventually(|| count(&door.seen.dropped) == count(&door.seen.requests) - 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_gives_back_the_window_of_each_frame_is_no_flood() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    client.get(1, "/endless").await;
+    for _ in 0..2_000 {
+        let taken = client.expect(DATA, 1).await.payload.len();
+        let taken = u32::try_from(taken).unwrap().to_be_bytes();
+        client.send(WINDOW_UPDATE, 0, 0, &taken).await;
+        client.send(WINDOW_UPDATE, 0, 1, &taken).await;
+    }
+    assert_eq!(count(&door.counters.violations), 0);
+}
+
+#[tokio::test]
+async fn headers_that_never_end_are_given_up_though_other_streams_are_open() {
+    let door = TestDoor::open(Config {
+        header_read_timeout: SHORT,
+        ..config()
+    });
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    client.get(1, "/hello").await;
+    client.expect(DATA, 1).await;
+    client.get(3, "/wait").await;
+    eventually(|| count(&door.seen.requests) == 2).await;
+    client.begin_get(5, "/hello").await;
+    while client.next().await.is_some() {}
+    eventually(|| count(&door.counters.slow_heads) == 1).await;
+    eventually(|| count(&door.counters.open) == 0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_hold_up_those_of_other_streams() {
+    let door = TestDoor::open(Config {
+        h2_window_bytes: WINDOW,
+        h2_connection_window_bytes: 4 * WINDOW,
+        ..config()
+    });
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let post = |path| {
+        changed(move |it| {
+            it[0].1 = "POST";
+            it[2].1 = path;
+        })
+    };
+    // The windows are as large as they will be once the client has heard of them.
+    client.get(1, "/hello").await;
+    client.expect(DATA, 1).await;
+    client.send(HEADERS, END_HEADERS, 3, &post("/wait")).await;
+    for piece in vec![0; WINDOW as usize].chunks(16_384) {
+        client.send(DATA, 0, 3, piece).await;
+    }
+    client.send(HEADERS, END_HEADERS, 5, &post("/echo")).await;
+    client.send(DATA, END_STREAM, 5, b"hello").await;
+    assert_eq!(client.expect(DATA, 5).await.payload, b"hello");
+}
+
+/// A byte for each of thousands of cookies, on streams whose answers nobody takes (CVE-2026-49975).
+#[tokio::test]
+async fn a_bomb_of_references_is_refused_and_what_is_pinned_is_let_go() {
+    let door = TestDoor::open(Config {
+        write_stall_timeout: SHORT,
+        ..config()
+    });
+    let mut client = H2Client::connect(&door, 0).await;
+    // One cookie into the table, then as many references to it as a frame holds.
+    let mut list = vec![0x82, 0x86, 0x84, 0x40, 6];
+    list.extend(b"cookie");
+    list.extend([1, b'a']);
+    list.extend(vec![0xbe; 16_000]);
+    for number in 0..50 {
+        let (stream, flags) = (2 * number + 1, END_STREAM | END_HEADERS);
+        if !client.try_send(HEADERS, flags, stream, &list).await {
+            break;
+        }
+    }
+    while let Some(frame) = client.next().await {
+        if frame.kind == GOAWAY {
+            assert_eq!(code(&frame), ENHANCE_YOUR_CALM);
+        }
+    }
+    assert_eq!(count(&door.seen.requests), 0);
+    drop(client);
+    eventually(|| count(&door.counters.open) == 0).await;
+}
+
+#[tokio::test]
+async fn a_request_whose_headers_h2_refuses_is_told_of_as_any_other() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    for (stream, told) in [(1, 1), (3, 2)] {
+        client.begin_get(stream, "/hello").await;
+        let mut field = vec![0, 1, b'x', 0x7f, 0x81, 0x7c];
+        field.extend([b'y'; 16_000]);
+        for number in 0..9 {
+            client.go_on(stream, &field, number == 8).await;
+        }
+        client.expect(HEADERS, stream).await;
+        eventually(|| door.seen.refused.lock().unwrap().len() == told).await;
+        assert_eq!(count(&door.counters.bad_heads), told as u64);
+    }
+    client.get(5, "/hello").await;
+    client.expect(HEADERS, 5).await;
+    assert_eq!(client.expect(DATA, 5).await.payload, b"hello");
+    assert_eq!(
+        count(&door.counters.bad_heads),
+        2,
+        "trailers and short answers are none"
+    );
+}
