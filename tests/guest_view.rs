@@ -24,7 +24,7 @@ fn method_scheme_authority_path_and_query_are_the_clients() {
                 "method: get\nscheme: http\nauthority: a\npath_with_query: /request\n",
             ),
             (
-                "GET http://b.example/request HTTP/1.1\r\nHost: a",
+                "GET http://b.example/request HTTP/1.1\r\nHost: B.example",
                 "method: GET\nscheme: http\nauthority: b.example\npath_with_query: /request\n",
             ),
         ] {

@@ -22,6 +22,7 @@
 //! | `streaming` | bodies both ways at once, with backpressure, in little memory |
 //! | `trailers` | trailers both ways on HTTP/1.1 |
 //! | `refused_requests` | requests that no guest sees: 400, 413, 414, 431, 501; two framings |
+//! | `wrong_clients` | Host, targets, methods, upgrades, slow clients: what each gets |
 //! | `problems` | how a failure is told: request ids, `Accept`, and nothing that leaks |
 //! | `proxies` | behind a proxy, a real nginx among them: whose address, scheme and host it is, and who is believed |
 //! | `comforts` | what a route says besides: headers, access lists, CORS, passwords, error pages, compression |
@@ -34,6 +35,8 @@
 //! | `limits` | deadline, CPU, memory, heads, connections, places |
 //! | `parts` | components composed of others: the stacks they hold, how many they may be of |
 //! | `reuse` | how often an instance is used again |
+//! | `grpc` | gRPC through a guest: trailers, and long streams both ways |
+//! | `machine` | calls to the system that fail, a full disk, a log that nobody reads, a clock that jumps |
 //! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
 //! | `tls` | HTTPS: certificates by name, both versions, resumption, renewal, clients' certificates |
@@ -58,6 +61,7 @@ mod directory;
 mod failures;
 mod file_versions;
 mod grants;
+mod grpc;
 mod guest_view;
 mod guests;
 mod health;
@@ -71,6 +75,7 @@ mod limits;
 mod listeners;
 mod logs;
 mod metrics;
+mod machine;
 mod output;
 mod parts;
 mod problems;
@@ -83,3 +88,4 @@ mod tenants;
 mod tls;
 mod trailers;
 mod warm_up;
+mod wrong_clients;

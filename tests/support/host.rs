@@ -68,6 +68,11 @@ impl TestHost {
         places.map(str::to_owned).collect()
     }
 
+    /// With a program of another kind, such as one in another environment.
+    pub(crate) fn serve_as(program: std::process::Command, guest: Guest, flags: &str) -> Self {
+        Self::start(program, "serve", Some(&guest.path()), flags)
+    }
+
     /// With a ceiling of open files.
     pub(crate) fn serve_with_open_files(most: u32, guest: Guest, flags: &str) -> Self {
         let command = program::command_with_open_files(most);
@@ -202,6 +207,10 @@ impl TestHost {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.program.signal(signal);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.pid()
     }
 
     /// Waits for its end.

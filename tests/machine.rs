@@ -1,0 +1,296 @@
+//! Faults of the machine, as `strace` injects them into the running program: what fails meanwhile is what must, the process
+//! lives, and two seconds after the cause is gone it serves as before.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::guests::HELLO;
+use crate::support::*;
+
+/// How soon all is well again.
+const SOON: Duration = Duration::from_secs(2);
+/// How long a fault lasts.
+const WHILE: Duration = Duration::from_millis(700);
+
+/// Calls that fail, until it is dropped.
+struct Fault(Child);
+
+impl Fault {
+    /// Nothing where `strace` is missing or may not look into other processes, which is said.
+    fn inject(host: &TestHost, calls: &str, error: &str) -> Option<Self> {
+        let started = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null"])
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{error}")])
+            .args(["-p", &host.pid().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut strace = match started {
+            Ok(strace) => strace,
+            Err(error) => {
+                eprintln!("SKIPPED: faults of the machine: `strace` does not start: {error}");
+                return None;
+            }
+        };
+        // A thread that is looked into has its tracer's number in its status.
+        let start = Instant::now();
+        loop {
+            let status = fs::read_to_string(format!("/proc/{}/status", host.pid()));
+            let is_traced = status.is_ok_and(|it| {
+                it.lines()
+                    .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+            });
+            if is_traced {
+                return Some(Self(strace));
+            }
+            if strace.try_wait().is_ok_and(|ended| ended.is_some()) || start.elapsed() > PATIENCE {
+                let mut said = String::new();
+                let _ = strace
+                    .stderr
+                    .take()
+                    .map(|mut it| it.read_to_string(&mut said));
+                eprintln!("SKIPPED: faults of the machine: `strace` may not attach: {said}");
+                return None;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // It lets go of the process before it ends.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
+        let _ = self.0.wait();
+    }
+}
+
+/// A new connection is taken and answered, soon.
+fn assert_serves_again(host: &TestHost, after: &str) {
+    let start = Instant::now();
+    loop {
+        let mut connection = host.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+        if connection.try_head().is_some_and(|head| head.status == 200) {
+            return;
+        }
+        assert!(start.elapsed() < SOON, "not yet after {after}");
+    }
+}
+
+#[test]
+fn whatever_call_fails_the_process_lives_and_serves_soon_after() {
+    let host = TestHost::serve(FAULTS, "--max-instance-reuse-count 1");
+    assert_eq!(host.get("/ok").text(), "ok\n");
+    // The calls, and whether a connection that is there already is answered meanwhile.
+    for (calls, error, is_harmless) in [
+        ("accept4", "error=EMFILE", true),
+        ("accept4", "error=ENFILE", true),
+        ("accept4", "error=ENOBUFS", true),
+        ("accept4", "error=ECONNABORTED", true),
+        ("accept4", "error=EPERM", true),
+        ("recvfrom", "error=EIO", false),
+        ("recvfrom", "error=ECONNRESET", false),
+        ("recvfrom", "error=EINTR:when=1+2", false),
+        ("sendto,writev,sendmsg", "error=EPIPE", false),
+        ("sendto,writev,sendmsg", "error=ENOBUFS", false),
+        ("mmap", "error=ENOMEM", true),
+        ("mprotect", "error=ENOMEM", false),
+        ("fsync,fdatasync", "error=EIO", true),
+        ("setsockopt", "error=ENOPROTOOPT", true),
+    ] {
+        let what = format!("{calls} {error}");
+        let mut kept = host.connect();
+        assert_eq!(kept.get("/ok").text(), "ok\n", "before {what}");
+        let Some(fault) = Fault::inject(&host, calls, error) else {
+            return;
+        };
+        let start = Instant::now();
+        let mut tried = 0;
+        while start.elapsed() < WHILE || tried < 5 {
+            tried += 1;
+            if is_harmless {
+                let status = kept.get("/ok").status();
+                assert!(matches!(status, 200 | 500 | 503), "{status} during {what}");
+            } else {
+                // Whatever becomes of it.
+                let victim = host.connect();
+                let _ = std::io::Write::write_all(
+                    &mut victim.sender(),
+                    b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                );
+                victim.is_silent_for(Duration::from_millis(50));
+            }
+        }
+        drop(fault);
+        assert_serves_again(&host, &what);
+        if is_harmless {
+            assert_eq!(kept.get("/ok").text(), "ok\n", "after {what}");
+        }
+    }
+    let ended = host.stop();
+    assert_eq!(ended.code, Some(0));
+    let panicked = ended.stderr.iter().find(|line| line.contains("panicked"));
+    assert_eq!(panicked, None);
+}
+
+#[test]
+fn a_read_or_a_write_that_fails_costs_its_own_connection_and_no_other() {
+    for calls in ["recvfrom", "writev,sendto,sendmsg"] {
+        let host = TestHost::serve(FAULTS, "");
+        let mut others: Vec<_> = (0..5).map(|_| host.connect()).collect();
+        for other in &mut others {
+            assert_eq!(other.get("/ok").text(), "ok\n");
+        }
+        let mut victim = host.connect();
+        assert_eq!(victim.get("/ok").text(), "ok\n");
+        let Some(fault) = Fault::inject(&host, calls, "error=EIO") else {
+            return;
+        };
+        victim.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(victim.is_closed(), "{calls}");
+        drop(fault);
+        for other in &mut others {
+            assert_eq!(other.get("/ok").text(), "ok\n", "{calls}");
+        }
+        assert_serves_again(&host, calls);
+    }
+}
+
+#[test]
+fn a_disk_that_takes_nothing_refuses_a_deploy_and_what_serves_goes_on() {
+    let here = directory();
+    let path = |name: &str| here.path().join(name);
+    let flags = format!(
+        "{} {}",
+        flag("--admin", &path("admin.sock")),
+        flag("--state", &path("state"))
+    );
+    let host = TestHost::serve_nothing(&flags);
+    let socket = path("admin.sock");
+    let environment = [("HOST_ADMIN", socket.to_str().expect("a path"))];
+    let deploy = |name: &str| {
+        let component = HELLO.path();
+        let words = format!("deploy {} --name {name}", component.display());
+        host_with_env(&words, &environment)
+    };
+    let first = deploy("hello");
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert_eq!(host.get("/hello/").status(), 200);
+    for (name, calls, error) in [
+        ("second", "fsync,fdatasync", "error=EIO"),
+        ("third", "pwrite64,ftruncate,fallocate", "error=ENOSPC"),
+    ] {
+        let Some(fault) = Fault::inject(&host, calls, error) else {
+            return;
+        };
+        let refused = deploy(name);
+        assert_ne!(refused.code, Some(0), "{calls}: {refused:?}");
+        assert_eq!(host.get("/hello/").status(), 200, "{calls}");
+        drop(fault);
+        let again = deploy(name);
+        assert_eq!(again.code, Some(0), "{calls}: {again:?}");
+        assert_eq!(host.get(&format!("/{name}/")).status(), 200, "{calls}");
+    }
+    assert_eq!(host.get("/hello/").status(), 200);
+}
+
+/// Its output goes to a pipe that nobody reads for a while.
+#[test]
+fn a_log_that_nobody_reads_stops_no_request_and_is_written_again() {
+    let mut host = program::command()
+        .args(["serve", "--addr", "127.0.0.1:0", "--cache"])
+        .arg(cache())
+        .arg(FAULTS.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdout = host.stdout.take().expect("piped");
+    let mut stderr = BufReader::new(host.stderr.take().expect("piped"));
+    let mut line = String::new();
+    let address = loop {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).expect("a line"), 0, "it ended");
+        if let Some(address) = host::address_in(&line) {
+            break address;
+        }
+    };
+    // Far more than a pipe holds, on stdout and on stderr.
+    let mut connection = Connection::to(address);
+    let long = "x".repeat(1_500);
+    connection.get("/flood");
+    let slowest = (0..3_000)
+        .map(|_| {
+            let start = Instant::now();
+            connection.get(&format!("/ok?{long}"));
+            start.elapsed()
+        })
+        .max();
+    assert!(slowest < Some(SOON), "{slowest:?}");
+
+    // Somebody reads again.
+    let reader = thread::spawn(move || {
+        let mut read = Vec::new();
+        let _ = stdout.read_to_end(&mut read);
+        read
+    });
+    let errors = thread::spawn(move || {
+        let mut read = Vec::new();
+        let _ = stderr.read_to_end(&mut read);
+    });
+    connection.get("/ok?the-last-one");
+    kill_process(Pid::from_child(&host), Signal::TERM).expect("signalled");
+    drop(connection);
+    let ended = host.wait().expect("its end");
+    let written = reader.join().expect("the reader");
+    errors.join().expect("the reader");
+    assert_eq!(ended.code(), Some(0));
+    let written = String::from_utf8_lossy(&written);
+    assert!(written.contains("the-last-one"), "the log is written again");
+}
+
+/// A library that tells the program another time; Debian's `faketime`.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+#[test]
+fn a_clock_that_jumps_costs_no_connection() {
+    if !std::path::Path::new(FAKETIME).is_file() {
+        eprintln!(
+            "SKIPPED: a clock that jumps: there is no `{FAKETIME}`, which Debian has in `libfaketime`"
+        );
+        return;
+    }
+    let here = directory();
+    let clock = here.path().join("clock");
+    fs::write(&clock, "+0").expect("written");
+    let mut command = program::command();
+    command
+        .env("LD_PRELOAD", FAKETIME)
+        .env("FAKETIME_TIMESTAMP_FILE", &clock)
+        .env("FAKETIME_NO_CACHE", "1")
+        // What the system promises not to jump.
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let host = TestHost::serve_as(command, FAULTS, "--idle-timeout 20s");
+    let mut kept = host.connect();
+    assert_eq!(kept.get("/ok").text(), "ok\n");
+    let mut slow = host.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: a\r\n\r\n");
+    for jump in ["+10y", "-10y", "-1d", "+0"] {
+        fs::write(&clock, jump).expect("written");
+        assert_eq!(kept.get("/ok").text(), "ok\n", "{jump}");
+        assert_eq!(host.get("/ok").text(), "ok\n", "{jump}");
+        let reply = host.get("/ok");
+        let line = host.access(&reply);
+        let took = line.number("http.server.request.duration");
+        assert!((0.0..5.0).contains(&took), "{jump}: {took}");
+    }
+    assert_eq!(slow.reply().text(), "slept\n");
+    assert_eq!(host.stop().code, Some(0));
+}
