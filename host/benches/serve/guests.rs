@@ -13,6 +13,7 @@ pub(crate) struct Guests {
     pub(crate) hello_p3: PathBuf,
     pub(crate) echo: PathBuf,
     pub(crate) echo_p3: PathBuf,
+    pub(crate) faults: PathBuf,
 }
 
 impl Guests {
@@ -26,7 +27,7 @@ impl Guests {
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .args(["build", "--profile", "guest", "--target", TARGET])
             .args([
-                "-p", "hello", "-p", "hello-p3", "-p", "echo", "-p", "echo-p3",
+                "-p", "hello", "-p", "hello-p3", "-p", "echo", "-p", "echo-p3", "-p", "faults",
             ])
             .arg("--target-dir")
             .arg(&target)
@@ -39,6 +40,7 @@ impl Guests {
             hello_p3: guest("hello_p3.wasm"),
             echo: guest("echo.wasm"),
             echo_p3: guest("echo_p3.wasm"),
+            faults: guest("faults.wasm"),
         })
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod answer;
+mod attacks;
 mod contender;
 mod guests;
 mod hello;
@@ -73,6 +74,8 @@ enum Part {
     Start,
     /// Many handlers in one host.
     Many,
+    /// Ten thousand idle connections, and a healthy client beside thousands of slow ones.
+    Attacks,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -131,6 +134,9 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
             guests,
             installed,
         )?);
+    }
+    if wanted(Part::Attacks) {
+        sections.push(attacks::measure(options.seconds, guests, installed)?);
     }
     Ok(sections
         .iter()
