@@ -33,9 +33,7 @@ use crate::observe::access_log::{AccessLog, Format};
 use crate::observe::metrics::{Metrics, Requests};
 use crate::observe::{Ledger, Lifecycle, LineQueue, Output, Phase, log};
 use crate::request::{Failure, Pages, Pipeline, ResponseBody};
-use crate::server::{
-    self, Certificates, Counters, HeadFault, Listener, ListenerConfig, Upload,
-};
+use crate::server::{self, Certificates, Counters, HeadFault, Listener, ListenerConfig, Upload};
 use crate::shutdown;
 
 /// Ended by a second signal (128 + SIGINT).

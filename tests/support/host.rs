@@ -209,10 +209,6 @@ impl TestHost {
         self.program.signal(signal);
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.program.pid()
-    }
-
     /// Waits for its end.
     pub(crate) fn ended(self) -> Ended {
         self.program.ended()

@@ -105,10 +105,13 @@ impl Counters {
         let all = [
             ("silent", &self.silent),
             ("slow-head", &self.slow_heads),
+            ("slow-body", &self.slow_bodies),
+            ("too-many-of-address", &self.too_many_of_address),
             ("idle", &self.idle),
             ("stalled", &self.stalled),
             ("stalled-stream", &self.stalled_streams),
             ("bad-head", &self.bad_heads),
+            ("http2-violation", &self.violations),
             ("left", &self.left),
             ("bad-proxy-header", &self.bad_proxy_headers),
             ("panic", &self.panics),
