@@ -121,8 +121,9 @@ impl Counters {
 
     /// One more connection, for as long as the value lives.
     pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
-        add(&self.accepted);
+        // In this order: who sees it counted sees it open.
         add(&self.open);
+        add(&self.accepted);
         OpenConnection(Arc::clone(self))
     }
 

@@ -5,6 +5,7 @@
 //! where it begins.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ struct FuzzedDoor {
     address: SocketAddr,
     counters: Arc<Counters>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Connections that were made so far
+    made: AtomicU64,
     _asker: crate::shutdown::Trigger,
 }
 
@@ -92,12 +95,16 @@ impl FuzzedDoor {
             address,
             counters,
             seen,
+            made: AtomicU64::new(0),
             _asker: asker,
         }
     }
 
+    /// One more connection was made, and is over: also if its client was gone before it was accepted.
     async fn is_left_in_peace(&self, what: &[u8]) {
-        eventually(|| count(&self.counters.open) == 0).await;
+        let made = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let counters = &self.counters;
+        eventually(|| count(&counters.accepted) == made && count(&counters.open) == 0).await;
         let panics = count(&self.counters.panics);
         assert_eq!(panics, 0, "a panic by {}", what.escape_ascii());
     }
