@@ -21,6 +21,9 @@ fn v2(command: u8, more: &[u8]) -> Vec<u8> {
     [V2, &[command, 0x11], &length, &said].concat()
 }
 
+/// The clients of a listener are proxies.
+const PROXIED: &str = "--proxy-protocol --trusted-proxy 127.0.0.1";
+
 #[test]
 fn a_host_listens_at_several_places() {
     let here = directory();
@@ -212,7 +215,7 @@ fn a_socket_that_systemd_has_not_passed_is_told_with_those_it_has() {
 
 #[test]
 fn behind_the_proxy_protocol_the_client_is_who_the_proxy_says() {
-    let host = TestHost::serve(FAULTS, "--proxy-protocol");
+    let host = TestHost::serve(FAULTS, PROXIED);
     let own = host.address.ip().to_string();
     for (header, client) in [
         (
@@ -257,7 +260,7 @@ fn behind_the_proxy_protocol_the_client_is_who_the_proxy_says() {
 
 #[test]
 fn who_does_not_speak_the_proxy_protocol_is_refused() {
-    let host = TestHost::serve(FAULTS, "--proxy-protocol");
+    let host = TestHost::serve(FAULTS, PROXIED);
     let long = [V2, &[0x21, 0x11, 0xff, 0xff], &[0; 2000][..]].concat();
     for bad in [
         b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
@@ -280,8 +283,32 @@ fn who_does_not_speak_the_proxy_protocol_is_refused() {
 }
 
 #[test]
+fn only_trusted_proxies_say_for_whom_they_come() {
+    let host = TestHost::serve(FAULTS, "--proxy-protocol --trusted-proxy 192.0.2.0/24");
+    let request = b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut connection = host.send([&v2(0x21, b"")[..], request].concat());
+    let answer = connection.end();
+    assert!(answer.is_err() || answer.is_ok_and(|it| it.is_empty()));
+    assert_eq!(host.paths(), [""; 0]);
+
+    let ended = crate::support::host("serve x.wasm --proxy-protocol");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr_text().contains("--trusted-proxy"), "{ended:?}");
+    let here = directory();
+    let file = here.path().join("host.toml");
+    let nobody = "[listeners.a]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n";
+    fs::write(&file, nobody).expect("written");
+    let ended = crate::support::host(&format!("check {}", file.display()));
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(
+        ended.stderr_text().contains("`[listen] trusted_proxies`"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn a_proxy_that_does_not_finish_is_cut_in_time() {
-    let host = TestHost::serve(FAULTS, "--proxy-protocol --first-byte-timeout 300ms");
+    let host = TestHost::serve(FAULTS, &format!("{PROXIED} --first-byte-timeout 300ms"));
     let header = v2(0x21, b"");
     for sent in [0, 1, 15, header.len() - 1, header.len()] {
         let started = Instant::now();
@@ -314,7 +341,7 @@ fn a_proxy_speaks_before_tls() {
     let authority = Authority::new("a test");
     let (cert, key) = authority.sign(&["localhost"]).write(here.path(), "cert");
     let flags = format!(
-        "--proxy-protocol {} {}",
+        "{PROXIED} {} {}",
         flag("--tls-cert", &cert),
         flag("--tls-key", &key)
     );
@@ -337,7 +364,7 @@ fn a_proxy_speaks_before_tls() {
 fn a_file_with_listeners_has_the_only_say_in_where() {
     let here = directory();
     let file = here.path().join("host.toml");
-    let both = "[listeners.a]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n";
+    let both = "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n[listeners.a]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n";
     fs::write(&file, both).expect("written");
     let ended = host(&format!("serve {} --addr 127.0.0.1:0", file.display()));
     assert_eq!(ended.code, Some(2), "{ended:?}");

@@ -39,13 +39,14 @@ impl Fault {
                 return None;
             }
         };
-        // A thread that is looked into has its tracer's number in its status.
         let start = Instant::now();
         loop {
-            let status = fs::read_to_string(format!("/proc/{}/status", host.pid()));
-            let is_traced = status.is_ok_and(|it| {
-                it.lines()
-                    .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+            let is_traced = threads_of(host.pid()).is_some_and(|threads| {
+                threads.iter().all(|it| {
+                    // A thread that is looked into has its tracer's number in its status.
+                    it.lines()
+                        .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+                })
             });
             if is_traced {
                 return Some(Self(strace));
@@ -62,6 +63,14 @@ impl Fault {
             thread::yield_now();
         }
     }
+}
+
+/// What the system says of each thread of a process.
+fn threads_of(pid: u32) -> Option<Vec<String>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    // One that has ended meanwhile is nobody's.
+    let statuses = threads.filter_map(|it| fs::read_to_string(it.ok()?.path().join("status")).ok());
+    Some(statuses.collect())
 }
 
 impl Drop for Fault {

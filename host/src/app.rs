@@ -159,7 +159,7 @@ pub async fn serve(
         settings.trusted_proxies.clone(),
     );
 
-    let config = door_config(&settings.limits);
+    let config = door_config(&settings);
     // Ended with what is served.
     let mut following = JoinSet::new();
     let counters = Arc::new(Counters::default());
@@ -300,8 +300,10 @@ impl server::Handler for PublicDoor {
     }
 }
 
-fn door_config(of_door: &DoorLimits) -> server::Config {
+fn door_config(settings: &Settings) -> server::Config {
+    let of_door = &settings.limits;
     server::Config {
+        trusted_proxies: settings.trusted_proxies.clone(),
         max_connections: of_door.connections,
         max_connections_per_address: of_door.connections_per_address,
         first_byte_timeout: of_door.first_byte,

@@ -118,9 +118,8 @@ pub(super) struct DoorArgs {
         help_heading = "HTTPS and listeners"
     )]
     tls_client_ca: Option<PathBuf>,
-    /// Whoever connects is a proxy, and says first for whom it does, by the PROXY protocol, version 1 or 2. Only proxies
-    /// should be able to connect: what they say is believed.
-    #[arg(long, help_heading = "HTTPS and listeners")]
+    /// Whoever connects is one of the trusted proxies, and says first for whom it does, by the PROXY protocol, version 1 or 2.
+    #[arg(long, requires = "trusted_proxy", help_heading = "HTTPS and listeners")]
     proxy_protocol: bool,
     /// Connections open at once; more wait to be accepted.
     #[arg(long, value_name = "COUNT", value_parser = values::count, default_value = "10000", help_heading = "Limits of connections")]

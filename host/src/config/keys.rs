@@ -276,7 +276,7 @@ pub(super) static LISTENER: Shape = Shape {
             "proxy_protocol",
             Flag,
             Is(|| json!(false)),
-            "Whoever connects is a proxy and first says for whom, by the PROXY protocol, version 1 or 2; others are refused. Only proxies should be able to connect: what they say is believed.",
+            "Whoever connects is a proxy and first says for whom, by the PROXY protocol, version 1 or 2; it must be one of `trusted_proxies`. Others are refused.",
         ),
         key("tls", Table(&TLS), Nothing, TLS.about),
     ],

@@ -35,14 +35,24 @@ pub(super) fn listeners(
             limits::LISTENERS
         ));
     }
-    Some(named.iter().filter_map(listener).collect())
+    let is_anyone_trusted = listen.is_some_and(|listen| listen.has("trusted_proxies"));
+    let listeners = named
+        .iter()
+        .filter_map(|it| listener(it, is_anyone_trusted));
+    Some(listeners.collect())
 }
 
-fn listener(named: &Named<'_>) -> Option<ListenerConfig> {
+fn listener(named: &Named<'_>, is_anyone_trusted: bool) -> Option<ListenerConfig> {
     name(named);
     let table = named.value.table(&LISTENER)?;
     let tls = table.value("tls").map(tls);
     let proxy_protocol = table.flag("proxy_protocol");
+    if let Some(said) = table
+        .value("proxy_protocol")
+        .filter(|_| proxy_protocol && !is_anyone_trusted)
+    {
+        said.mistake("nobody could come in: write the proxies that say for whom they come in `[listen] trusted_proxies`");
+    }
     let place = place(&table);
     Some(ListenerConfig {
         place: place?,

@@ -174,6 +174,11 @@ async fn hear_proxy<H: Handler>(
     deadline: Instant,
     client: &mut Client,
 ) -> Result<Bytes, Ending> {
+    if !door.config.trusted_proxies.hold(&client.remote) {
+        add(&door.counters.bad_proxy_headers);
+        debug!(remote = %client.remote, "refused: it is none of `trusted_proxies`");
+        return Err(Ending::Cut);
+    }
     let heard = tokio::select! {
         heard = timeout_at(deadline, proxy_protocol::read(socket)) => heard,
         () = door.shutdown.asked() => return Err(Ending::Unused),

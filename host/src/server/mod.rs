@@ -59,6 +59,7 @@ pub use tls::{
 pub use upload::Upload;
 
 use crate::client::Client;
+use crate::networks::Networks;
 
 /// The ceilings of one door. Every number is the caller's; there are no defaults here.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Config {
     /// Of one address, or of one /64 of IPv6; beyond them a connection is closed at once. Behind a proxy that speaks the PROXY
     /// protocol the address is the one that it says
     pub max_connections_per_address: Option<usize>,
+    /// Who is believed at a listener for the PROXY protocol; nobody else is let in there
+    pub trusted_proxies: Networks,
     /// From accept, or from the end of a handshake, to the client's first byte. A PROXY header must be whole by then
     pub first_byte_timeout: Duration,
     /// From accept, or from the PROXY header, to the end of the handshake of TLS

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
 use crate::client::Stall;
+use crate::networks::Networks;
 use crate::server::{
     Config, Counters, Handler, HeadFault, ListenerConfig, Place, Upload, open, serve,
 };
@@ -36,6 +37,7 @@ pub(super) fn config() -> Config {
     Config {
         max_connections: 100,
         max_connections_per_address: None,
+        trusted_proxies: Networks::default(),
         first_byte_timeout: LONG,
         handshake_timeout: LONG,
         header_read_timeout: LONG,
