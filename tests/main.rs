@@ -41,6 +41,7 @@
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
 //! | `tls` | HTTPS: certificates by name, both versions, resumption, renewal, clients' certificates |
 //! | `listeners` | several places to come in: IPv6, Unix sockets, systemd's, the PROXY protocol |
+//! | `deploy_files` | units, image, alerts, dashboard, nginx: what is in `host/deploy` |
 //! | `house` | the arrows between modules |
 //! | `support` | the program, the guests and the clients that all of this stands on |
 #![allow(
@@ -56,6 +57,7 @@ mod cli;
 mod comforts;
 mod compiling;
 mod config;
+mod deploy_files;
 mod dev;
 mod directory;
 mod failures;

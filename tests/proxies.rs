@@ -19,6 +19,18 @@ struct Nginx {
 impl Nginx {
     /// In front of `host`, with these directives for every request. None if there is no nginx, which is said.
     fn before(host: SocketAddr, directives: &str) -> Option<Self> {
+        Self::serving(|address| {
+            format!(
+                "server {{
+                    listen {address};
+                    location / {{ proxy_pass http://{host}; proxy_http_version 1.1; {directives} }}
+                }}"
+            )
+        })
+    }
+
+    /// With what its settings say of HTTP, once it is known where it listens.
+    fn serving(http: impl Fn(SocketAddr) -> String) -> Option<Self> {
         let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|program| {
             let version = Command::new(program)
                 .arg("-v")
@@ -47,11 +59,9 @@ impl Nginx {
             http {{
                 access_log off;
                 {temporary}
-                server {{
-                    listen {address};
-                    location / {{ proxy_pass http://{host}; proxy_http_version 1.1; {directives} }}
-                }}
-            }}"
+                {}
+            }}",
+            http(address)
         );
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).expect("written");
@@ -317,4 +327,30 @@ fn bodies_of_both_directions_go_through_nginx_as_they_come() {
     assert!(!cut.is_complete);
     let read = Connection::to(nginx.address).post("/read", "hello");
     assert_eq!(read.text(), "5 a430d84680aabd0b\n");
+}
+
+#[test]
+fn with_the_example_for_nginx_the_host_knows_its_clients_and_bodies_stream() {
+    let host = TestHost::serve(FAULTS, "--trusted-proxy 127.0.0.1");
+    let example = include_str!("../host/deploy/nginx/host.conf");
+    let (listen, upstream) = ("listen 80;", "server 127.0.0.1:8080;");
+    assert!(example.contains(listen) && example.contains(upstream));
+    let nginx = Nginx::serving(|address| {
+        example
+            .replace(listen, &format!("listen {address};"))
+            .replace(upstream, &format!("server {};", host.address))
+    });
+    let Some(nginx) = nginx else { return };
+    let lies =
+        "X-Forwarded-Proto: https\nX-Forwarded-Host: evil.example\nForwarded: for=192.0.2.1\n";
+    let reply = nginx.get(lies, "/request");
+    let seen = reply.text();
+    assert!(seen.contains("scheme: http\n"), "{seen}");
+    assert!(seen.contains("authority: public.example\n"), "{seen}");
+    assert_eq!(host.access(&reply).text("client.address"), "127.0.0.1");
+    // A piece comes through before the next is written.
+    let mut connection = Connection::to(nginx.address);
+    connection.send("GET /drip?n=1000&ms=20 HTTP/1.1\r\nHost: public.example\r\n\r\n");
+    assert_eq!(connection.head().status, 200);
+    assert!(connection.chunk().is_some());
 }
