@@ -48,8 +48,8 @@ pub struct Follower {
     watch: Watch,
     /// What there was when it was last looked at. None if that could not be done.
     seen: Option<Listing>,
-    /// What was wrong then: it is told once.
-    wrong: HashSet<String>,
+    /// What was said of it then: it is told once.
+    said: HashSet<Remark>,
     owners: Owners,
     /// What the public door shows, once it is open.
     certificates: Option<Certificates>,
@@ -104,31 +104,31 @@ impl Subject {
         }
     }
 
-    /// What is wanted now, and what is wrong. None if nothing is to change.
-    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<String>) {
+    /// What is wanted now, and what is to be said of it. None if nothing is to change.
+    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<Remark>) {
         match self {
             Self::Directory {
                 template, every, ..
             } => {
                 let (wanted, wrong) = seen.wanted(template, every.as_ref());
-                (Some(wanted), wrong)
+                (Some(wanted), wrong.into_iter().map(Remark::Wrong).collect())
             }
             Self::File { path, config } => match config::load(path) {
                 Ok(new) => {
-                    let mut wrong = Vec::new();
+                    let mut later = Vec::new();
                     let door = config.door.with_tls_of(&new.door);
                     if new.door != door
                         || new.admin != config.admin
                         || new.state != config.state
                         || new.log != config.log
                     {
-                        wrong.push(format!(
+                        later.push(format!(
                             "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]`, `[state]` or `[log]` holds after a restart",
                             path.display()
                         ));
                     }
                     if new.template().limits != config.template().limits {
-                        wrong.push(format!(
+                        later.push(format!(
                             "`{}`: what has changed in `[defaults]` holds after a restart for what was deployed at the admin door",
                             path.display()
                         ));
@@ -147,18 +147,27 @@ impl Subject {
                         log,
                         ..new
                     };
-                    (Some(wanted), wrong)
+                    (Some(wanted), later.into_iter().map(Remark::Later).collect())
                 }
                 Err(mistakes) => {
                     let wrong = format!(
                         "`{}` is not taken up, what it said before holds:\n{mistakes}",
                         path.display()
                     );
-                    (None, vec![wrong])
+                    (None, vec![Remark::Wrong(wrong)])
                 }
             },
         }
     }
+}
+
+/// What is said of files that have changed.
+#[derive(PartialEq, Eq, Hash)]
+enum Remark {
+    /// It is not taken up.
+    Wrong(String),
+    /// It holds after a restart.
+    Later(String),
 }
 
 /// The file of a host, and all others that it names and that may change.
@@ -184,7 +193,7 @@ impl Follower {
             bringing_back: JoinSet::new(),
             watch: Watch::new(look),
             seen: None,
-            wrong: HashSet::new(),
+            said: HashSet::new(),
             subject,
             rollout,
         }
@@ -279,11 +288,14 @@ impl Follower {
 
     fn take_up(&mut self, seen: Listing) {
         // Disks may take their time, and others are served on this thread.
-        let (wanted, wrong) = block_in_place(|| self.subject.read(&seen));
-        for one in wrong.iter().filter(|one| !self.wrong.contains(*one)) {
-            tracing::error!("{one}");
+        let (wanted, said) = block_in_place(|| self.subject.read(&seen));
+        for one in said.iter().filter(|one| !self.said.contains(*one)) {
+            match one {
+                Remark::Wrong(what) => tracing::error!("{what}"),
+                Remark::Later(what) => tracing::warn!("{what}"),
+            }
         }
-        self.wrong = wrong.into_iter().collect();
+        self.said = said.into_iter().collect();
         if let Some(wanted) = wanted {
             if let Subject::File { path, config } = &self.subject {
                 self.owners.say(config, self.rollout.deployer());
