@@ -132,6 +132,49 @@ respond = { body = "fixed" }
             "{target}"
         );
     }
+    // And what no request came of.
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(70_000)
+    );
+    for (sent, status) in [
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+        (&large, 431),
+    ] {
+        let reply = host.send(sent).reply();
+        assert_eq!(reply.status(), status);
+        assert_eq!(
+            all(&reply, "strict-transport-security"),
+            ["max-age=9"],
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn what_the_operator_sets_stays_beside_a_cors_policy() {
+    let file = File::new(
+        r#"
+[handlers.faults]
+source = "faults.wasm"
+[[handlers.faults.routes]]
+path = "/*"
+headers = { set = { access-control-allow-private-network = "true" } }
+cors = { origins = ["https://a.example"] }
+"#,
+    );
+    let host = file.serve();
+    let reply = ask(&host, "GET /ok\nOrigin: https://a.example");
+    assert_eq!(
+        all(&reply, "access-control-allow-origin"),
+        ["https://a.example"]
+    );
+    assert_eq!(
+        all(&reply, "access-control-allow-private-network"),
+        ["true"]
+    );
 }
 
 #[test]
@@ -381,7 +424,7 @@ fn a_changed_file_of_passwords_is_taken_up_and_one_with_mistakes_is_not() {
 }
 
 #[test]
-fn a_flood_of_wrong_passwords_is_refused_and_slows_nobody() {
+fn of_a_flood_of_wrong_passwords_most_are_refused_and_who_was_right_is_let_in() {
     let file = File::new(AUTH);
     // What a check costs by default.
     let slow = bcrypt::hash("secret", 11).expect("a hash");

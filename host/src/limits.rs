@@ -458,6 +458,8 @@ pub const PASSWORD_FILE: usize = MIB;
 pub const PASSWORD_COST: u32 = 14;
 /// Checks of passwords that wait for a place, and how long: a few seconds of work for each of a few cores.
 pub const PASSWORD_CHECKS_WAITING: usize = 32;
+/// How long a check may take: on a host that is busy others go first.
+pub const PASSWORD_CHECK: Duration = Duration::from_secs(10);
 /// See [`PASSWORD_CHECKS_WAITING`].
 pub const PASSWORD_CHECK_WAIT: Duration = Duration::from_secs(5);
 /// How long a password that was right is known, so that a page with fifty pictures costs one check.

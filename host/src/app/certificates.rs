@@ -62,8 +62,8 @@ fn look(files: &[PathBuf]) -> Listing {
 }
 
 fn directories(files: &[PathBuf]) -> BTreeSet<&Path> {
-    let directories = files.iter().map(|file| directory_of(file));
-    directories.take(limits::WATCHED).collect()
+    let directories: BTreeSet<&Path> = files.iter().map(|file| directory_of(file)).collect();
+    directories.into_iter().take(limits::WATCHED).collect()
 }
 
 fn take_up(certificates: &Certificates) {

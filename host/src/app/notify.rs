@@ -24,7 +24,7 @@ impl Manager {
         tell(&[NotifyState::Ready]);
     }
 
-    /// Files are opened anew, and looked at. Say [`Self::ready`] when that is done.
+    /// Log files are opened anew. Say [`Self::ready`] when that is done; what is served is looked at soon after.
     pub(super) fn reloading(&self) {
         // The manager compares it with its own clock, to tell this from what it was told before.
         match NotifyState::monotonic_usec_now() {

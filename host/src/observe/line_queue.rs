@@ -155,7 +155,13 @@ impl LineQueue {
             return;
         }
         let at = waiting.bytes.len();
-        waiting.turn = Some((at, turn));
+        // Another output that has not had its turn yet is newly opened itself.
+        if !matches!(
+            (&turn, &waiting.turn),
+            (Turn::Reopen, Some((_, Turn::To(_))))
+        ) {
+            waiting.turn = Some((at, turn));
+        }
         self.0.arrived.notify_one();
         // A pipe that nobody reads keeps nobody waiting.
         drop(

@@ -66,6 +66,14 @@ impl Around {
         }
     }
 
+    /// What holds for an answer to what no request came of.
+    pub(super) fn no_request(policy: Option<&Arc<Policy>>) -> Self {
+        Self {
+            policy: policy.cloned(),
+            ..Self::default()
+        }
+    }
+
     /// Whether the client is let in. What only the host needed to know of it, the guest does not see.
     pub(super) async fn admit(
         &self,
@@ -110,6 +118,13 @@ impl Around {
             return response;
         };
         let headers = response.headers_mut();
+        if let Some(cors) = &policy.cors {
+            let origin = self.origin.as_ref();
+            match &self.preflight {
+                Some(preflight) => preflight.answer(cors, origin, headers),
+                None => cors::tell(cors, origin, headers),
+            }
+        }
         let changes = &policy.headers;
         for name in &changes.remove {
             headers.remove(name);
@@ -119,13 +134,6 @@ impl Around {
         }
         for (name, value) in &changes.add {
             headers.append(name, value.clone());
-        }
-        if let Some(cors) = &policy.cors {
-            let origin = self.origin.as_ref();
-            match &self.preflight {
-                Some(preflight) => preflight.answer(cors, origin, headers),
-                None => cors::tell(cors, origin, headers),
-            }
         }
         if policy.compress && !self.is_head {
             self.compress(means, response)

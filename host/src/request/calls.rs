@@ -98,7 +98,8 @@ impl Pipeline {
             return Err(Failure::Loop);
         }
         check::call(parts, &callee.name, &self.limits)?;
-        // Who calls is of the same tenant, so what else it says of its client is believed.
+        // Only the host says whose request it is, and only the guest which trace it belongs to.
+        forwarded::forget(&mut parts.headers, true);
         forwarded::tell(
             exchange.client,
             &Scheme::HTTP,

@@ -129,7 +129,7 @@ pub(super) fn tell(client: Peer, scheme: &Scheme, id: &RequestId, headers: &mut 
 
 /// Removes what only a proxy that is believed may say. A trace that a stranger names is none of ours: a guest that keeps
 /// traces begins one. This host keeps none, so it makes none up.
-fn forget(headers: &mut HeaderMap, is_traced: bool) {
+pub(super) fn forget(headers: &mut HeaderMap, is_traced: bool) {
     // Most requests have none.
     let found: Vec<HeaderName> = headers
         .keys()

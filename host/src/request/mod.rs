@@ -145,7 +145,9 @@ impl Pipeline {
     pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<ResponseBody> {
         let exchange = Exchange::without_request(client, Arc::clone(&self.ledger));
         let id = exchange.id.clone();
-        let mut response = fail(failure, (Form::Json, None), None, exchange);
+        let response = fail(failure, (Form::Json, None), None, exchange);
+        let around = Around::no_request(self.catalog.load().policy(&Routed::Nothing));
+        let mut response = around.finish(&self.means, response);
         response.headers_mut().insert(X_REQUEST_ID, id.header());
         response
     }
@@ -161,7 +163,11 @@ impl Pipeline {
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
-        check::head(parts, origin, &self.limits)?;
+        if let Err(failure) = check::head(parts, origin, &self.limits) {
+            let catalog = self.catalog.load();
+            *around = Around::of(catalog.policy(&Routed::Nothing), parts, None);
+            return Err(failure);
+        }
         origin.tell(&exchange.id, &mut parts.headers);
         let found = self.find(parts, around, exchange);
         let headers = &mut parts.headers;

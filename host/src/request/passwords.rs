@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Failure;
 use crate::catalog::BasicAuth;
@@ -54,7 +55,9 @@ impl Checks {
             .name("password".to_owned())
             .spawn(check)
             .map_err(|_| Failure::Overload)?;
-        told.await.ok().flatten().ok_or_else(wrong)
+        let told = timeout(limits::PASSWORD_CHECK, told).await;
+        let told = told.map_err(|_| Failure::Overload)?;
+        told.ok().flatten().ok_or_else(wrong)
     }
 }
 

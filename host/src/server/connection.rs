@@ -119,7 +119,9 @@ pub(super) async fn serve<H: Handler>(
 ) {
     // hyper reads and writes through it; we look whether the client is there, and close it our way.
     let socket = Arc::new(socket);
-    let begun = begin(&door, &terms, &socket, &mut client).await;
+    // It counts until it is closed, however it begins.
+    let mut of_address = None;
+    let begun = begin(&door, &terms, &socket, &mut client, &mut of_address).await;
     let ending = match begun {
         Ok(begun) => speak(&door, begun, &socket, &client).await,
         Err(ending) => ending,
@@ -134,7 +136,6 @@ struct Begun {
     is_h2: Option<bool>,
     /// Until when its first byte may come
     deadline: Instant,
-    of_address: Option<Counted>,
 }
 
 /// What comes before HTTP: for whom a proxy speaks, and TLS.
@@ -143,6 +144,7 @@ async fn begin<H: Handler>(
     terms: &Terms,
     socket: &Arc<Socket>,
     client: &mut Client,
+    of_address: &mut Option<Counted>,
 ) -> Result<Begun, Ending> {
     let in_time = || Instant::now() + door.config.first_byte_timeout;
     let deadline = in_time();
@@ -150,13 +152,12 @@ async fn begin<H: Handler>(
     if terms.proxy_protocol {
         early = hear_proxy(door, socket, deadline, client).await?;
     }
-    let of_address = door.enter(client)?;
+    *of_address = door.enter(client)?;
     let Some(tls) = &terms.tls else {
         return Ok(Begun {
             wire: Wire::clear(Arc::clone(socket), early),
             is_h2: None,
             deadline,
-            of_address,
         });
     };
     let session = shake_hands(door, tls, socket, early, client).await?;
@@ -164,7 +165,6 @@ async fn begin<H: Handler>(
         is_h2: session.is_h2(),
         wire: Wire::sealed(Arc::clone(socket), session),
         deadline: in_time(),
-        of_address,
     })
 }
 
@@ -221,14 +221,11 @@ async fn shake_hands<H: Handler>(
         Ok(Err(fault)) => {
             counters.failed(fault);
             debug!(remote = %client.remote, ?fault, "no TLS");
-            return Err(match fault {
-                tls::Fault::Clear => {
-                    let _ = socket.try_write(tls::IN_THE_CLEAR);
-                    Ending::Finished
-                }
-                // An alert is on its way.
-                _ => Ending::Finished,
-            });
+            // Otherwise an alert is on its way.
+            if fault == tls::Fault::Clear {
+                let _ = socket.try_write(tls::IN_THE_CLEAR);
+            }
+            return Err(Ending::Finished);
         }
         Err(_) => {
             add(&counters.slow);
@@ -264,11 +261,11 @@ async fn speak<H: Handler>(
         mut wire,
         is_h2,
         deadline,
-        of_address: _of_address,
     } = begun;
     let is_h2 = match preface::read(&mut wire, &door.config, deadline, &door.shutdown).await {
         Opening::H1 => is_h2.unwrap_or(false),
         Opening::H2 => is_h2.unwrap_or(true),
+        Opening::TooSlow if is_h2 == Some(true) => return Ending::SlowHead,
         Opening::TooSlow => {
             progress.lose_patience();
             is_h2.unwrap_or(false)

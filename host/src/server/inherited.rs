@@ -34,8 +34,8 @@ struct Inherited {
     names: Vec<String>,
 }
 
-/// Notes what there is. Once, before there are threads: it takes the variables away, so that no child thinks that they are
-/// for it.
+/// Notes what there is. Once, before there are threads: it takes `LISTEN_PID` and `LISTEN_FDS` away, without which no child
+/// takes them for its own.
 pub fn note_inherited() {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     INHERITED.get_or_init(|| {

@@ -6,7 +6,6 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -315,6 +314,13 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     Ok((there.dev(), there.ino()))
 }
 
+/// Whether somebody listens there. It does not wait.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket2::SockAddr::unix(path)?)
+}
+
 /// Listens on a Unix socket with these rights. It is made under another name, where nobody else can reach it before it
 /// has them; then it takes the place of what a dead process has left there.
 ///
@@ -328,10 +334,16 @@ pub fn bind_unix(
         Ok(there) if !there.file_type().is_socket() => {
             return Err(UnixError::NoSocket(path.to_owned()));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            return Err(UnixError::InUse(path.to_owned()));
-        }
-        _ => {}
+        Ok(_) => match knock(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It has no room for one more just now.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(UnixError::Failed(path.to_owned(), error));
+            }
+            Ok(()) | Err(_) => return Err(UnixError::InUse(path.to_owned())),
+        },
+        Err(_) => {}
     }
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,6 +55,7 @@ impl Upload {
             waiting: None,
             alarm: None,
             is_answered: Arc::clone(&is_answered),
+            is_over: false,
             counters: Arc::clone(counters),
         };
         let upload = Upload {
@@ -75,6 +76,8 @@ struct Rate {
     waiting: Option<Instant>,
     alarm: Option<Alarm>,
     is_answered: Arc<AtomicBool>,
+    /// It was too slow, which is counted once.
+    is_over: bool,
     counters: Arc<Counters>,
 }
 
@@ -93,10 +96,16 @@ impl Rate {
             return Poll::Pending;
         }
         let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.left;
-        self.alarm
-            .get_or_insert_with(|| Alarm::at(deadline))
-            .poll(cx, deadline)
-            .map(|()| add(&self.counters.slow_bodies))
+        ready!(
+            self.alarm
+                .get_or_insert_with(|| Alarm::at(deadline))
+                .poll(cx, deadline)
+        );
+        if !self.is_over {
+            self.is_over = true;
+            add(&self.counters.slow_bodies);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -12,7 +12,7 @@ mod operator;
 mod session;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -60,6 +60,7 @@ pub struct Tls {
     wanted: ArcSwap<TlsConfig>,
     protocols: &'static [&'static [u8]],
     now: ArcSwap<Loaded>,
+    changing: Mutex<()>,
 }
 
 struct Loaded {
@@ -92,6 +93,7 @@ impl Tls {
             wanted: ArcSwap::from_pointee(config),
             protocols,
             now: ArcSwap::from_pointee(loaded),
+            changing: Mutex::default(),
         })
     }
 
@@ -100,6 +102,12 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then nothing has changed.
     pub fn reload(&self) -> anyhow::Result<()> {
+        let changing = self.changing.lock();
+        self.read(&changing.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One at a time: what is wanted and what is read of it belong together.
+    fn read(&self, _: &MutexGuard<'_, ()>) -> anyhow::Result<()> {
         let loaded = Loaded::read(&self.wanted.load(), self.protocols, Some(&self.now.load()))?;
         self.now.store(Arc::new(loaded));
         Ok(())
@@ -110,11 +118,13 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then what there was stays until they are good.
     pub fn want(&self, config: &TlsConfig) -> anyhow::Result<bool> {
+        let changing = self.changing.lock();
+        let changing = changing.unwrap_or_else(PoisonError::into_inner);
         if **self.wanted.load() == *config {
             return Ok(false);
         }
         self.wanted.store(Arc::new(config.clone()));
-        self.reload().map(|()| true)
+        self.read(&changing).map(|()| true)
     }
 
     /// The files that it should be made of.
