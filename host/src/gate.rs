@@ -3,8 +3,8 @@
 //! A permit is a value: whoever holds it may run, and dropping it gives the place back, so a
 //! place cannot be lost however an exchange ends.
 //!
-//! Who holds a place and only waits for its client is [`Idle`]: when there is no place left, the one who has waited longest
-//! gets [`Notice`] to give up his. So clients that send or read as slowly as they may do not keep others out.
+//! Who holds a place and only waits for its client is [`Idle`]: when there is no place left, the one whose client has moved
+//! least so far gets [`Notice`] to give up his, so that nobody takes the place of who is further by coming anew. So clients that send or read as slowly as they may do not keep others out.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -38,7 +38,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct IdlePlaces {
     begun: u64,
-    places: BTreeMap<u64, (Instant, Notice)>,
+    places: BTreeMap<u64, Waits>,
+    /// When notice was last given.
+    asked: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waits {
+    since: Instant,
+    /// Bytes that its client has sent or taken before.
+    moved: u64,
+    notice: Notice,
 }
 
 impl Shared {
@@ -46,13 +56,26 @@ impl Shared {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives notice to the one who has waited longest, if that is long.
+    /// Gives notice to the one whose client has moved least of those who have waited for long; of several, to the one who
+    /// has waited longest.
     fn ask_back(&self) {
         let mut idle = self.idle();
-        if let Some(first) = idle.places.first_entry()
-            && first.get().0.elapsed() >= limits::IDLE_PLACE
+        let now = Instant::now();
+        // Many may ask at once, and who was asked needs a moment to go.
+        if idle
+            .asked
+            .is_some_and(|asked| now < asked + limits::IDLE_PAUSE)
         {
-            first.remove().1.give();
+            return;
+        }
+        let is_long = |waits: &Waits| now.duration_since(waits.since) >= limits::IDLE_PLACE;
+        let long = idle.places.iter().take_while(|(_, waits)| is_long(waits));
+        let least = long
+            .min_by_key(|(_, waits)| waits.moved)
+            .map(|(nth, _)| *nth);
+        if let Some(waits) = least.and_then(|nth| idle.places.remove(&nth)) {
+            idle.asked = Some(now);
+            waits.notice.give();
         }
     }
 }
@@ -103,15 +126,24 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// From now on.
+    /// From now on; its client has moved so many bytes before.
     #[must_use]
-    pub fn with<'a>(permits: impl IntoIterator<Item = &'a Permit>, notice: &Notice) -> Self {
+    pub fn with<'a>(
+        permits: impl IntoIterator<Item = &'a Permit>,
+        moved: u64,
+        notice: &Notice,
+    ) -> Self {
         let now = Instant::now();
         let begin = |permit: &'a Permit| {
             let mut idle = permit.shared.idle();
             idle.begun += 1;
             let begun = idle.begun;
-            idle.places.insert(begun, (now, notice.clone()));
+            let waits = Waits {
+                since: now,
+                moved,
+                notice: notice.clone(),
+            };
+            idle.places.insert(begun, waits);
             (Arc::clone(&permit.shared), begun)
         };
         Self {
@@ -329,13 +361,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_longest_for_its_client_is_asked_for_its_place() {
+    async fn whose_client_has_moved_least_is_asked_for_his_place() {
         let gate = Gate::new(2, 2, Duration::from_secs(5));
         let held = [gate.admit().await, gate.admit().await].map(|permit| permit.expect("free"));
         let (first, second) = (Notice::default(), Notice::default());
         let cx = Context::from_waker(Waker::noop());
-        let _first = Idle::with([&held[0]], &first);
-        let second_idle = Idle::with([&held[1]], &second);
+        // Who has waited longest, and has moved more.
+        let second_idle = Idle::with([&held[1]], 9, &second);
+        let _first = Idle::with([&held[0]], 8, &first);
 
         let next = gate.admit();
         tokio::pin!(next);

@@ -131,6 +131,8 @@ pub const BODY_GRACE: Duration = Duration::from_secs(20);
 pub const IDLE_PLACE: Duration = Duration::from_millis(500);
 /// Bytes that must have moved meanwhile for it not to have waited.
 pub const IDLE_BYTES: u64 = KIB as u64;
+/// How long it is at least until the next is to give up his, so that one who needs a place does not cost several theirs.
+pub const IDLE_PAUSE: Duration = Duration::from_millis(2);
 /// How often who waits for a place looks whether another is to give up his.
 pub const IDLE_LOOK: Duration = Duration::from_millis(20);
 
@@ -456,6 +458,9 @@ pub const REQUEST_ID: usize = 128;
 pub const PASSWORD_FILE: usize = MIB;
 /// What a hash of a password may cost to check: two to this are the rounds of bcrypt, which take a second.
 pub const PASSWORD_COST: u32 = 14;
+/// Checks of passwords that go on at once, of each file: each takes a core for a tenth of a second and more, which is on
+/// purpose.
+pub const PASSWORD_CHECKS: usize = 1;
 /// Checks of passwords that wait for a place, and how long: a few seconds of work for each of a few cores.
 pub const PASSWORD_CHECKS_WAITING: usize = 32;
 /// How long a check may take: on a host that is busy others go first.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::gate::Gate;
 use crate::limits;
 
 /// What a file of passwords says, and who has shown one lately.
@@ -17,6 +18,8 @@ pub struct Passwords {
     /// Checked for a name that nobody has, so that it takes as long as for one that takes longest.
     any: Box<str>,
     known: Mutex<HashMap<[u8; 32], Instant>>,
+    /// Checks of this file that go on: a flood at one keeps nobody out who is in another.
+    pub checks: Gate,
 }
 
 impl Passwords {
@@ -29,17 +32,26 @@ impl Passwords {
             hashes,
             any,
             known: Mutex::default(),
+            checks: Gate::new(
+                limits::PASSWORD_CHECKS,
+                limits::PASSWORD_CHECKS_WAITING,
+                limits::PASSWORD_CHECK_WAIT,
+            ),
         }
     }
 
-    /// Whether this was right not long ago. Costs a digest.
+    /// Whether this was right not long ago, from when on it is remembered anew. Costs a digest.
     #[must_use]
     pub fn are_known(&self, name: &str, password: &str) -> bool {
         let Some(shown) = self.shown(name, password) else {
             return false;
         };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&shown).is_some_and(is_fresh)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(since) = known.get_mut(&shown).filter(|since| is_fresh(since)) else {
+            return false;
+        };
+        *since = Instant::now();
+        true
     }
 
     /// Whether this is right. For a name that nobody has it takes as long as for one of the dearest hashes. It computes for long: not on a thread that serves.

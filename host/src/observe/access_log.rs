@@ -169,7 +169,8 @@ struct Line<'a> {
 
 fn json(exchange: &Exchange) -> Vec<u8> {
     let asked = exchange.asked.as_ref();
-    let text = |value: &HeaderValue| String::from_utf8_lossy(cut(value.as_bytes())).into_owned();
+    let text =
+        |value: &HeaderValue| harmless(String::from_utf8_lossy(cut(value.as_bytes()))).into_owned();
     let micros = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
     let line = Line {
         timestamp: exchange.at.to_string(),
@@ -221,7 +222,24 @@ fn cut(bytes: &[u8]) -> &[u8] {
 }
 
 fn text_of(text: &str) -> Cow<'_, str> {
-    String::from_utf8_lossy(cut(text.as_bytes()))
+    harmless(String::from_utf8_lossy(cut(text.as_bytes())))
+}
+
+/// JSON lets pass what commands a terminal, ends a line for some readers, or turns its direction.
+fn harmless(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_harmful = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    if !text.contains(is_harmful) {
+        return text;
+    }
+    let mut written = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) {
+            written.extend(c.escape_unicode());
+        } else {
+            written.push(c);
+        }
+    }
+    Cow::Owned(written)
 }
 
 /// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
@@ -236,6 +254,15 @@ fn escape(bytes: &[u8], line: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_would_command_a_terminal_or_turn_a_line_is_written_out() {
+        assert_eq!(
+            super::harmless("a\u{9b}b\u{202e}c\u{2028}ü".into()),
+            "a\\u{9b}b\\u{202e}c\\u{2028}ü"
+        );
+        assert_eq!(super::harmless("/käse?q=1".into()), "/käse?q=1");
+    }
+
     #[test]
     fn a_header_cannot_forge_a_line_or_end_its_field() {
         let mut line = String::new();

@@ -10,8 +10,7 @@ use http_body::Body as _;
 
 use super::compress::{self, Accepts, Encoder};
 use super::cors::{self, Preflight};
-use super::passwords::Checks;
-use super::{Failure, Origin, ResponseBody};
+use super::{Failure, Origin, ResponseBody, passwords};
 use crate::catalog::Policy;
 use crate::gate::Gate;
 use crate::limits;
@@ -22,7 +21,6 @@ const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user")
 
 /// What all policies share.
 pub(super) struct Means {
-    checks: Checks,
     /// Answers that are being compressed.
     encoders: Gate,
 }
@@ -30,7 +28,6 @@ pub(super) struct Means {
 impl Means {
     pub(super) fn new() -> Self {
         Self {
-            checks: Checks::new(),
             encoders: Gate::new(limits::ENCODERS, 0, Duration::ZERO),
         }
     }
@@ -77,7 +74,6 @@ impl Around {
     /// Whether the client is let in. What only the host needed to know of it, the guest does not see.
     pub(super) async fn admit(
         &self,
-        means: &Means,
         origin: &Origin,
         headers: &mut HeaderMap,
         exchange: &mut Exchange,
@@ -93,7 +89,7 @@ impl Around {
             return Ok(());
         }
         if let Some(auth) = &policy.basic_auth {
-            let name = means.checks.name(auth, headers).await?;
+            let name = passwords::name(auth, headers).await?;
             headers.remove(AUTHORIZATION);
             if let Ok(name) = HeaderValue::from_bytes(name.as_bytes()) {
                 headers.insert(X_FORWARDED_USER, name);

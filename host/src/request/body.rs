@@ -86,6 +86,9 @@ impl ReadFailure {
 /// A request's body as the guest reads it.
 pub(super) struct RequestBody<B> {
     body: B,
+    /// Bytes that it may have.
+    most: u64,
+    /// And still.
     allowed: u64,
     progress: Progress,
     failure: ReadFailure,
@@ -103,6 +106,7 @@ impl<B> RequestBody<B> {
         (
             Self {
                 body,
+                most: allowed,
                 allowed,
                 progress: Progress::new(patience),
                 failure: failure.clone(),
@@ -125,7 +129,8 @@ impl<B> RequestBody<B> {
         if self.idle.is_none()
             && let Some(permits) = self.permits.upgrade()
         {
-            let idle = Idle::with(all(&permits), &self.wanted);
+            let moved = self.most - self.allowed;
+            let idle = Idle::with(all(&permits), moved, &self.wanted);
             self.idle = Some((idle, self.allowed));
         }
         self.idle.is_some() && self.wanted.is_given(cx)
@@ -249,8 +254,8 @@ pub struct ResponseBody {
     trailers: Option<HeaderMap>,
 }
 
-/// Pieces of a guest's that are compressed at once, if nothing comes of them: some milliseconds' work.
-const PIECES_AT_ONCE: usize = 8;
+/// Pieces of a guest's that are compressed before others have a turn, if nothing comes of them: each is some milliseconds' work.
+const PIECES_AT_ONCE: usize = 1;
 
 enum Source {
     Guest(GuestBody),
@@ -379,7 +384,8 @@ impl ResponseBody {
             return;
         };
         if !self.is_end_stream() {
-            self.idle = Some(Idle::with(all(permits), exchange.stall().wanted()));
+            let wanted = exchange.stall().wanted();
+            self.idle = Some(Idle::with(all(permits), exchange.sent, wanted));
         }
     }
 

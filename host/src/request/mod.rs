@@ -171,7 +171,7 @@ impl Pipeline {
         origin.tell(&exchange.id, &mut parts.headers);
         let found = self.find(parts, around, exchange);
         let headers = &mut parts.headers;
-        around.admit(&self.means, origin, headers, exchange).await?;
+        around.admit(origin, headers, exchange).await?;
         if around.is_answered() {
             return Ok(Answer::Nothing);
         }

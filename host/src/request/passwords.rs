@@ -14,51 +14,32 @@ use tokio::time::timeout;
 
 use super::Failure;
 use crate::catalog::BasicAuth;
-use crate::gate::Gate;
 use crate::limits;
 
-/// Checks of passwords, all that go on.
-pub(super) struct Checks(Gate);
-
-impl Checks {
-    pub(super) fn new() -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self(Gate::new(
-            cores.div_ceil(2),
-            limits::PASSWORD_CHECKS_WAITING,
-            limits::PASSWORD_CHECK_WAIT,
-        ))
+/// The name that a request shows, if its password is right.
+pub(super) async fn name(auth: &BasicAuth, headers: &HeaderMap) -> Result<Arc<str>, Failure> {
+    let wrong = || Failure::Unauthorized(auth.challenge.clone());
+    let (name, password) = shown(headers).ok_or_else(wrong)?;
+    if auth.passwords.are_known(&name, &password) {
+        return Ok(Arc::from(name));
     }
-
-    /// The name that a request shows, if its password is right.
-    pub(super) async fn name(
-        &self,
-        auth: &BasicAuth,
-        headers: &HeaderMap,
-    ) -> Result<Arc<str>, Failure> {
-        let wrong = || Failure::Unauthorized(auth.challenge.clone());
-        let (name, password) = shown(headers).ok_or_else(wrong)?;
-        if auth.passwords.are_known(&name, &password) {
-            return Ok(Arc::from(name));
-        }
-        let place = self.0.admit().await?;
-        let passwords = Arc::clone(&auth.passwords);
-        let (tell, told) = oneshot::channel();
-        let check = move || {
-            lower_priority();
-            let is_right = passwords.are_right(&name, &password);
-            // A client that has left meanwhile takes nobody's place: this has its own until here.
-            drop(place);
-            let _ = tell.send(is_right.then(|| Arc::from(name)));
-        };
-        thread::Builder::new()
-            .name("password".to_owned())
-            .spawn(check)
-            .map_err(|_| Failure::Overload)?;
-        let told = timeout(limits::PASSWORD_CHECK, told).await;
-        let told = told.map_err(|_| Failure::Overload)?;
-        told.ok().flatten().ok_or_else(wrong)
-    }
+    let place = auth.passwords.checks.admit().await?;
+    let passwords = Arc::clone(&auth.passwords);
+    let (tell, told) = oneshot::channel();
+    let check = move || {
+        lower_priority();
+        let is_right = passwords.are_right(&name, &password);
+        // A client that has left meanwhile takes nobody's place: this has its own until here.
+        drop(place);
+        let _ = tell.send(is_right.then(|| Arc::from(name)));
+    };
+    thread::Builder::new()
+        .name("password".to_owned())
+        .spawn(check)
+        .map_err(|_| Failure::Overload)?;
+    let told = timeout(limits::PASSWORD_CHECK, told).await;
+    let told = told.map_err(|_| Failure::Overload)?;
+    told.ok().flatten().ok_or_else(wrong)
 }
 
 /// Name and password of `authorization`, if there is one.

@@ -128,7 +128,8 @@ impl Frames {
         let Ok(()) = outgoing.pass(bytes, |frame| {
             match frame.kind {
                 // A client may give back the window of each, of the stream and of the connection.
-                DATA if frame.length > 0 => budget.earn(2),
+                // Some do so for each few KiB that they read.
+                DATA if frame.length > 0 => budget.earn(2 * frame.length.div_ceil(FINEST_READ)),
                 HEADERS if frame.has(END_STREAM) && frame.length <= BARE_STATUS_BYTES => {
                     unheard += u32::from(!answering.contains(&frame.stream));
                 }
@@ -296,6 +297,9 @@ impl Budget {
 
 /// `PRI * HTTP/2.0` and what follows it, which is no frame.
 const PREFACE_BYTES: usize = 24;
+
+/// Bytes of the smallest read after which clients give back their window.
+const FINEST_READ: u32 = 2048;
 
 const HEAD_BYTES: usize = 9;
 

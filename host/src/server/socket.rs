@@ -79,12 +79,15 @@ impl Socket {
         }
     }
 
-    /// hyper writes whole messages: waiting to fill a segment would only add latency.
+    /// hyper writes whole messages: waiting to fill a segment would only add latency. And what the system holds for the client
+    /// is bounded, or a steady reader of megabytes would look as if it took nothing for seconds.
     pub(super) fn send_at_once(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
-        }
+        let Self::Tcp(stream) = self else {
+            return Ok(());
+        };
+        #[cfg(target_os = "linux")]
+        SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        stream.set_nodelay(true)
     }
 
     /// Says that nothing more will come.
@@ -99,3 +102,7 @@ impl Socket {
         }
     }
 }
+
+/// Bytes that wait in the system to be sent, beyond what is on its way: beside it a reader of 100 kB/s moves each second.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 * 1024;
