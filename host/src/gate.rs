@@ -45,7 +45,8 @@ struct IdlePlaces {
 
 #[derive(Debug)]
 struct Waits {
-    since: Instant,
+    /// When that is long.
+    until: Instant,
     /// Bytes that its client has sent or taken before.
     moved: u64,
     notice: Notice,
@@ -68,8 +69,7 @@ impl Shared {
         {
             return;
         }
-        let is_long = |waits: &Waits| now.duration_since(waits.since) >= limits::IDLE_PLACE;
-        let long = idle.places.iter().take_while(|(_, waits)| is_long(waits));
+        let long = idle.places.iter().filter(|(_, waits)| waits.until <= now);
         let least = long
             .min_by_key(|(_, waits)| waits.moved)
             .map(|(nth, _)| *nth);
@@ -126,20 +126,21 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// From now on; its client has moved so many bytes before.
+    /// From now on; its client has moved so many bytes before, and may take `patience` for more.
     #[must_use]
     pub fn with<'a>(
         permits: impl IntoIterator<Item = &'a Permit>,
         moved: u64,
+        patience: Duration,
         notice: &Notice,
     ) -> Self {
-        let now = Instant::now();
+        let until = Instant::now() + patience;
         let begin = |permit: &'a Permit| {
             let mut idle = permit.shared.idle();
             idle.begun += 1;
             let begun = idle.begun;
             let waits = Waits {
-                since: now,
+                until,
                 moved,
                 notice: notice.clone(),
             };
@@ -367,8 +368,8 @@ mod tests {
         let (first, second) = (Notice::default(), Notice::default());
         let cx = Context::from_waker(Waker::noop());
         // Who has waited longest, and has moved more.
-        let second_idle = Idle::with([&held[1]], 9, &second);
-        let _first = Idle::with([&held[0]], 8, &first);
+        let second_idle = Idle::with([&held[1]], 9, limits::IDLE_PLACE, &second);
+        let _first = Idle::with([&held[0]], 8, limits::IDLE_PLACE, &first);
 
         let next = gate.admit();
         tokio::pin!(next);

@@ -114,7 +114,7 @@ impl Default for DoorLimits {
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             // As Kestrel has it, half of Apache's: a modem's twentieth.
-            body_rate: 240,
+            body_rate: BODY_RATE,
             // What browsers and load balancers expect to find open again.
             idle: Duration::from_secs(60),
             // A network that is away for a moment comes back; a client that has stopped reading does not.
@@ -129,8 +129,12 @@ pub const BODY_GRACE: Duration = Duration::from_secs(20);
 /// How long a request that has a place must have waited for its client before it gives up the place to one that has none: many
 /// round trips, and short beside [`HandlerLimits::permit_wait`].
 pub const IDLE_PLACE: Duration = Duration::from_millis(500);
-/// Bytes that must have moved meanwhile for it not to have waited.
-pub const IDLE_BYTES: u64 = KIB as u64;
+/// Default of [`DoorLimits::body_rate`], in bytes per second: what Kestrel has.
+pub const BODY_RATE: u32 = 240;
+/// The most that a client earns in addition by what it has sent, at [`BODY_RATE`]: as long as a pause in a talk may be.
+pub const IDLE_EARNED: Duration = Duration::from_secs(10);
+/// Bytes that must have moved meanwhile for it not to have waited: a small message, and more than a byte now and then.
+pub const IDLE_BYTES: u64 = 32;
 /// How long it is at least until the next is to give up his, so that one who needs a place does not cost several theirs.
 pub const IDLE_PAUSE: Duration = Duration::from_millis(2);
 /// How often who waits for a place looks whether another is to give up his.

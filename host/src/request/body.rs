@@ -130,7 +130,7 @@ impl<B> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
-            let idle = Idle::with(all(&permits), moved, &self.wanted);
+            let idle = Idle::with(all(&permits), moved, patience_for(moved), &self.wanted);
             self.idle = Some((idle, self.allowed));
         }
         self.idle.is_some() && self.wanted.is_given(cx)
@@ -142,6 +142,13 @@ impl<B> RequestBody<B> {
             self.idle = None;
         }
     }
+}
+
+/// What a client has sent earns it time, as if it had come at the slowest rate that is good enough: so whoever talks in small
+/// pieces is not taken for one who has only begun.
+fn patience_for(moved: u64) -> Duration {
+    let earned = moved.saturating_mul(1000) / u64::from(limits::BODY_RATE);
+    limits::IDLE_PLACE + Duration::from_millis(earned).min(limits::IDLE_EARNED)
 }
 
 fn all(permits: &Permits) -> impl Iterator<Item = &Permit> {
@@ -385,7 +392,12 @@ impl ResponseBody {
         };
         if !self.is_end_stream() {
             let wanted = exchange.stall().wanted();
-            self.idle = Some(Idle::with(all(permits), exchange.sent, wanted));
+            self.idle = Some(Idle::with(
+                all(permits),
+                exchange.sent,
+                limits::IDLE_PLACE,
+                wanted,
+            ));
         }
     }
 
