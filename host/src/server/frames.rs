@@ -8,6 +8,7 @@
 use tokio::time::Instant;
 
 use super::Config;
+use super::preface::PREFACE;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -51,7 +52,7 @@ pub(super) enum Violation {
 impl Frames {
     pub(super) fn new(config: &Config) -> Self {
         Frames {
-            incoming: Cutter::after(PREFACE_BYTES),
+            incoming: Cutter::after(PREFACE.len()),
             outgoing: Cutter::after(0),
             budget: Budget::new(
                 config.h2_control_frames,
@@ -295,9 +296,6 @@ impl Budget {
     }
 }
 
-/// `PRI * HTTP/2.0` and what follows it, which is no frame.
-const PREFACE_BYTES: usize = 24;
-
 /// Bytes of the smallest read after which clients give back their window.
 const FINEST_READ: u32 = 2048;
 
@@ -316,11 +314,10 @@ mod tests {
     use super::*;
 
     const PRIORITY: u8 = 2;
-    const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
     fn frames() -> Frames {
         let mut frames = Frames {
-            incoming: Cutter::after(PREFACE_BYTES),
+            incoming: Cutter::after(PREFACE.len()),
             outgoing: Cutter::after(0),
             budget: Budget::new(10, 5),
             is_settled: true,

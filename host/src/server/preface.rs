@@ -55,7 +55,7 @@ pub(super) async fn read(
     }
 }
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Most heads fit, and then hyper needs no read of its own; it lies in the task until the protocol is known.
 const FIRST_READ_BYTES: usize = 1024;
