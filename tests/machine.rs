@@ -93,6 +93,23 @@ fn assert_serves_again(host: &TestHost, after: &str) {
     }
 }
 
+/// Whoever reads the line that says where it serves may stop the host at once: each write takes long here, so that it is
+/// asked while the line is hardly said.
+#[test]
+fn a_host_that_says_where_it_serves_can_be_stopped_in_order() {
+    let slow = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=write"];
+    let slow = slow.iter().chain(&["-e", "inject=write:delay_exit=200000"]);
+    let can = Command::new("strace").args(slow.clone()).arg("true").output();
+    if !can.is_ok_and(|it| it.status.success()) {
+        eprintln!("SKIPPED: stopping a host at once: `strace` does not start");
+        return;
+    }
+    let mut command = Command::new("strace");
+    command.args(slow).arg(env!("CARGO_BIN_EXE_host"));
+    let ended = TestHost::serve_as(command, HELLO, "").stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.stderr);
+}
+
 #[test]
 fn whatever_call_fails_the_process_lives_and_serves_soon_after() {
     let host = TestHost::serve(FAULTS, "--max-instance-reuse-count 1");

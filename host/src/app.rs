@@ -93,6 +93,7 @@ impl Default for Watched {
 pub struct Door {
     listeners: Vec<Listener>,
     access_log: Output,
+    stop: Stop,
     /// What its clients are shown.
     pub certificates: Certificates,
 }
@@ -107,9 +108,15 @@ impl Door {
 
 /// Opens the public door. Do this when there is a handler, so that nobody is let in to wait.
 ///
+/// From here on a signal ends the host in order: whoever reads its address may stop it at once.
+///
 /// # Errors
-/// When an address is taken or not ours to take, or a certificate is not good, with what to do.
+/// When an address is taken or not ours to take, a certificate is not good, or signals cannot be watched, with what to do.
+///
+/// # Panics
+/// Outside of tokio's runtime.
 pub fn open(settings: &Settings) -> anyhow::Result<Door> {
+    let stop = Stop::watch()?;
     let access_log = match &settings.access_log_file {
         Some(path) => Output::file(path)?,
         None => Output::to(std::io::stdout()),
@@ -119,6 +126,7 @@ pub fn open(settings: &Settings) -> anyhow::Result<Door> {
     Ok(Door {
         listeners,
         access_log,
+        stop,
         certificates,
     })
 }
@@ -144,7 +152,7 @@ pub async fn serve(
     pages: Option<Arc<dyn Pages>>,
     watched: &Watched,
 ) -> anyhow::Result<ExitCode> {
-    let mut stop = Stop::watch()?;
+    let mut stop = door.stop;
     let (lines, _written_at_the_end) = LineQueue::start(door.access_log);
     let access_log = AccessLog::new(settings.access_log, lines.clone());
     let ledger = Arc::new(Ledger::new(access_log, Arc::clone(&watched.requests)));
