@@ -99,7 +99,10 @@ fn assert_serves_again(host: &TestHost, after: &str) {
 fn a_host_that_says_where_it_serves_can_be_stopped_in_order() {
     let slow = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=write"];
     let slow = slow.iter().chain(&["-e", "inject=write:delay_exit=200000"]);
-    let can = Command::new("strace").args(slow.clone()).arg("true").output();
+    let can = Command::new("strace")
+        .args(slow.clone())
+        .arg("true")
+        .output();
     if !can.is_ok_and(|it| it.status.success()) {
         eprintln!("SKIPPED: stopping a host at once: `strace` does not start");
         return;

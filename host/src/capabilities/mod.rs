@@ -5,3 +5,41 @@
 
 pub mod calls;
 pub mod outbound_http;
+
+use std::sync::Arc;
+
+use calls::CallGrant;
+
+/// What a guest may reach, as it was written. The default is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Handlers that it may call, by name.
+    pub calls: Vec<Arc<str>>,
+}
+
+impl Grants {
+    /// Grants what is granted to every handler too.
+    pub fn add(&mut self, every: &Self) {
+        self.calls.splice(0..0, every.calls.iter().cloned());
+    }
+}
+
+/// What the handlers of a host reach through it, each as far as it was granted.
+#[derive(Debug, Default)]
+pub struct Services {}
+
+/// What a handler was granted, ready for its instances, which share it.
+#[derive(Debug)]
+pub struct Granted {
+    pub(crate) calls: CallGrant,
+}
+
+impl Granted {
+    /// For the handler of this name.
+    #[must_use]
+    pub fn new(handler: Arc<str>, grants: &Grants, _: &Services) -> Self {
+        Self {
+            calls: CallGrant::new(handler, grants.calls.clone()),
+        }
+    }
+}

@@ -15,13 +15,14 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-use super::calls::{Broken, CallGrant, Caller, Calling, Foreign};
+use super::Granted;
+use super::calls::{Broken, Caller, Calling, Foreign};
 use crate::gate::Gate;
 use crate::limits;
 
 /// What an instance reaches. What it does not is refused with `HTTP-request-denied`, which the guest can handle.
 pub struct OutboundHttp {
-    calls: Arc<CallGrant>,
+    granted: Arc<Granted>,
     /// The request that is served, while one is that may call.
     pub caller: Option<Arc<dyn Caller>>,
     /// Whether the instance was cut off.
@@ -35,9 +36,9 @@ type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl OutboundHttp {
     /// For an instance that serves nobody yet.
     #[must_use]
-    pub fn new(calls: Arc<CallGrant>) -> Self {
+    pub fn new(granted: Arc<Granted>) -> Self {
         Self {
-            calls,
+            granted,
             caller: None,
             broken: Broken::default(),
             gate: None,
@@ -56,7 +57,7 @@ impl OutboundHttp {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> Result<Calling, Error> {
-        let name = self.calls.find(request.uri())?;
+        let name = self.granted.calls.find(request.uri())?;
         // Nobody is there while a handler is only tried.
         let (Some(name), Some(caller)) = (name, &self.caller) else {
             return Err(Error::HttpRequestDenied);
@@ -72,7 +73,7 @@ impl OutboundHttp {
         caller
             .call(name, request, options.unwrap_or_default(), permit)
             .map_err(|Foreign| {
-                self.calls.tell_foreign(name);
+                self.granted.calls.tell_foreign(name);
                 Error::HttpRequestDenied
             })
     }

@@ -18,6 +18,7 @@ use super::{
     Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route, Service,
     Source, Target, Tenants,
 };
+use crate::capabilities::Services;
 use crate::components::{Artifact, Compiled, Components};
 use crate::engine::{Guests, Instances, Room};
 use crate::gate::Gate;
@@ -150,14 +151,20 @@ impl Deployer {
     /// A deployer whose engines have room for so many requests at once, of all handlers together, each with at most
     /// `memory` bytes.
     #[must_use]
-    pub fn new(components: Components, requests: usize, memory: usize, guests: Guests) -> Self {
+    pub fn new(
+        components: Components,
+        requests: usize,
+        memory: usize,
+        guests: Guests,
+        services: Arc<Services>,
+    ) -> Self {
         let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
             memory,
             guests,
         };
-        let loader = Arc::new(Loader::new(components, room));
+        let loader = Arc::new(Loader::new(components, room, services));
         Self {
             catalog: Arc::default(),
             hot: Arc::new(Hot::new(Arc::clone(&loader))),

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
+use crate::capabilities::Services;
 use crate::components::{Artifact, Compiled, Components, Stamp};
 use crate::engine::{Engine, FaultKind, Generation, Guest, Instances, Room};
 use crate::limits::{self, HandlerLimits};
@@ -15,6 +16,7 @@ use crate::meter::Meter;
 pub(super) struct Loader {
     components: Components,
     room: Room,
+    services: Arc<Services>,
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that need more than a place in the pool has.
     large: [OnceLock<Arc<Engine>>; 2],
@@ -24,10 +26,11 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(components: Components, room: Room) -> Self {
+    pub(super) fn new(components: Components, room: Room, services: Arc<Services>) -> Self {
         Self {
             components,
             room,
+            services,
             pooled: [OnceLock::new(), OnceLock::new()],
             large: [OnceLock::new(), OnceLock::new()],
             turn: Mutex::default(),
@@ -149,7 +152,8 @@ impl Loader {
             }
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
             let parts = artifact.inspection.parts;
-            Guest::link(engine, &component, parts, name, settings, memory)
+            let services = &loader.services;
+            Guest::link(engine, &component, parts, name, settings, memory, services)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?

@@ -190,7 +190,7 @@ impl Version {
     /// What a file's handler is, without the values of its variables.
     pub(super) fn of_file(spec: &HandlerSpec, routes: &[Route], digest: &str) -> Self {
         let names = spec.guest.environment.iter().map(|(name, _)| name.clone());
-        let calls = spec.guest.calls.iter();
+        let calls = spec.guest.grants.calls.iter();
         Self {
             number: 1,
             digest: digest.to_owned(),
@@ -261,6 +261,7 @@ impl Version {
             .environment
             .retain(|(name, _)| had.environment.contains_key(name));
         guest
+            .grants
             .calls
             .retain(|name| had.calls.iter().any(|had| had.as_str() == &**name));
         Ok(spec)
@@ -292,7 +293,7 @@ impl Version {
         environment.retain(|(name, _)| !own.environment.contains_key(name));
         environment.extend(own.environment.clone());
         let calls = own.calls.iter().map(HandlerName::shared);
-        spec.guest.calls.extend(calls);
+        spec.guest.grants.calls.extend(calls);
         if own.warm_up.is_some() {
             spec.warm_up.clone_from(&own.warm_up);
         }

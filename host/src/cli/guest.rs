@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values;
+use crate::capabilities::Grants;
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings, Guests};
@@ -122,7 +123,9 @@ impl GuestArgs {
             guest: GuestSettings {
                 environment: self.env.clone(),
                 directories: self.dir.clone(),
-                calls: self.allow_call.iter().map(HandlerName::shared).collect(),
+                grants: Grants {
+                    calls: self.allow_call.iter().map(HandlerName::shared).collect(),
+                },
                 memory: self.memory,
                 fields: self.max_response_head,
                 reuse: Reuse {
@@ -155,6 +158,7 @@ impl GuestArgs {
             self.max_concurrent_requests,
             self.memory,
             guests,
+            Arc::default(),
         )
     }
 

@@ -560,6 +560,7 @@ impl Serve {
             requests,
             HandlerLimits::default().memory,
             Guests::Many,
+            Arc::default(),
         ));
         let plan = Plan {
             settings,

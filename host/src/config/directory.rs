@@ -132,9 +132,7 @@ impl Listing {
         said.guest
             .directories
             .splice(0..0, template.guest.directories.iter().cloned());
-        said.guest
-            .calls
-            .splice(0..0, template.guest.calls.iter().cloned());
+        said.guest.grants.add(&template.guest.grants);
         said.warm_up = said.warm_up.or_else(|| template.warm_up.clone());
         Ok(said)
     }

@@ -12,6 +12,7 @@ use super::limits::{Limits, Settled};
 use super::name::checked;
 use super::reader::{Table, Value};
 use super::route::route;
+use crate::capabilities::Grants;
 use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::HandlerLimits;
@@ -142,7 +143,9 @@ impl HandlerConfig {
         let guest = GuestSettings {
             environment: environment(table),
             directories: directories(table),
-            calls: calls(table),
+            grants: Grants {
+                calls: calls(table),
+            },
             memory: limits.memory,
             fields,
             reuse,

@@ -234,7 +234,7 @@ fn a_handler_is_as_the_example_says() {
         writable: true,
     };
     assert_eq!(shop.guest.directories, [public]);
-    assert_eq!(shop.guest.calls, ["cart", "stock"].map(Arc::from));
+    assert_eq!(shop.guest.grants.calls, ["cart", "stock"].map(Arc::from));
     assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));

@@ -21,7 +21,7 @@ use super::output::{Current, Stream};
 use super::shared::Shared;
 use super::state::{Memory, State};
 use super::{Engine, Fault, Generation};
-use crate::capabilities::calls::CallGrant;
+use crate::capabilities::{Granted, Grants, Services};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId, Speaker};
@@ -34,8 +34,8 @@ pub struct GuestSettings {
     pub environment: Vec<(String, Secret)>,
     /// Directories, by the names that the guest sees.
     pub directories: Vec<Directory>,
-    /// Handlers that it may call, by name.
-    pub calls: Vec<Arc<str>>,
+    /// What it reaches through the host.
+    pub grants: Grants,
     /// Bytes of memory, see [`limits::HandlerLimits::memory`].
     pub memory: usize,
     /// Bytes of a set of header fields that it makes, see [`limits::FIELDS_BYTES`].
@@ -60,7 +60,7 @@ pub struct Guest {
     pub(super) engine: Arc<Engine>,
     pre: Pre,
     pub(super) settings: GuestSettings,
-    calls: Arc<CallGrant>,
+    granted: Arc<Granted>,
     /// What it shares with other guests.
     shared_memory: Option<Arc<Budget>>,
     /// Its share of a pool that has not enough for everybody.
@@ -118,6 +118,7 @@ impl Guest {
         handler: Arc<str>,
         settings: GuestSettings,
         shared_memory: Option<Arc<Budget>>,
+        services: &Services,
     ) -> anyhow::Result<Self> {
         let linked = engine
             .linker
@@ -134,7 +135,7 @@ impl Guest {
             engine,
             pre,
             places,
-            calls: Arc::new(CallGrant::new(handler, settings.calls.clone())),
+            granted: Arc::new(Granted::new(handler, &settings.grants, services)),
             settings,
             shared_memory,
             idle: Mutex::default(),
@@ -277,7 +278,7 @@ impl Guest {
         let state = State::new(
             wasi,
             &self.settings,
-            Arc::clone(&self.calls),
+            Arc::clone(&self.granted),
             memory,
             Arc::clone(meter),
             output,

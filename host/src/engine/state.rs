@@ -14,7 +14,7 @@ use super::guest::GuestSettings;
 use super::holdings;
 use super::output::Current;
 use super::usage::Usage;
-use crate::capabilities::calls::CallGrant;
+use crate::capabilities::Granted;
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
 use crate::meter::Meter;
@@ -34,7 +34,7 @@ impl State {
     pub(super) fn new(
         wasi: WasiCtx,
         settings: &GuestSettings,
-        calls: Arc<CallGrant>,
+        granted: Arc<Granted>,
         memory: Memory,
         meter: Arc<Meter>,
         output: Arc<Current>,
@@ -47,7 +47,7 @@ impl State {
         Self {
             wasi,
             http,
-            outbound_http: OutboundHttp::new(calls),
+            outbound_http: OutboundHttp::new(granted),
             table,
             memory,
             meter,

@@ -53,7 +53,7 @@ impl Pipeline {
         handler: &Arc<Handler>,
         exchange: &Exchange,
     ) -> Option<Arc<dyn Caller>> {
-        if handler.spec.guest.calls.is_empty() {
+        if handler.spec.guest.grants.calls.is_empty() {
             return None;
         }
         Some(Arc::new(Served {
