@@ -5,6 +5,7 @@
 
 use crate::engine::Generation;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Something outside the sandbox.
@@ -42,8 +43,8 @@ impl fmt::Display for Reach {
 }
 
 /// What wasmtime-wasi 48 and wasmtime-wasi-http 48 add to a linker, and the interfaces that hold only types, each with its
-/// *track*: the versions that the linker takes one for another, 0.2.0 to 0.2.x. Unstable interfaces
-/// (`wasi:clocks/timezone`) are not linked.
+/// *track*: the versions that the linker takes one for another, 0.2.0 to 0.2.x. A draft or candidate is taken for no other
+/// version and stands with its whole name. Unstable interfaces (`wasi:clocks/timezone`) are not linked.
 const PROVIDED: &[(&str, Option<Reach>)] = &[
     ("wasi:http/types@0.2", None),
     ("wasi:http/outgoing-handler@0.2", Some(Reach::OutboundHttp)),
@@ -146,15 +147,24 @@ fn track(version: &str) -> Option<&str> {
 fn linked(generation: Generation) -> impl Iterator<Item = &'static (&'static str, Option<Reach>)> {
     PROVIDED
         .iter()
-        .filter(move |(name, _)| generation == Generation::P3 || name.ends_with("@0.2"))
+        .filter(move |(name, _)| generation == Generation::P3 || !name.ends_with("@0.3"))
 }
 
 /// What the interface lets a guest reach, or None if nobody provides it.
 pub(super) fn provided(generation: Generation, import: &str) -> Option<Option<Reach>> {
-    let Name { interface, track } = Name::parse(import);
-    let wanted = (interface, track?);
-    let (_, reach) = linked(generation).find(|(name, _)| name.split_once('@') == Some(wanted))?;
+    let name = on_track(import)?;
+    let (_, reach) = linked(generation).find(|(linked, _)| *linked == name)?;
     Some(*reach)
+}
+
+/// The name as the table has it: with its track, or whole if it is a draft's. None if it has no version.
+fn on_track(full: &str) -> Option<Cow<'_, str>> {
+    let Name { interface, track } = Name::parse(full);
+    if let Some(track) = track {
+        return Some(Cow::Owned(format!("{interface}@{track}")));
+    }
+    let (_, version) = full.split_once('@')?;
+    version.contains('-').then_some(Cow::Borrowed(full))
 }
 
 /// Under this likeness a suggestion misleads more than it helps.
@@ -243,11 +253,8 @@ mod tests {
             let world = wit.select_world(&[package], Some(world)).expect("a world");
             let imports = wit.worlds[world].imports.keys();
             let mut imported: Vec<_> = imports
-                .map(|key| {
-                    let full = wit.name_world_key(key);
-                    let Name { interface, track } = Name::parse(&full);
-                    format!("{interface}@{}", track.expect("a released version"))
-                })
+                .map(|key| wit.name_world_key(key))
+                .map(|full| on_track(&full).expect("a version").into_owned())
                 .collect();
             let mut table: Vec<_> = linked(generation).map(|(name, _)| *name).collect();
             imported.sort_unstable();
