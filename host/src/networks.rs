@@ -40,9 +40,17 @@ impl Networks {
         }
     }
 
-    fn hold_address(&self, address: IpAddr) -> bool {
+    /// Whether this address is in one of them.
+    #[must_use]
+    pub fn hold_address(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.nets.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether one of them is this address alone.
+    #[must_use]
+    pub fn name(&self, address: IpAddr) -> bool {
+        self.nets.contains(&IpNet::from(address.to_canonical()))
     }
 }
 

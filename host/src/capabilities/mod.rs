@@ -4,6 +4,7 @@
 //! is not granted answers with the error that its interface has for that.
 
 pub mod calls;
+pub mod judge;
 pub mod outbound_http;
 
 use std::sync::Arc;
