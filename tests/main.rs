@@ -17,6 +17,7 @@
 //! | `metrics` | what is counted, how many series there can be, who sees which |
 //! | `logs` | the access log in its forms, the host's log, files and pipes, quiet, colours |
 //! | `output` | what guests print: whose it is, cut, counted, harmless |
+//! | `logging` | what guests log: level, context, request id, the same bounds |
 //! | `http1` | HTTP/1.1 and 1.0 on the wire: reuse, pipelining, 100, HEAD, framing |
 //! | `http2` | HTTP/2 with prior knowledge: streams, resets, trailers |
 //! | `streaming` | bodies both ways at once, with backpressure, in little memory |
@@ -75,6 +76,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod logging;
 mod logs;
 mod machine;
 mod metrics;

@@ -363,6 +363,10 @@ pub const FRONT_TIME: Duration = Duration::from_millis(3);
 
 /// What one exchange's guest may print before the rest is dropped and counted, in lines.
 pub const OUTPUT_LINES: u32 = 1_000;
+/// The same in bytes: a quarter of what waits for a slow reader of the log, see [`LOG_BYTES`].
+pub const OUTPUT_BYTES: usize = MIB;
+/// Bytes of the context that a guest logs with a message: a word or a path, to find messages that belong together.
+pub const LOG_CONTEXT: usize = 256;
 /// Bytes of one printed line; the rest is cut.
 pub const OUTPUT_LINE: usize = 4 * KIB;
 /// Lines of a guest's output kept for the page that `host dev` shows after a fault.

@@ -17,6 +17,7 @@ pub(crate) const METHODS: Guest = Guest("methods");
 pub(crate) const STATIC_FILES: Guest = Guest("static-files");
 pub(crate) const FAULTS: Guest = Guest("faults");
 pub(crate) const FAULTS_P3: Guest = Guest("faults-p3");
+pub(crate) const GREEDY: Guest = Guest("greedy");
 pub(crate) const RELAY: Guest = Guest("relay");
 pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
@@ -26,7 +27,7 @@ pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 10] = [
+const ALL: [Guest; 11] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -35,6 +36,7 @@ const ALL: [Guest; 10] = [
     STATIC_FILES,
     FAULTS,
     FAULTS_P3,
+    GREEDY,
     RELAY,
     RELAY_P3,
 ];

@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod judge;
+pub mod logging;
 pub mod outbound_http;
 
 use std::sync::Arc;

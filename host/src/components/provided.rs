@@ -20,7 +20,7 @@ pub enum Reach {
     Sockets,
     /// Environment variables and arguments.
     Environment,
-    /// Standard output and standard error: the handler's log.
+    /// Standard output, standard error and records: the handler's log.
     Output,
     /// The time of day and elapsed time.
     Clocks,
@@ -75,6 +75,7 @@ const PROVIDED: &[(&str, Option<Reach>)] = &[
     ("wasi:sockets/tcp-create-socket@0.2", Some(Reach::Sockets)),
     ("wasi:sockets/udp@0.2", Some(Reach::Sockets)),
     ("wasi:sockets/udp-create-socket@0.2", Some(Reach::Sockets)),
+    ("wasi:logging/logging@0.1.0-draft", Some(Reach::Output)),
     ("wasi:http/types@0.3", None),
     ("wasi:http/client@0.3", Some(Reach::OutboundHttp)),
     ("wasi:cli/environment@0.3", Some(Reach::Environment)),
@@ -196,6 +197,9 @@ mod tests {
             ("wasi:http/types@0.3.1", true),
             ("wasi:http/types@1.0.0", false),
             ("wasi:clocks/timezone@0.2.0", false),
+            ("wasi:logging/logging@0.1.0-draft", true),
+            ("wasi:logging/logging@0.1.0", false),
+            ("wasi:logging/logging", false),
             ("types", false),
         ] {
             assert_eq!(

@@ -8,6 +8,7 @@ use wasmtime::component::Linker;
 
 use super::Generation;
 use super::state::State;
+use crate::capabilities::logging::{self, Logging};
 
 pub(super) fn link(
     engine: &wasmtime::Engine,
@@ -16,6 +17,7 @@ pub(super) fn link(
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    logging::link(&mut linker, |state: &mut State| Logging(state.output.now()))?;
     if generation == Generation::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

@@ -24,9 +24,12 @@ impl Current {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = output;
     }
 
+    pub(super) fn now(&self) -> Arc<GuestOutput> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn write(&self, stream: GuestStream, bytes: &[u8]) {
-        let output = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        output.write(stream, bytes);
+        self.now().write(stream, bytes);
     }
 }
 

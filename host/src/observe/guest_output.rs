@@ -1,4 +1,4 @@
-//! What a guest prints while it serves one exchange: lines of the host's log, cut and counted.
+//! What a guest prints or logs while it serves one exchange: lines of the host's log, cut and counted.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RequestId;
-use crate::limits::{OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
+use crate::limits::{KIB, LOG_CONTEXT, OUTPUT_BYTES, OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
 
 /// Lines of all guests that were dropped since the start.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -48,6 +48,7 @@ pub struct GuestOutput {
 struct Lines {
     unfinished: [Vec<u8>; 2],
     printed: u32,
+    bytes: usize,
     dropped: u64,
     /// The last lines, if somebody will ask for them.
     tail: Option<VecDeque<String>>,
@@ -69,6 +70,23 @@ impl fmt::Display for GuestStream {
             Self::Stderr => "stderr",
         })
     }
+}
+
+/// How much a guest thinks of what it logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestLevel {
+    /// What its variables are and where it is.
+    Trace,
+    /// For who looks for a mistake.
+    Debug,
+    /// For who watches it.
+    Info,
+    /// It may go wrong.
+    Warn,
+    /// It went wrong.
+    Error,
+    /// It cannot go on.
+    Critical,
 }
 
 impl GuestOutput {
@@ -104,6 +122,50 @@ impl GuestOutput {
         lines.extend(stream, rest);
     }
 
+    /// Takes a record that the guest logs. What the host's log would not show at this level costs nothing, and is not
+    /// counted. Never waits.
+    pub fn log(&self, level: GuestLevel, context: &str, message: &str) {
+        let is_shown = match level {
+            GuestLevel::Trace => tracing::enabled!(target: "guest", tracing::Level::TRACE),
+            GuestLevel::Debug => tracing::enabled!(target: "guest", tracing::Level::DEBUG),
+            GuestLevel::Info => tracing::enabled!(target: "guest", tracing::Level::INFO),
+            GuestLevel::Warn => tracing::enabled!(target: "guest", tracing::Level::WARN),
+            GuestLevel::Error | GuestLevel::Critical => {
+                tracing::enabled!(target: "guest", tracing::Level::ERROR)
+            }
+        };
+        if !is_shown {
+            return;
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lines.take() {
+            return;
+        }
+        let message = printable(message.as_bytes());
+        let context = printable_within(context.as_bytes(), LOG_CONTEXT);
+        let context = Some(context).filter(|context| !context.is_empty());
+        let speaker = &self.speaker;
+        macro_rules! record {
+            ($level:ident $(, $critical:ident)?) => {
+                tracing::$level!(
+                    target: "guest",
+                    handler = &*speaker.handler, tenant = speaker.tenant.as_deref(), version = &*speaker.version,
+                    request_id = self.request_id.as_str(), context = context.as_deref(), $($critical = true,)?
+                    "{message}"
+                )
+            };
+        }
+        match level {
+            GuestLevel::Trace => record!(trace),
+            GuestLevel::Debug => record!(debug),
+            GuestLevel::Info => record!(info),
+            GuestLevel::Warn => record!(warn),
+            GuestLevel::Error => record!(error),
+            GuestLevel::Critical => record!(error, critical),
+        }
+        lines.keep(message);
+    }
+
     /// Prints what has no end of line yet, and how much was dropped.
     pub fn end(&self) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +184,8 @@ impl GuestOutput {
                 version = &*speaker.version,
                 request_id = self.request_id.as_str(),
                 dropped,
-                "the guest printed more than {OUTPUT_LINES} lines: the rest was dropped"
+                "the guest printed more than {OUTPUT_LINES} lines or {} KiB: the rest was dropped",
+                OUTPUT_BYTES / KIB
             );
         }
     }
@@ -137,11 +200,9 @@ impl GuestOutput {
 
     fn print(&self, lines: &mut Lines, stream: GuestStream) {
         let bytes = std::mem::take(&mut lines.unfinished[stream as usize]);
-        if lines.printed >= OUTPUT_LINES {
-            lines.dropped += 1;
+        if !lines.take() {
             return;
         }
-        lines.printed += 1;
         let line = printable(&bytes);
         let speaker = &self.speaker;
         tracing::info!(
@@ -150,12 +211,7 @@ impl GuestOutput {
             request_id = self.request_id.as_str(), %stream,
             "{line}"
         );
-        if let Some(tail) = &mut lines.tail {
-            if tail.len() == OUTPUT_TAIL {
-                tail.pop_front();
-            }
-            tail.push_back(line);
-        }
+        lines.keep(line);
     }
 }
 
@@ -166,6 +222,28 @@ impl Drop for GuestOutput {
 }
 
 impl Lines {
+    /// Whether there is room for one more line. It is counted either way.
+    fn take(&mut self) -> bool {
+        let has_room = self.printed < OUTPUT_LINES && self.bytes < OUTPUT_BYTES;
+        if has_room {
+            self.printed += 1;
+        } else {
+            self.dropped += 1;
+        }
+        has_room
+    }
+
+    /// Notes what a line has become, escaped: that is what the log has to hold.
+    fn keep(&mut self, line: String) {
+        self.bytes += line.len();
+        if let Some(tail) = &mut self.tail {
+            if tail.len() == OUTPUT_TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(line);
+        }
+    }
+
     /// Adds to an unfinished line, of which no more than [`OUTPUT_LINE`] bytes (and one, to show
     /// that it was cut) are held.
     fn extend(&mut self, stream: GuestStream, bytes: &[u8]) {
@@ -177,8 +255,13 @@ impl Lines {
 
 /// Text that cannot move a terminal's cursor or pass for another line.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    let cut = bytes.len() > OUTPUT_LINE;
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(OUTPUT_LINE)]);
+    printable_within(bytes, OUTPUT_LINE)
+}
+
+/// The same, of the first `most` bytes.
+fn printable_within(bytes: &[u8], most: usize) -> String {
+    let cut = bytes.len() > most;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(most)]);
     let mut line = String::with_capacity(text.len());
     for c in text.trim_end_matches('\r').chars() {
         if c.is_control() && c != '\t' {
@@ -218,6 +301,23 @@ mod tests {
         let output = output();
         output.write(GuestStream::Stderr, b"\x1b[2Jclean\x07 \xff\r\n");
         assert_eq!(output.tail(), ["\\u{1b}[2Jclean\\u{7} \u{fffd}"]);
+    }
+
+    #[test]
+    fn what_is_too_much_in_bytes_is_dropped_like_too_many_lines() {
+        let output = output();
+        let line = vec![b'\x07'; OUTPUT_LINE];
+        for _ in 0..OUTPUT_LINES {
+            output.write(GuestStream::Stdout, &line);
+            output.write(GuestStream::Stdout, b"\n");
+        }
+        let lines = output.lines.lock().expect("not poisoned");
+        assert!(lines.bytes < OUTPUT_BYTES + 8 * OUTPUT_LINE);
+        assert_eq!(
+            u64::from(lines.printed) + lines.dropped,
+            u64::from(OUTPUT_LINES)
+        );
+        assert!(lines.dropped > 900);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::line_queue::{Flush, LineQueue, Output};
 /// How much the host says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verbosity {
-    /// Errors only, and nothing of what guests print.
+    /// Errors only, those that guests log among them, and nothing of what guests print.
     Quiet,
     /// What an operator should know, and what guests print.
     #[default]
@@ -60,10 +60,10 @@ pub fn start(verbosity: Verbosity) -> Flush {
     let (writer, guard) = LineQueue::start(Output::to(std::io::stderr()));
     let _ = QUEUE.set(writer.clone());
     let filter = match verbosity {
-        Verbosity::Quiet => "error,guest=off",
+        Verbosity::Quiet => "error",
         // h2 warns of single frames, and clients choose how many of them there are.
         Verbosity::Normal => "warn,h2=error,host=info,guest=info",
-        Verbosity::Verbose => "info,host=debug,guest=info",
+        Verbosity::Verbose => "info,host=debug,guest=trace",
     };
     // A second start, as in tests, keeps the first log.
     let _ = tracing_subscriber::fmt()
@@ -146,9 +146,16 @@ fn json(event: &Event<'_>) -> String {
         ("scope", metadata.target().into()),
     ]);
     event.record(&mut fields);
+    // tracing has no such level.
+    if fields.0.pop_if(|(name, _)| *name == "critical").is_some() {
+        fields.0[SEVERITY].1 = "FATAL".into();
+    }
     // Texts and numbers are always JSON.
     serde_json::to_string(&fields).unwrap_or_default()
 }
+
+/// Where the severity is among the fields.
+const SEVERITY: usize = 1;
 
 /// In their order.
 struct Fields(Vec<(&'static str, Value)>);
@@ -169,6 +176,7 @@ impl Fields {
             "request_id" => "host.request.id",
             "label" => "error.type",
             "stream" => "log.iostream",
+            "context" => "host.log.context",
             name => name,
         };
         self.0.push((name, value.into()));

@@ -12,7 +12,7 @@ mod seldom;
 
 pub use exchange::{CalledBy, Exchange, RequestId};
 pub(crate) use guest_output::printable;
-pub use guest_output::{GuestOutput, GuestStream, Speaker};
+pub use guest_output::{GuestLevel, GuestOutput, GuestStream, Speaker};
 pub use ledger::Ledger;
 pub use lifecycle::{Lifecycle, Phase};
 pub use line_queue::{Flush, LineQueue, Output};
