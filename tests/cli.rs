@@ -124,7 +124,8 @@ fn a_bad_value_of_a_flag_names_the_flag_and_says_what_to_write() {
         ("--idle-instance-timeout x", "500ms"),
         ("--drain-timeout x", "500ms"),
         ("--access-log xml", "combined"),
-        ("--env NOVALUE", "NAME=VALUE"),
+        ("--env NOVALUE", "NOVALUE=VALUE"),
+        ("--config novalue", "NAME=VALUE"),
         ("--dir /tmp::", "HOST::GUEST"),
         ("--dir /no/such/directory::/data", "`/no/such/directory`"),
     ] {

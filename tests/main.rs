@@ -39,6 +39,7 @@
 //! | `grpc` | gRPC through a guest: trailers, and long streams both ways |
 //! | `machine` | calls to the system that fail, a full disk, a log that nobody reads, a clock that jumps |
 //! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
+//! | `told` | configuration and environment of a guest, and that no secret of it is seen |
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
 //! | `tls` | HTTPS: certificates by name, both versions, resumption, renewal, clients' certificates |
 //! | `listeners` | several places to come in: IPv6, Unix sockets, systemd's, the PROXY protocol |
@@ -90,6 +91,7 @@ mod streaming;
 mod support;
 mod tenants;
 mod tls;
+mod told;
 mod trailers;
 mod warm_up;
 mod wrong_clients;

@@ -1,7 +1,7 @@
 //! Files that somebody else chose.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,6 +21,19 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// What is in a file of at most so many bytes.
+///
+/// # Errors
+/// As [`open`], and when it is longer.
+pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::other(format!("more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +47,13 @@ mod tests {
             let refused = open(path).expect_err("no file");
             assert!(refused.to_string().contains("no regular file"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(1 << 40).expect("long");
+        let error = read(file.path(), 1_000).expect_err("too large");
+        assert_eq!(error.to_string(), "more than 1000 bytes");
     }
 }

@@ -212,6 +212,11 @@ pub const CALL_STALL: Duration = Duration::from_secs(5 * 60);
 /// How often it is said that a guest may not call another.
 pub const REFUSED_CALLS_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a secret in a file is taken to be what it was. Who makes an instance later looks again.
+pub const SECRETS_PAUSE: Duration = Duration::from_secs(1);
+/// How long a new instance waits for that look. A disk that takes longer gives what it has to later ones.
+pub const SECRETS_WAIT: Duration = Duration::from_millis(200);
+
 /// Random bytes that one call may ask for.
 pub const RANDOM_BYTES: u64 = 4 * MIB as u64;
 

@@ -22,6 +22,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration.min(Duration::from_secs(365 * 24 * 3600)))
 }
 
+/// A [`duration`] between two steps of a clock, of at most a second: a guest's timers wait as long.
+pub fn grain(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        grain if grain <= Duration::from_secs(1) => Ok(grain),
+        _ => Err(
+            "a clock that steps more seldom than each second stops guests: write `1s` or less"
+                .to_owned(),
+        ),
+    }
+}
+
 /// A number of bytes each second; 0 is none.
 pub fn rate(text: &str) -> Result<u32, String> {
     let bytes = size(text)?;

@@ -18,6 +18,9 @@ pub(crate) const STATIC_FILES: Guest = Guest("static-files");
 pub(crate) const FAULTS: Guest = Guest("faults");
 pub(crate) const FAULTS_P3: Guest = Guest("faults-p3");
 pub(crate) const GREEDY: Guest = Guest("greedy");
+pub(crate) const CONFIG: Guest = Guest("config");
+pub(crate) const PROBE: Guest = Guest("probe");
+pub(crate) const PROBE_P3: Guest = Guest("probe-p3");
 pub(crate) const RELAY: Guest = Guest("relay");
 pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
@@ -27,7 +30,7 @@ pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 11] = [
+const ALL: [Guest; 14] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -37,6 +40,9 @@ const ALL: [Guest; 11] = [
     FAULTS,
     FAULTS_P3,
     GREEDY,
+    CONFIG,
+    PROBE,
+    PROBE_P3,
     RELAY,
     RELAY_P3,
 ];

@@ -4,12 +4,15 @@
 //! is not granted answers with the error that its interface has for that.
 
 pub mod calls;
+pub mod clocks;
+pub mod config;
 pub mod judge;
 pub mod logging;
 pub mod outbound_http;
 
 use std::sync::Arc;
 
+use crate::secret::Secret;
 use calls::CallGrant;
 
 /// What a guest may reach, as it was written. The default is nothing.
@@ -17,12 +20,15 @@ use calls::CallGrant;
 pub struct Grants {
     /// Handlers that it may call, by name.
     pub calls: Vec<Arc<str>>,
+    /// What `wasi:config` gives it, by key. Of two of a key the later one holds.
+    pub config: Vec<(String, Secret)>,
 }
 
 impl Grants {
     /// Grants what is granted to every handler too.
     pub fn add(&mut self, every: &Self) {
         self.calls.splice(0..0, every.calls.iter().cloned());
+        self.config.splice(0..0, every.config.iter().cloned());
     }
 }
 

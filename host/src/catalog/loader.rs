@@ -138,7 +138,8 @@ impl Loader {
     ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let name = spec.name.shared();
-        let memory = self.tenant(spec).map(|tenant| tenant.memory());
+        let tenant = self.tenant(spec);
+        let common = tenant.map(|it| it.common()).unwrap_or_default();
         let file = spec.source.path().display().to_string();
         let link = move || {
             let generation = artifact.generation();
@@ -153,7 +154,7 @@ impl Loader {
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
             let parts = artifact.inspection.parts;
             let services = &loader.services;
-            Guest::link(engine, &component, parts, name, settings, memory, services)
+            Guest::link(engine, &component, parts, name, settings, common, services)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?

@@ -166,6 +166,7 @@ mod tests {
             memory: None,
             concurrent_requests: None,
             requests_per_second: None,
+            coarse_clocks: None,
             handlers: Some(3),
             handlers_of_files: 1,
             stored_bytes: Some(10),

@@ -68,8 +68,9 @@ impl HandlerSpec {
 
     /// Names what decides, besides the component, whether a guest starts and is ready.
     pub(super) fn settings(&self) -> String {
-        // Printed, variables are stars.
-        let variables = self.guest.environment.iter();
+        // Printed, they are stars.
+        let guest = &self.guest;
+        let variables = guest.environment.iter().chain(&guest.grants.config);
         let variables: Vec<_> = variables
             .map(|(name, value)| (name, value.reveal()))
             .collect();

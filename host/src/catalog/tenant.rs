@@ -12,7 +12,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Route;
-use crate::engine::Budget;
+use crate::capabilities::clocks::Grain;
+use crate::engine::{Budget, Common};
 use crate::gate::{Full, Gate, Permit};
 use crate::limits::{self, HandlerLimits};
 
@@ -27,6 +28,8 @@ pub struct TenantSpec {
     pub concurrent_requests: Option<usize>,
     /// Requests that its handlers get in a second.
     pub requests_per_second: Option<u32>,
+    /// What the clocks of its handlers show at least between two steps.
+    pub coarse_clocks: Option<Duration>,
     /// Handlers that it may have, those of files included.
     pub handlers: Option<usize>,
     /// Handlers that it has of files.
@@ -45,6 +48,7 @@ pub struct Tenant {
     gate: Gate,
     rate: ArcSwapOption<DefaultDirectRateLimiter>,
     memory: Arc<Budget>,
+    clocks: Grain,
     /// Deploys and rollbacks by its tokens.
     uploads: Arc<Semaphore>,
 }
@@ -87,6 +91,7 @@ impl Tenant {
             gate: Gate::new(UNCOUNTED, UNCOUNTED, HandlerLimits::default().permit_wait),
             rate: ArcSwapOption::empty(),
             memory: Arc::new(Budget::new(usize::MAX)),
+            clocks: Grain::default(),
             uploads: Arc::new(Semaphore::new(limits::TENANT_UPLOADS)),
         }
     }
@@ -140,9 +145,12 @@ impl Tenant {
         self.gate.try_admit()
     }
 
-    /// What its instances may take together.
-    pub(super) fn memory(&self) -> Arc<Budget> {
-        Arc::clone(&self.memory)
+    /// What its guests have in common.
+    pub(super) fn common(&self) -> Common {
+        Common {
+            memory: Some(Arc::clone(&self.memory)),
+            clocks: Some(self.clocks.clone()),
+        }
     }
 
     /// A place for a deploy or a rollback. None: its places are taken.
@@ -158,6 +166,7 @@ impl Tenant {
             .resize(memory.and_then(Result::ok).unwrap_or(usize::MAX));
         let places = spec.concurrent_requests.unwrap_or(UNCOUNTED).min(UNCOUNTED);
         self.gate.resize(places, places);
+        self.clocks.set(spec.coarse_clocks);
         let rate = spec.requests_per_second;
         if before.is_none_or(|before| before.requests_per_second != rate) {
             let limiter = |most| Arc::new(RateLimiter::direct(Quota::per_second(most)));
@@ -239,6 +248,7 @@ mod tests {
             memory: None,
             concurrent_requests: None,
             requests_per_second: None,
+            coarse_clocks: None,
             handlers: None,
             handlers_of_files: 0,
             stored_bytes: None,

@@ -1009,7 +1009,11 @@ async fn look(file: PathBuf) -> Result<Vec<String>, NotDone> {
 fn needs_grant(reach: Reach) -> bool {
     match reach {
         Reach::OutboundHttp | Reach::Files | Reach::Sockets => true,
-        Reach::Environment | Reach::Output | Reach::Clocks | Reach::Randomness => false,
+        Reach::Environment
+        | Reach::Configuration
+        | Reach::Output
+        | Reach::Clocks
+        | Reach::Randomness => false,
     }
 }
 

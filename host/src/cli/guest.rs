@@ -18,9 +18,18 @@ use crate::secret::Secret;
 /// Grants and limits.
 #[derive(Debug, Args)]
 pub(super) struct GuestArgs {
-    /// Give the guest an environment variable; it gets none of the host's.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::environment, help_heading = "Grants")]
+    /// Give the guest an environment variable, or with NAME alone the host's of that name; it gets no other of the host's.
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = values::variable_or_own, help_heading = "Grants")]
     env: Vec<(String, Secret)>,
+    /// Give the guest an environment variable whose value is what is in a file. What is there later, later instances get.
+    #[arg(long, value_name = "NAME=FILE", value_parser = values::in_file, help_heading = "Grants")]
+    env_from: Vec<(String, Secret)>,
+    /// Give the guest a value of `wasi:config`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::environment, help_heading = "Grants")]
+    config: Vec<(String, Secret)>,
+    /// Give the guest a value of `wasi:config`: what is in a file. What is there later, later instances get.
+    #[arg(long, value_name = "KEY=FILE", value_parser = values::in_file, help_heading = "Grants")]
+    config_from: Vec<(String, Secret)>,
     /// Give the guest a directory, read-only unless `:rw` is added; without GUEST it keeps its name.
     #[arg(long, value_name = "HOST[::GUEST][:rw]", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,
@@ -28,6 +37,9 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     allow_call: Vec<HandlerName>,
 
+    /// Let its clocks step by as much, at most 1s, against measuring what others do.
+    #[arg(long, value_name = "DURATION", value_parser = values::grain, help_heading = "Limits")]
+    coarse_clocks: Option<Duration>,
     /// A request that it must answer before it is served, and the status of its answer, as in `/ready` or
     /// `HEAD /ready=204` [default status: 200].
     #[arg(long, value_name = "PATH[=STATUS]")]
@@ -121,11 +133,13 @@ impl GuestArgs {
             version: None,
             limits: self.limits(),
             guest: GuestSettings {
-                environment: self.env.clone(),
+                environment: [&*self.env, &self.env_from].concat(),
                 directories: self.dir.clone(),
                 grants: Grants {
                     calls: self.allow_call.iter().map(HandlerName::shared).collect(),
+                    config: [&*self.config, &self.config_from].concat(),
                 },
+                coarse_clocks: self.coarse_clocks,
                 memory: self.memory,
                 fields: self.max_response_head,
                 reuse: Reuse {

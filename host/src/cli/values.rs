@@ -1,6 +1,6 @@
 //! Values that only flags have, beside those that files have too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::engine::Directory;
 use crate::secret::Secret;
@@ -10,7 +10,30 @@ pub(super) use crate::values::*;
 pub(super) fn environment(text: &str) -> Result<(String, Secret), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned().into())),
-        _ => Err("not a variable: write `NAME=VALUE`".to_owned()),
+        _ => Err("not a name and a value: write `NAME=VALUE`".to_owned()),
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` for the host's own.
+pub(super) fn variable_or_own(text: &str) -> Result<(String, Secret), String> {
+    if text.is_empty() || text.contains('=') {
+        return environment(text);
+    }
+    match std::env::var(text) {
+        Ok(value) => Ok((text.to_owned(), value.into())),
+        Err(_) => Err(format!(
+            "the host has no variable `{text}` that is a text: set it, or write `{text}=VALUE`"
+        )),
+    }
+}
+
+/// `NAME=FILE`.
+pub(super) fn in_file(text: &str) -> Result<(String, Secret), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), Secret::in_file(Path::new(file))?))
+        }
+        _ => Err("not a name and a file: write `NAME=FILE`".to_owned()),
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Reach {
     Sockets,
     /// Environment variables and arguments.
     Environment,
+    /// Values by key.
+    Configuration,
     /// Standard output, standard error and records: the handler's log.
     Output,
     /// The time of day and elapsed time.
@@ -35,6 +37,7 @@ impl fmt::Display for Reach {
             Reach::Files => "files",
             Reach::Sockets => "sockets",
             Reach::Environment => "environment",
+            Reach::Configuration => "configuration",
             Reach::Output => "stdout and stderr",
             Reach::Clocks => "clocks",
             Reach::Randomness => "randomness",
@@ -42,13 +45,23 @@ impl fmt::Display for Reach {
     }
 }
 
-/// What wasmtime-wasi 48 and wasmtime-wasi-http 48 add to a linker, and the interfaces that hold only types, each with its
+/// What wasmtime-wasi 48, wasmtime-wasi-http 48 and `capabilities` add to a linker, and the interfaces that hold only types, each with its
 /// *track*: the versions that the linker takes one for another, 0.2.0 to 0.2.x. A draft or candidate is taken for no other
 /// version and stands with its whole name. Unstable interfaces (`wasi:clocks/timezone`) are not linked.
 const PROVIDED: &[(&str, Option<Reach>)] = &[
     ("wasi:http/types@0.2", None),
     ("wasi:http/outgoing-handler@0.2", Some(Reach::OutboundHttp)),
     ("wasi:cli/environment@0.2", Some(Reach::Environment)),
+    ("wasi:config/store@0.2.0-rc.1", Some(Reach::Configuration)),
+    ("wasi:config/store@0.2.0-draft", Some(Reach::Configuration)),
+    (
+        "wasi:config/store@0.2.0-draft-2024-09-27",
+        Some(Reach::Configuration),
+    ),
+    (
+        "wasi:config/runtime@0.2.0-draft",
+        Some(Reach::Configuration),
+    ),
     ("wasi:cli/stdout@0.2", Some(Reach::Output)),
     ("wasi:cli/stderr@0.2", Some(Reach::Output)),
     ("wasi:cli/exit@0.2", None),

@@ -141,11 +141,13 @@ impl HandlerConfig {
             reuse,
         } = own.or(&defaults.limits).settle();
         let guest = GuestSettings {
-            environment: environment(table),
+            environment: named(table, "env", "a variable"),
             directories: directories(table),
             grants: Grants {
                 calls: calls(table),
+                config: named(table, "config", "a value"),
             },
+            coarse_clocks: None,
             memory: limits.memory,
             fields,
             reuse,
@@ -188,16 +190,16 @@ const COMPARED: usize = 100;
 /// Under this likeness another tenant is not who was meant.
 const ALIKE: f64 = 0.6;
 
-fn environment(table: &Table<'_>) -> Vec<(String, Secret)> {
-    let variables = table.named("env").into_iter();
-    variables
-        .filter_map(|variable| {
-            if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
-                let message = "not the name of a variable: write one without `=`";
-                let reader = variable.value.reader;
-                reader.mistake(variable.place.clone(), message.to_owned());
+/// Texts by name, each said here or kept elsewhere.
+fn named(table: &Table<'_>, key: &str, what: &str) -> Vec<(String, Secret)> {
+    let texts = table.named(key).into_iter();
+    texts
+        .filter_map(|text| {
+            if text.name.is_empty() || text.name.contains(['=', '\0']) {
+                let message = format!("not the name of {what}: write one without `=`");
+                text.value.reader.mistake(text.place.clone(), message);
             }
-            Some((variable.name.to_owned(), variable.value.variable()?))
+            Some((text.name.to_owned(), text.value.variable()?))
         })
         .collect()
 }

@@ -253,6 +253,8 @@ pub struct Tenant {
     pub max_concurrent_requests: Option<usize>,
     /// Requests a second to its handlers.
     pub requests_per_second: Option<usize>,
+    /// What its clocks show at least between two steps.
+    pub coarse_clocks: Option<Duration>,
     /// Handlers that it may have, those of the file and those that are deployed together.
     pub max_handlers: Option<usize>,
     /// Bytes of the components of all its versions that are kept.
@@ -274,6 +276,7 @@ impl Tenant {
             name: Arc::clone(&self.name),
             memory: self.max_memory,
             concurrent_requests: self.max_concurrent_requests,
+            coarse_clocks: self.coarse_clocks,
             requests_per_second: rate.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             handlers: self.max_handlers,
             handlers_of_files,
@@ -294,6 +297,7 @@ impl Tenant {
             max_memory: table.parsed("max_memory", tenant_memory),
             max_concurrent_requests: table.parsed("max_concurrent_requests", values::count),
             requests_per_second: table.parsed("requests_per_second", values::count),
+            coarse_clocks: table.parsed("coarse_clocks", values::grain),
             max_handlers: table.parsed("max_handlers", values::count),
             max_stored_bytes: table.parsed("max_stored_bytes", values::size),
             routes: routes.iter().filter_map(pattern).collect(),

@@ -520,6 +520,12 @@ pub(super) static TENANT: Shape = Shape {
             "Requests a second to all its handlers together.",
         ),
         key(
+            "coarse_clocks",
+            Takes::Duration,
+            Nothing,
+            "What the clocks of its handlers show at least between two steps, up to 1s, against measuring what others do; unsaid, they are those of the machine.",
+        ),
+        key(
             "max_handlers",
             Count,
             Nothing,
@@ -563,6 +569,12 @@ const ENV: Key = key(
     Nothing,
     "Its environment variables; it gets none of the host's.",
 );
+const CONFIG: Key = key(
+    "config",
+    Named(&VARIABLE),
+    Nothing,
+    "What it reads with `wasi:config`, by key.",
+);
 const DIRS: Key = key(
     "dirs",
     List(&DIRECTORY_TABLE),
@@ -603,6 +615,7 @@ pub(super) static HANDLER: Shape = Shape {
             ROUTES,
         ),
         ENV,
+        CONFIG,
         DIRS,
         CALLS,
         WARM_UP_OF,
@@ -631,6 +644,7 @@ pub(super) static MANIFEST: Shape = Shape {
             "The requests that are for it; unsaid, what the directory says.",
         ),
         ENV,
+        CONFIG,
         DIRS,
         CALLS,
         WARM_UP_OF,

@@ -31,6 +31,7 @@ pub use schema::{manifest_schema, schema};
 
 use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
+use crate::files;
 use crate::limits::CONFIG_BYTES;
 use crate::server::Tls;
 use keys::{EVERY_ROUTE, HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
@@ -160,7 +161,7 @@ fn read_manifest(
 fn text_of(path: &Path) -> Result<String, Mistakes> {
     let shown = path.display();
     let unreadable = |message| Mistakes::unreadable(path, message);
-    let bytes = secret::read(path, CONFIG_BYTES)
+    let bytes = files::read(path, CONFIG_BYTES)
         .map_err(|error| unreadable(format!("`{shown}` cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use super::keys::REFERENCE;
@@ -22,7 +22,7 @@ pub(super) struct Outside<'a> {
 impl Outside<'_> {
     pub(super) const REAL: Outside<'static> = Outside {
         variable: &|name| std::env::var_os(name),
-        read: &read,
+        read: &files::read,
     };
 
     fn variable(&self, name: &str) -> Result<String, String> {
@@ -37,17 +37,6 @@ impl Outside<'_> {
             )),
         }
     }
-}
-
-pub(super) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    files::open(path)?
-        .take(most as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::other(format!("more than {most} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// References that are wrong, each with why.
@@ -175,23 +164,8 @@ impl Value<'_> {
     }
 
     fn in_file(self, path: &Path) -> Option<Secret> {
-        let shown = path.display();
-        let read = (self.reader.outside.read)(path, limits::SECRET_BYTES)
-            .map_err(|error| format!("`{shown}` cannot be read: {error}"));
-        let mut text = self.or_mistake(read.and_then(|bytes| {
-            String::from_utf8(bytes)
-                .map_err(|_| format!("`{shown}` is not UTF-8: put a text there"))
-        }))?;
-        // Editors and `echo` end a file with one.
-        let end = text
-            .trim_end_matches('\n')
-            .len()
-            .max(text.len().saturating_sub(1));
-        text.truncate(end);
-        if text.ends_with('\r') {
-            text.pop();
-        }
-        Some(text.into())
+        let read = (self.reader.outside.read)(path, limits::SECRET_BYTES);
+        self.or_mistake(Secret::of_bytes(path, read))
     }
 
     fn or_mistake<T>(&self, result: Result<T, String>) -> Option<T> {
@@ -235,13 +209,5 @@ mod tests {
             let wrong: Vec<_> = wrong.iter().map(|&what| what.to_owned()).collect();
             assert_eq!(expanded(text), Err(wrong), "{text}");
         }
-    }
-
-    #[test]
-    fn a_file_that_is_too_large_is_not_read() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        file.as_file().set_len(1 << 40).expect("long");
-        let error = read(file.path(), 1_000).expect_err("too large");
-        assert_eq!(error.to_string(), "more than 1000 bytes");
     }
 }

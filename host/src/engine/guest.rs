@@ -19,8 +19,10 @@ use super::call::Call;
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
-use super::state::{Memory, State};
+use super::state::{Context, Memory, State};
 use super::{Engine, Fault, Generation};
+use crate::capabilities::clocks::{Clocks, Grain};
+use crate::capabilities::config::{Told, Values};
 use crate::capabilities::{Granted, Grants, Services};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
@@ -36,6 +38,8 @@ pub struct GuestSettings {
     pub directories: Vec<Directory>,
     /// What it reaches through the host.
     pub grants: Grants,
+    /// What its clocks show at least between two steps. None: they are those of this machine.
+    pub coarse_clocks: Option<Duration>,
     /// Bytes of memory, see [`limits::HandlerLimits::memory`].
     pub memory: usize,
     /// Bytes of a set of header fields that it makes, see [`limits::FIELDS_BYTES`].
@@ -61,12 +65,21 @@ pub struct Guest {
     pre: Pre,
     pub(super) settings: GuestSettings,
     granted: Arc<Granted>,
-    /// What it shares with other guests.
-    shared_memory: Option<Arc<Budget>>,
+    told: Arc<Told>,
+    common: Common,
     /// Its share of a pool that has not enough for everybody.
     places: Option<Arc<Semaphore>>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
+}
+
+/// What a guest has in common with others.
+#[derive(Clone, Default)]
+pub(crate) struct Common {
+    /// What its instances take their memory from.
+    pub(crate) memory: Option<Arc<Budget>>,
+    /// How coarse its clocks are.
+    pub(crate) clocks: Option<Grain>,
 }
 
 enum Pre {
@@ -78,6 +91,8 @@ enum Pre {
 pub(super) struct Instance {
     pub(super) store: Store<State>,
     pub(super) exports: Exports,
+    /// What it was told.
+    pub(super) values: Arc<Values>,
     served: u32,
     idle_since: Instant,
 }
@@ -117,7 +132,7 @@ impl Guest {
         parts: u64,
         handler: Arc<str>,
         settings: GuestSettings,
-        shared_memory: Option<Arc<Budget>>,
+        common: Common,
         services: &Services,
     ) -> anyhow::Result<Self> {
         let linked = engine
@@ -131,13 +146,18 @@ impl Guest {
         let places = engine
             .is_large
             .then(|| Arc::new(Semaphore::new(share(component, parts))));
+        let values = Values {
+            environment: settings.environment.clone(),
+            config: settings.grants.config.clone(),
+        };
         Ok(Self {
             engine,
             pre,
             places,
+            told: Arc::new(Told::new(Arc::clone(&handler), values)),
             granted: Arc::new(Granted::new(handler, &settings.grants, services)),
             settings,
-            shared_memory,
+            common,
             idle: Mutex::default(),
             shared: Mutex::default(),
         })
@@ -155,7 +175,8 @@ impl Guest {
             false,
         ));
         // It is gone in a moment, and a tenant at its ceiling may still deploy.
-        let mut instance = std::pin::pin!(self.instantiate_within(None, &meter, output));
+        let values = self.values().await;
+        let mut instance = std::pin::pin!(self.instantiate_within(None, values, &meter, output));
         std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)))
             .await
             .map(drop)
@@ -188,7 +209,8 @@ impl Guest {
             caller,
         }: Call,
     ) -> Result<Instance, Fault> {
-        if let Some(mut instance) = self.take_idle() {
+        let values = self.values().await;
+        if let Some(mut instance) = self.take_idle(&values) {
             let state = instance.store.data_mut();
             state.meter = meter;
             state.memory.forget();
@@ -198,7 +220,7 @@ impl Guest {
             return Ok(instance);
         }
         let began = Instant::now();
-        let mut instance = self.instantiate(&meter, output).await?;
+        let mut instance = self.instantiate(values, &meter, output).await?;
         meter.instantiated(began.elapsed());
         instance.store.data_mut().outbound_http.caller = caller;
         Ok(instance)
@@ -220,13 +242,27 @@ impl Guest {
         idle.push((instance, place));
     }
 
-    /// The one used last, whose memory is warm.
-    fn take_idle(&self) -> Option<Instance> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .map(|(instance, _)| instance)
+    /// What new instances are told.
+    pub(super) async fn values(&self) -> Arc<Values> {
+        self.told.now().await
+    }
+
+    /// The one used last, whose memory is warm. Those that were told something else are of no use any more.
+    fn take_idle(&self, values: &Arc<Values>) -> Option<Instance> {
+        let mut outdated = Vec::new();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = loop {
+            match idle.pop() {
+                Some((instance, _)) if Arc::ptr_eq(&instance.values, values) => {
+                    break Some(instance);
+                }
+                Some(other) => outdated.push(other),
+                None => break None,
+            }
+        };
+        // Dropping a store is work: not under the lock.
+        drop(idle);
+        found
     }
 
     /// Drops the instances that have waited too long. Gives the time until the next one has, which an instance that
@@ -248,16 +284,18 @@ impl Guest {
 
     pub(super) async fn instantiate(
         &self,
+        values: Arc<Values>,
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
-        self.instantiate_within(self.shared_memory.clone(), meter, output)
+        self.instantiate_within(self.common.memory.clone(), values, meter, output)
             .await
     }
 
     async fn instantiate_within(
         &self,
         shared_memory: Option<Arc<Budget>>,
+        values: Arc<Values>,
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
@@ -270,13 +308,13 @@ impl Guest {
             })?),
         };
         let output = Current::new(output);
-        let wasi = self
-            .context(&output)
+        let context = self
+            .context(&output, Arc::clone(&values))
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(self.settings.memory, shared_memory, usage);
         let state = State::new(
-            wasi,
+            context,
             &self.settings,
             Arc::clone(&self.granted),
             memory,
@@ -313,6 +351,7 @@ impl Guest {
             Ok(exports) => Ok(Instance {
                 store,
                 exports,
+                values,
                 served: 0,
                 idle_since: Instant::now(),
             }),
@@ -320,7 +359,7 @@ impl Guest {
         }
     }
 
-    fn context(&self, output: &Arc<Current>) -> anyhow::Result<WasiCtx> {
+    fn context(&self, output: &Arc<Current>, values: Arc<Values>) -> anyhow::Result<Context> {
         let mut wasi = WasiCtx::builder();
         wasi.max_random_size(limits::RANDOM_BYTES)
             .stdout(Stream {
@@ -331,7 +370,12 @@ impl Guest {
                 output: Arc::clone(output),
                 stream: GuestStream::Stderr,
             });
-        for (name, value) in &self.settings.environment {
+        let clocks = Clocks::new(self.common.clocks.clone(), self.settings.coarse_clocks);
+        wasi.monotonic_clock(clocks.clone());
+        if clocks.may_be_coarse() {
+            wasi.wall_clock(clocks.clone());
+        }
+        for (name, value) in &values.environment {
             wasi.env(name, value.reveal());
         }
         for directory in &self.settings.directories {
@@ -344,7 +388,11 @@ impl Guest {
                 .map_err(anyhow::Error::from)
                 .with_context(|| format!("opening the directory `{}`", directory.host.display()))?;
         }
-        Ok(wasi.build())
+        Ok(Context {
+            wasi: wasi.build(),
+            clocks,
+            values,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use wasmtime::component::Linker;
 use super::Generation;
 use super::state::State;
 use crate::capabilities::logging::{self, Logging};
+use crate::capabilities::{clocks, config};
 
 pub(super) fn link(
     engine: &wasmtime::Engine,
@@ -22,5 +23,10 @@ pub(super) fn link(
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
+    config::link(&mut linker, State::values)?;
+    // Some interfaces are linked again, over those that are there.
+    linker.allow_shadowing(true);
+    clocks::link(&mut linker, generation == Generation::P3, State::clocks)?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }

@@ -38,6 +38,7 @@ pub use budget::Budget;
 pub use call::Call;
 pub use config::{Generation, Guests, Room};
 pub use fault::{Fault, FaultKind};
+pub(crate) use guest::Common;
 pub use guest::{Directory, Guest, GuestSettings};
 pub use running::Running;
 pub use usage::Instances;

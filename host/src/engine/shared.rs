@@ -27,6 +27,7 @@ use super::running::{Ending, Outcome};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
 use crate::capabilities::calls::{Broken, Caller};
+use crate::capabilities::config::Values;
 use crate::limits;
 use crate::meter::Meter;
 use crate::observe::GuestOutput;
@@ -44,6 +45,8 @@ pub(super) struct Job {
 /// The way into an instance.
 pub(super) struct Shared {
     jobs: mpsc::Sender<(Job, oneshot::Sender<()>)>,
+    /// What it was told.
+    values: Arc<Values>,
     seated: AtomicU32,
     taken: AtomicU32,
     /// Nobody else is let in: it failed, was cut off, or has served enough.
@@ -94,10 +97,12 @@ impl Shared {
 impl Guest {
     /// Seats a request in an instance that has a place, or in a new one.
     pub(super) async fn seat(self: &Arc<Self>, job: Job) -> Result<Seat, Fault> {
-        let instance = match self.vacancy() {
+        let values = self.values().await;
+        let instance = match self.vacancy(&values) {
             Some(instance) => instance,
             None => {
-                self.start_shared(job.call.meter.budget(), Arc::clone(&job.call.output))
+                let output = Arc::clone(&job.call.output);
+                self.start_shared(values, job.call.meter.budget(), output)
                     .await?
             }
         };
@@ -117,10 +122,14 @@ impl Guest {
         }
     }
 
-    fn vacancy(&self) -> Option<Arc<Shared>> {
+    /// Nobody else is let into an instance that was told something else.
+    fn vacancy(&self, values: &Arc<Values>) -> Option<Arc<Shared>> {
         let (at_once, uses) = (self.reuse().concurrent, self.uses());
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|instance| {
+            if !Arc::ptr_eq(&instance.values, values) {
+                instance.retired.store(true, Ordering::Relaxed);
+            }
             !instance.retired.load(Ordering::Relaxed) && !instance.jobs.is_closed()
         });
         shared
@@ -131,18 +140,20 @@ impl Guest {
 
     async fn start_shared(
         self: &Arc<Self>,
+        values: Arc<Values>,
         budget: Duration,
         output: Arc<GuestOutput>,
     ) -> Result<Arc<Shared>, Fault> {
         let meter = Arc::new(Meter::new(budget));
         let ticking = self.engine.epoch.ticking();
         let instance = {
-            let mut starting = pin!(self.instantiate(&meter, output));
+            let mut starting = pin!(self.instantiate(Arc::clone(&values), &meter, output));
             poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await?
         };
         let (jobs, queue) = mpsc::channel(self.reuse().concurrent as usize);
         let shared = Arc::new(Shared {
             jobs,
+            values,
             seated: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             retired: AtomicBool::new(false),

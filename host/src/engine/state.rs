@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -15,12 +16,21 @@ use super::holdings;
 use super::output::Current;
 use super::usage::Usage;
 use crate::capabilities::Granted;
+use crate::capabilities::clocks::{Clocks, ClocksView};
+use crate::capabilities::config::Values;
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
 use crate::meter::Meter;
 
+/// What an instance sees of the host beside what it reaches through it.
+pub(super) struct Context {
+    pub(super) wasi: WasiCtx,
+    pub(super) clocks: Clocks,
+    pub(super) values: Arc<Values>,
+}
+
 pub(super) struct State {
-    wasi: WasiCtx,
+    context: Context,
     http: WasiHttpCtx,
     pub(super) outbound_http: OutboundHttp,
     table: ResourceTable,
@@ -32,7 +42,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(
-        wasi: WasiCtx,
+        context: Context,
         settings: &GuestSettings,
         granted: Arc<Granted>,
         memory: Memory,
@@ -45,7 +55,7 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES);
         Self {
-            wasi,
+            context,
             http,
             outbound_http: OutboundHttp::new(granted),
             table,
@@ -53,6 +63,21 @@ impl State {
             meter,
             output,
             _place: place,
+        }
+    }
+
+    /// What it was told.
+    pub(super) fn values(&self) -> &Values {
+        &self.context.values
+    }
+
+    pub(super) fn clocks(&mut self) -> ClocksView<'_> {
+        ClocksView {
+            clocks: &self.context.clocks,
+            wasi: WasiClocksCtxView {
+                ctx: self.context.wasi.clocks(),
+                table: &mut self.table,
+            },
         }
     }
 
@@ -71,7 +96,7 @@ impl State {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: &mut self.context.wasi,
             table: &mut self.table,
         }
     }

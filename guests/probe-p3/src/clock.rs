@@ -1,0 +1,30 @@
+//! The clocks, as finely as they show.
+
+use crate::asked::Asked;
+use wasip3::clocks::{monotonic_clock, system_clock};
+
+/// The remainders of both clocks within a millisecond, seen often, and what they say of themselves.
+pub(crate) fn clock() -> String {
+    let odd = (0..1_000)
+        .filter(|_| !monotonic_clock::now().is_multiple_of(1_000_000))
+        .count();
+    let odd_wall = (0..1_000)
+        .filter(|_| !system_clock::now().nanoseconds.is_multiple_of(1_000_000))
+        .count();
+    format!(
+        "off {odd} {odd_wall} resolution {} {}\n",
+        monotonic_clock::get_resolution(),
+        system_clock::get_resolution()
+    )
+}
+
+/// How many short timers, of a microsecond each, go off within so many milliseconds.
+pub(crate) async fn timer(asked: &Asked<'_>) -> String {
+    let end = monotonic_clock::now() + asked.number("ms", 50) * 1_000_000;
+    let mut times = 0;
+    while monotonic_clock::now() < end {
+        monotonic_clock::wait_for(1_000).await;
+        times += 1;
+    }
+    format!("{times}\n")
+}
