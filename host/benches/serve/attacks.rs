@@ -20,7 +20,7 @@ use crate::report::{Section, Table};
 use crate::server::Server;
 
 /// Connections that do nothing.
-const IDLE: usize = 10_000;
+pub(crate) const IDLE: usize = 10_000;
 /// Attackers of each kind.
 const ATTACKERS: usize = 4_000;
 /// How long they may take to be all there.
@@ -31,6 +31,16 @@ const SETTLING: Duration = Duration::from_secs(3);
 const PULSE: Duration = Duration::from_secs(5);
 /// How often the healthy client asks.
 const ASKS: Duration = Duration::from_millis(5);
+
+/// Whoever only holds connections is let.
+pub(crate) const PATIENT: [&str; 6] = [
+    "--first-byte-timeout",
+    "10m",
+    "--idle-timeout",
+    "10m",
+    "--access-log",
+    "off",
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Attack {
@@ -80,15 +90,7 @@ pub(crate) fn measure(
         .build()?;
 
     eprintln!("attacks: {IDLE} idle connections");
-    let flags = [
-        "--first-byte-timeout",
-        "10m",
-        "--idle-timeout",
-        "10m",
-        "--access-log",
-        "off",
-    ];
-    let host = installed.host("idle connections", &guests.hello, &flags);
+    let host = installed.host("idle connections", &guests.hello, &PATIENT);
     let server = Server::start(&host)?;
     let before = server.resident_memory();
     let idle = runtime.block_on(hold_idle(server.address))?;
@@ -145,7 +147,7 @@ pub(crate) fn measure(
 }
 
 /// Both ends of ten thousand connections are more than most shells allow.
-fn raise_open_files() -> anyhow::Result<()> {
+pub(crate) fn raise_open_files() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,

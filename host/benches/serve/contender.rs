@@ -95,6 +95,16 @@ impl Installed {
 
     /// One worker a core, access log on as by default.
     pub(crate) fn nginx(&self, case: &'static str) -> anyhow::Result<Option<Contender>> {
+        self.nginx_with(case, "", "")
+    }
+
+    /// The same with words of its own after the address, and settings beside it.
+    pub(crate) fn nginx_with(
+        &self,
+        case: &'static str,
+        listen: &str,
+        settings: &str,
+    ) -> anyhow::Result<Option<Contender>> {
         if self.nginx.is_none() {
             return Ok(None);
         }
@@ -103,10 +113,10 @@ impl Installed {
         let answer = HELLO.escape_default();
         let mut config = format!(
             "daemon off; worker_processes auto; error_log stderr; pid nginx.pid;
-             events {{}}
+             events {{ worker_connections 12000; }}
              http {{
                access_log nginx.log; default_type text/plain; keepalive_requests 1000000000;
-               server {{ listen {address}; location / {{ return 200 \"{answer}\"; }} }}\n"
+               server {{ listen {address} {listen}; {settings} location / {{ return 200 \"{answer}\"; }} }}\n"
         );
         // By default these lie where only root may write.
         for user in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {

@@ -176,12 +176,12 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn micros(duration: Duration) -> f64 {
+pub(crate) fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
 /// Caches filled, instances pooled, connections accepted.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 
 /// `wasmtime serve` has wasi:http 0.3 behind flags.
 pub(crate) const WASMTIME_P3: [&str; 2] = ["-Sp3", "-Wcomponent-model-async"];

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 
 use crate::answer::Answer;
 
@@ -54,17 +55,51 @@ pub(crate) fn run_with(
     period: Duration,
     requests: &[Vec<u8>],
 ) -> anyhow::Result<Load> {
-    let threads = thread::available_parallelism()?.get().min(CONNECTIONS);
+    on_all_threads(CONNECTIONS, period, |share, end| {
+        let asking = (0..share.count).map(|index| {
+            let from = (share.first + index) * requests.len() / CONNECTIONS;
+            let (before, after) = requests.split_at(from % requests.len());
+            let turns = after.iter().chain(before).cycle();
+            ask_until(|| connect(address), end, turns)
+        });
+        try_join_all(asking)
+    })
+}
+
+/// The connections of one thread among all.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+/// A thread a core, each of which runs its share of so many connections until the end that it is told.
+pub(crate) fn on_all_threads<Asking>(
+    connections: usize,
+    period: Duration,
+    ask: impl Fn(Share, Instant) -> Asking + Sync,
+) -> anyhow::Result<Load>
+where
+    Asking: Future<Output = anyhow::Result<Vec<Vec<Duration>>>>,
+{
+    let threads = thread::available_parallelism()?.get().min(connections);
     let start = Instant::now();
+    let end = start + period;
     let parts: Vec<_> = thread::scope(|scope| {
         let spawn = |index| {
-            let connections = (CONNECTIONS + index) / threads;
-            let turns = Turns {
-                requests,
-                from: index * requests.len() / threads,
-                connections,
-            };
-            scope.spawn(move || on_this_thread(address, turns, start + period))
+            let first = index * connections / threads;
+            let count = (index + 1) * connections / threads - first;
+            let ask = &ask;
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                runtime.block_on(async {
+                    let all = timeout_at((end + PATIENCE).into(), ask(Share { first, count }, end));
+                    let all = all.await.context("a request was not answered")??;
+                    anyhow::Ok(all.concat())
+                })
+            })
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
@@ -77,41 +112,13 @@ pub(crate) fn run_with(
     Ok(Load { took, latencies })
 }
 
-/// Who asks for what.
-#[derive(Clone, Copy)]
-struct Turns<'a> {
-    requests: &'a [Vec<u8>],
-    from: usize,
-    connections: usize,
-}
-
-fn on_this_thread(
-    address: SocketAddr,
-    turns: Turns<'_>,
-    end: Instant,
-) -> anyhow::Result<Vec<Duration>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let asking = (0..turns.connections).map(|index| {
-            let from = turns.from + index * turns.requests.len() / CONNECTIONS;
-            let (before, after) = turns.requests.split_at(from % turns.requests.len());
-            ask_until(address, end, after.iter().chain(before).cycle())
-        });
-        let all = tokio::time::timeout_at((end + PATIENCE).into(), try_join_all(asking));
-        let all = all.await.context("a request was not answered")??;
-        Ok(all.concat())
-    })
-}
-
-async fn ask_until<'a>(
-    address: SocketAddr,
+/// Asks over one connection until then, and over another when it is closed.
+pub(crate) async fn ask_until<'a, Stream: AsyncRead + AsyncWrite + Unpin>(
+    connect: impl AsyncFn() -> anyhow::Result<Stream>,
     end: Instant,
     mut requests: impl Iterator<Item = &'a Vec<u8>>,
 ) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
-    let mut buffer = [0; 4096];
     let mut connection = None;
     loop {
         let start = Instant::now();
@@ -120,28 +127,38 @@ async fn ask_until<'a>(
         }
         let stream = match &mut connection {
             Some(stream) => stream,
-            none => none.insert(connect(address).await?),
+            none => none.insert(connect().await?),
         };
-        let request = requests.next().context("nothing to ask")?;
-        stream.write_all(request).await?;
-        let mut answer = Answer::new();
-        while {
-            let read = stream.read(&mut buffer).await?;
-            ensure!(read > 0, "the connection closed before the answer's end");
-            !answer.read(&buffer[..read])?
-        } {}
-        ensure!(
-            answer.body == HELLO.len() as u64,
-            "not the answer that was expected"
-        );
+        let closes = ask(stream, requests.next().context("nothing to ask")?).await?;
         latencies.push(start.elapsed());
-        if answer.closes {
+        if closes {
             connection = None;
         }
     }
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+/// Asks and reads the whole answer. True when the connection closes after it.
+pub(crate) async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> anyhow::Result<bool> {
+    stream.write_all(request).await?;
+    stream.flush().await?;
+    let mut buffer = [0; 4096];
+    let mut answer = Answer::new();
+    while {
+        let read = stream.read(&mut buffer).await?;
+        ensure!(read > 0, "the connection closed before the answer's end");
+        !answer.read(&buffer[..read])?
+    } {}
+    ensure!(
+        answer.body == HELLO.len() as u64,
+        "not the answer that was expected"
+    );
+    Ok(answer.closes)
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

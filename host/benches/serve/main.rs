@@ -19,11 +19,13 @@ mod hyper_alone;
 mod load;
 mod machine;
 mod many;
+mod observed;
 mod report;
 mod server;
 mod spread;
 mod start;
 mod stream;
+mod tls;
 mod usage;
 
 use std::path::PathBuf;
@@ -76,6 +78,10 @@ enum Part {
     Many,
     /// Ten thousand idle connections, and a healthy client beside thousands of slow ones.
     Attacks,
+    /// Handshakes and requests over TLS, beside nginx.
+    Tls,
+    /// What the metrics and the access log cost.
+    Observed,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -137,6 +143,22 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
     }
     if wanted(Part::Attacks) {
         sections.push(attacks::measure(options.seconds, guests, installed)?);
+    }
+    if wanted(Part::Tls) {
+        sections.push(tls::measure(
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        )?);
+    }
+    if wanted(Part::Observed) {
+        sections.push(observed::measure(
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        )?);
     }
     Ok(sections
         .iter()

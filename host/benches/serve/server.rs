@@ -154,7 +154,9 @@ fn announced(
 }
 
 fn address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("http://")?;
+    let (_, rest) = line
+        .split_once("http://")
+        .or_else(|| line.split_once("https://"))?;
     rest.split(['/', ' ']).next()?.parse().ok()
 }
 

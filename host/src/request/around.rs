@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use http_body::Body as _;
 
@@ -18,6 +18,10 @@ use crate::observe::Exchange;
 
 /// The name of a client who has shown a password, for the guest. Nobody else can set it: it is a field of proxies.
 const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 /// What all policies share.
 pub(super) struct Means {
@@ -131,11 +135,20 @@ impl Around {
         for (name, value) in &changes.add {
             headers.append(name, value.clone());
         }
-        if policy.compress && !self.is_head {
-            self.compress(means, response)
-        } else {
-            response
+        if !policy.compress {
+            return response;
         }
+        if self.is_head {
+            // As the answer to GET would have it.
+            let status = response.status();
+            let headers = response.headers_mut();
+            let size = content_length(headers);
+            if let Some(coding) = compress::negotiate(self.accepts, status, headers, size) {
+                compress::tell(coding, headers);
+            }
+            return response;
+        }
+        self.compress(means, response)
     }
 
     fn compress(&self, means: &Means, response: Response<ResponseBody>) -> Response<ResponseBody> {
