@@ -23,9 +23,9 @@ use crate::spread::{Spread, number};
 use crate::turn;
 
 /// Exchanges that are noted in this process, each time.
-const EXCHANGES: usize = 300_000;
-/// As many as there are connections: the thread that writes takes them as one.
-const BATCH: usize = load::CONNECTIONS;
+const EXCHANGES: usize = 500_000;
+/// As many as the queue of the log has room for, and about as many as the thread that writes finds at a time under load.
+const BATCH: usize = 10_000;
 
 /// What is asked of both together, of the CPU time of a request.
 const CEILING: f64 = 0.08;
