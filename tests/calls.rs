@@ -346,7 +346,7 @@ fn a_fault_of_who_is_called_is_its_own_and_a_500_for_the_caller() {
 #[test]
 fn an_answer_that_breaks_off_breaks_that_of_the_caller() {
     // A body that is never ended breaks off when its time is up.
-    let more = format!("{CALLS}\n[defaults]\nlimits = {{ body_timeout = \"1s\" }}\n");
+    let more = format!("{CALLS}\n[defaults]\nbody_timeout = \"1s\"\n");
     for relay in BOTH_RELAYS {
         let host = Calls::from(relay, &more);
         for callee in BOTH_CALLEES {

@@ -139,13 +139,10 @@ impl Around {
             return response;
         }
         if self.is_head {
-            // As the answer to GET would have it.
-            let status = response.status();
-            let headers = response.headers_mut();
+            // What a cache must know; there is nothing to compress.
+            let (status, headers) = (response.status(), response.headers_mut());
             let size = content_length(headers);
-            if let Some(coding) = compress::negotiate(self.accepts, status, headers, size) {
-                compress::tell(coding, headers);
-            }
+            compress::negotiate(self.accepts, status, headers, size);
             return response;
         }
         self.compress(means, response)
