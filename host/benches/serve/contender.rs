@@ -122,8 +122,9 @@ impl Installed {
         for user in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             config += &format!("{user}_temp_path {user};\n");
         }
-        fs::write(self.scratch.join("nginx.conf"), config + "}\n")?;
-        let arguments = words(&["-p", &directory, "-c", "nginx.conf", "-e", "stderr"]);
+        let file = format!("nginx-{}.conf", address.port());
+        fs::write(self.scratch.join(&file), config + "}\n")?;
+        let arguments = words(&["-p", &directory, "-c", &file, "-e", "stderr"]);
         Ok(Some(Contender {
             address: Some(address),
             ..self.contender(case, "nginx `return 200`", Path::new("nginx"), arguments)
