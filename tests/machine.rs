@@ -230,6 +230,37 @@ fn a_disk_that_takes_nothing_refuses_a_deploy_and_what_serves_goes_on() {
     assert_eq!(host.get("/hello/").status(), 200);
 }
 
+#[test]
+fn a_state_directory_that_is_removed_refuses_a_deploy_and_what_serves_goes_on() {
+    let here = directory();
+    let state = here.path().join("state");
+    let socket = here.path().join("admin.sock");
+    let flags = format!("{} {}", flag("--admin", &socket), flag("--state", &state));
+    let host = TestHost::serve_nothing(&flags);
+    let environment = [("HOST_ADMIN", socket.to_str().expect("a path"))];
+    let deploy = |guest: Guest, name: &str| {
+        let words = format!("deploy {} --name {name}", guest.path().display());
+        host_with_env(&words, &environment)
+    };
+    assert_eq!(deploy(HELLO, "hello").code, Some(0));
+    fs::remove_dir_all(&state).expect("removed");
+    for name in ["hello", "another"] {
+        let refused = deploy(FAULTS, name);
+        let said = refused.stderr.concat();
+        assert_eq!(refused.code, Some(1), "{said}");
+        assert!(
+            said.contains("the state directory cannot be used"),
+            "{said}"
+        );
+    }
+    assert_eq!(host.get("/hello/").status(), 200);
+    assert_eq!(host.get("/another/").status(), 404);
+    // It is made anew at the next start.
+    assert_eq!(host.stop().code, Some(0));
+    let _host = TestHost::serve_nothing(&flags);
+    assert_eq!(deploy(HELLO, "hello").code, Some(0));
+}
+
 /// Its output goes to a pipe that nobody reads for a while.
 #[test]
 fn a_log_that_nobody_reads_stops_no_request_and_is_written_again() {

@@ -118,7 +118,10 @@ impl fmt::Display for StoreError {
                 f,
                 "the component has more than {limit} bytes: make it smaller, or raise `--max-component-size` of the host"
             ),
-            Self::Broken(what) => write!(f, "the state directory: {what}"),
+            Self::Broken(what) => write!(
+                f,
+                "the state directory cannot be used: {what}; what is served goes on, and a host that is started anew makes it anew if it was removed"
+            ),
         }
     }
 }
