@@ -29,6 +29,7 @@
 //! | `comforts` | what a route says besides: headers, access lists, CORS, passwords, error pages, compression |
 //! | `guest_view` | what a guest sees of a request |
 //! | `grants` | what a guest reaches: nothing, unless granted |
+//! | `blobstore` | large values of guests: whole or not at all, quotas, tenants, crashes, a full disk |
 //! | `calls` | handlers that call one another by name |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
@@ -54,6 +55,7 @@
 mod admin;
 mod attack;
 mod bad_input;
+mod blobstore;
 mod calls;
 mod cli;
 mod comforts;

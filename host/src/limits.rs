@@ -216,6 +216,30 @@ pub const REFUSED_CALLS_PAUSE: Duration = Duration::from_secs(10);
 pub const SECRETS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a new instance waits for that look. A disk that takes longer gives what it has to later ones.
 pub const SECRETS_WAIT: Duration = Duration::from_millis(200);
+/// Default of the objects of a container of `wasi:blobstore`: counting or listing them all takes a disk part of a second. Settable,
+/// as are the next two.
+pub const BLOBS: u64 = 10_000;
+/// Default of the bytes of one object.
+pub const BLOB_BYTES: u64 = 256 * MIB as u64;
+/// Default of the bytes of all objects of a container. As many of a handler may be on their way in besides.
+pub const BLOBS_BYTES: u64 = 1024 * MIB as u64;
+/// Bytes of an object's name: in base64 it is that of a file, which has 255.
+pub const BLOB_NAME: usize = 190;
+/// Values and listings that one instance has open at once. Each is a file, and a piece of [`BODY_CHUNK`], which counts against
+/// [`HandlerLimits::memory`].
+pub const BLOBS_OPEN: usize = 16;
+/// Bytes of a value that a guest may take in one list. What is larger is read as a stream.
+pub const BLOB_AT_ONCE: usize = 4 * MIB;
+/// Names of a page of a listing, and of objects that one call deletes.
+pub const BLOB_NAMES: usize = 1_000;
+/// Bytes that are copied from object to object before others have their turn: some milliseconds of a disk.
+pub const BLOB_COPY: u64 = 8 * MIB as u64;
+/// Threads that may wait for the disk of the containers.
+pub const BLOB_WORK: usize = 16;
+/// Of those, of one handler.
+pub const BLOB_WORK_OF_HANDLER: usize = 4;
+/// How often it is said that a handler may not use a container, or that a disk fails.
+pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
 
 /// Random bytes that one call may ask for.
 pub const RANDOM_BYTES: u64 = 4 * MIB as u64;

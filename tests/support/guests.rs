@@ -21,6 +21,7 @@ pub(crate) const GREEDY: Guest = Guest("greedy");
 pub(crate) const CONFIG: Guest = Guest("config");
 pub(crate) const PROBE: Guest = Guest("probe");
 pub(crate) const PROBE_P3: Guest = Guest("probe-p3");
+pub(crate) const UPLOAD: Guest = Guest("upload");
 pub(crate) const RELAY: Guest = Guest("relay");
 pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
@@ -30,7 +31,7 @@ pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 14] = [
+const ALL: [Guest; 15] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -45,6 +46,7 @@ const ALL: [Guest; 14] = [
     PROBE_P3,
     RELAY,
     RELAY_P3,
+    UPLOAD,
 ];
 
 impl Guest {

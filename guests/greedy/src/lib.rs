@@ -2,6 +2,7 @@
 #![cfg(target_arch = "wasm32")] // only a guest can do this: natively the crate is empty
 
 mod answer;
+mod blobs;
 mod logs;
 
 use answer::answer;
@@ -11,8 +12,21 @@ use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 /// Interfaces that `wasip2` has not.
 mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit/deps/wasi-logging-0.1.0-draft.wit",
-        inline: "package greedy:guest; world imports { import wasi:logging/logging@0.1.0-draft; }",
+        path: [
+            "../../wit/deps/wasi-io-0.2.12.wit",
+            "../../wit/deps/wasi-logging-0.1.0-draft.wit",
+            "../../wit/deps/wasi-blobstore-0.2.0-draft.wit",
+        ],
+        inline: "package greedy:guest;
+            world imports {
+                import wasi:logging/logging@0.1.0-draft;
+                import wasi:blobstore/blobstore@0.2.0-draft;
+            }",
+        with: {
+            "wasi:io/error@0.2.12": wasip2::io::error,
+            "wasi:io/poll@0.2.12": wasip2::io::poll,
+            "wasi:io/streams@0.2.12": wasip2::io::streams,
+        },
         generate_all,
     });
 }
@@ -32,7 +46,10 @@ impl Guest for Greedy {
             "/log-control" => logs::control_characters(),
             "/log-flood" => logs::flood(asked.number("n", 100_000)),
             "/log-bytes" => logs::bytes(asked.number("n", 1_000)),
-            _ => "no such path\n".to_owned(),
+            path => match path.strip_prefix("/blob/") {
+                Some(operation) => blobs::operation(operation, &asked),
+                None => "no such path\n".to_owned(),
+            },
         };
         answer(out, &said);
     }
@@ -48,6 +65,23 @@ impl<'a> Asked<'a> {
             .into_iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
+    }
+
+    /// The same with its percent signs read.
+    fn decoded(&self, name: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = self.text(name).unwrap_or_default().bytes();
+        while let Some(byte) = rest.next() {
+            let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+            bytes.push(match byte {
+                b'%' => match (digit(), digit()) {
+                    (Some(high), Some(low)) => (high * 16 + low) as u8,
+                    _ => b'%',
+                },
+                byte => byte,
+            });
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn number(&self, name: &str, otherwise: u64) -> u64 {

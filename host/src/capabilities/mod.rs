@@ -3,6 +3,7 @@
 //! Everything is linked, so that a guest whose runtime merely imports an interface can run; what
 //! is not granted answers with the error that its interface has for that.
 
+pub mod blobstore;
 pub mod calls;
 pub mod clocks;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod outbound_http;
 use std::sync::Arc;
 
 use crate::secret::Secret;
+use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
 
 /// What a guest may reach, as it was written. The default is nothing.
@@ -22,6 +24,8 @@ pub struct Grants {
     pub calls: Vec<Arc<str>>,
     /// What `wasi:config` gives it, by key. Of two of a key the later one holds.
     pub config: Vec<(String, Secret)>,
+    /// Containers that it may use.
+    pub blobstore: Vec<ContainerGrant>,
 }
 
 impl Grants {
@@ -29,25 +33,45 @@ impl Grants {
     pub fn add(&mut self, every: &Self) {
         self.calls.splice(0..0, every.calls.iter().cloned());
         self.config.splice(0..0, every.config.iter().cloned());
+        // What it says itself of a container holds.
+        for container in &every.blobstore {
+            if !self.blobstore.iter().any(|own| own.name == container.name) {
+                self.blobstore.push(container.clone());
+            }
+        }
     }
 }
 
 /// What the handlers of a host reach through it, each as far as it was granted.
 #[derive(Debug, Default)]
-pub struct Services {}
+pub struct Services {
+    /// Where containers are.
+    pub blobs: Blobs,
+}
 
 /// What a handler was granted, ready for its instances, which share it.
 #[derive(Debug)]
 pub struct Granted {
     pub(crate) calls: CallGrant,
+    pub(crate) containers: Containers,
 }
 
 impl Granted {
-    /// For the handler of this name.
-    #[must_use]
-    pub fn new(handler: Arc<str>, grants: &Grants, _: &Services) -> Self {
-        Self {
+    /// For the handler of this name and tenant. It may wait for a disk.
+    ///
+    /// # Errors
+    /// When something that was granted cannot be had.
+    pub fn new(
+        handler: Arc<str>,
+        tenant: Option<Arc<str>>,
+        grants: &Grants,
+        services: &Services,
+    ) -> anyhow::Result<Self> {
+        let blobs = &services.blobs;
+        let of_tenant = tenant.as_deref();
+        Ok(Self {
+            containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
             calls: CallGrant::new(handler, grants.calls.clone()),
-        }
+        })
     }
 }

@@ -8,7 +8,7 @@ use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
 use crate::capabilities::Services;
 use crate::components::{Artifact, Compiled, Components, Stamp};
-use crate::engine::{Engine, FaultKind, Generation, Guest, Instances, Room};
+use crate::engine::{Common, Engine, FaultKind, Generation, Guest, Instances, Room};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -139,7 +139,10 @@ impl Loader {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let name = spec.name.shared();
         let tenant = self.tenant(spec);
-        let common = tenant.map(|it| it.common()).unwrap_or_default();
+        let common = Common {
+            tenant: spec.tenant.clone(),
+            ..tenant.map(|it| it.common()).unwrap_or_default()
+        };
         let file = spec.source.path().display().to_string();
         let link = move || {
             let generation = artifact.generation();

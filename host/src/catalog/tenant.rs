@@ -150,6 +150,7 @@ impl Tenant {
         Common {
             memory: Some(Arc::clone(&self.memory)),
             clocks: Some(self.clocks.clone()),
+            tenant: None,
         }
     }
 

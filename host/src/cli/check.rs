@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::guest::GuestArgs;
 use super::{print, say};
+use crate::capabilities::{Grants, Services};
 use crate::config;
 use crate::engine::Guests;
 use crate::observe::log;
@@ -36,11 +37,11 @@ impl Check {
         if self.file.extension().is_some_and(|it| it == "toml") {
             return Ok(check_config(&self.file));
         }
-        let handler = self
-            .of_guest
-            .deployer(Guests::One)
-            .build(self.of_guest.spec(&self.file))
-            .await?;
+        let mut spec = self.of_guest.spec(&self.file);
+        // What it remembers is for who serves it.
+        spec.guest.grants = Grants::default();
+        let deployer = self.of_guest.deployer(Guests::One, Services::default());
+        let handler = deployer.build(spec).await?;
         print(&format!(
             "`{}` can be served as `{}`",
             self.file.display(),

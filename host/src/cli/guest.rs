@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values;
-use crate::capabilities::Grants;
+use crate::capabilities::blobstore::{Blobs, ContainerGrant, Quota};
+use crate::capabilities::{Grants, Services};
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings, Guests};
@@ -36,6 +37,9 @@ pub(super) struct GuestArgs {
     /// Let the guest call another handler of this host: a request to `http://NAME.handler.internal`.
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     allow_call: Vec<HandlerName>,
+    /// Let the guest use a container of `wasi:blobstore`, in the state directory.
+    #[arg(long, value_name = "NAME", help_heading = "Grants")]
+    blobstore: Vec<HandlerName>,
 
     /// Let its clocks step by as much, at most 1s, against measuring what others do.
     #[arg(long, value_name = "DURATION", value_parser = values::grain, help_heading = "Limits")]
@@ -138,6 +142,7 @@ impl GuestArgs {
                 grants: Grants {
                     calls: self.allow_call.iter().map(HandlerName::shared).collect(),
                     config: [&*self.config, &self.config_from].concat(),
+                    blobstore: self.blobstore.iter().map(container).collect(),
                 },
                 coarse_clocks: self.coarse_clocks,
                 memory: self.memory,
@@ -166,14 +171,19 @@ impl GuestArgs {
     }
 
     /// A deployer for one guest with these limits, or any number.
-    pub(super) fn deployer(&self, guests: Guests) -> Deployer {
+    pub(super) fn deployer(&self, guests: Guests, services: Services) -> Deployer {
         Deployer::new(
             self.compiling.components(self.memory),
             self.max_concurrent_requests,
             self.memory,
             guests,
-            Arc::default(),
+            Arc::new(services),
         )
+    }
+
+    /// Whether it keeps something that outlives it.
+    pub(super) fn has_state(&self) -> bool {
+        !self.blobstore.is_empty()
     }
 
     /// The gate of the whole host.
@@ -219,6 +229,20 @@ impl CompilingArgs {
             },
             ..components::Config::default()
         })
+    }
+}
+
+/// What guests reach through the host, with what it remembers in this directory.
+pub(super) fn services(state: Option<&Path>) -> Services {
+    Services {
+        blobs: Blobs::new(state.map(|state| state.join("blobs"))),
+    }
+}
+
+fn container(name: &HandlerName) -> ContainerGrant {
+    ContainerGrant {
+        name: name.shared(),
+        quota: Quota::default(),
     }
 }
 

@@ -16,6 +16,7 @@ mod rollback;
 mod schema;
 mod serve;
 mod show;
+mod state;
 mod undeploy;
 mod values;
 

@@ -1,7 +1,6 @@
 //! `host serve`.
 
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -10,14 +9,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use http::HeaderValue;
-use sha2::{Digest as _, Sha256};
 
 use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
-use super::{remote, say, values};
+use super::state::state_directory;
+use super::{guest, remote, say, values};
 use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
-use crate::catalog::{Cors, Deployer, HandlerName, HandlerSpec, Origins, Policy};
+use crate::catalog::{Cors, Deployer, HandlerSpec, Origins, Policy};
 use crate::config::{self, Config};
 use crate::engine::Guests;
 use crate::gate::Gate;
@@ -228,7 +227,7 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     admin_client_ca: Option<PathBuf>,
-    /// Where versions are kept [default: `$STATE_DIRECTORY`, or a directory for what is served in
+    /// Where versions are kept, and the containers of guests [default: `$STATE_DIRECTORY`, or a directory for what is served in
     /// `$XDG_STATE_HOME/host`].
     #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
     state: Option<PathBuf>,
@@ -276,44 +275,14 @@ impl AdminArgs {
             token,
             tls,
             is_asked,
-            state: self.state_directory(unsaid.state, unsaid.subject.as_deref()),
+            state: state_directory(
+                self.state.clone().or(unsaid.state),
+                unsaid.subject.as_deref(),
+            ),
             template: unsaid.template,
             component_bytes: unsaid.component_bytes,
         }))
     }
-
-    /// What one directory or file has deployed is nothing to another, so each has its own.
-    fn state_directory(&self, of_file: Option<PathBuf>, subject: Option<&Path>) -> Option<PathBuf> {
-        let path = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let of_systemd = || {
-            let directories = path("STATE_DIRECTORY")?;
-            // There may be several, with colons between them.
-            std::env::split_paths(&directories).next()
-        };
-        let of_user = || {
-            Some(
-                path("XDG_STATE_HOME")
-                    .or_else(|| Some(path("HOME")?.join(".local/state")))?
-                    .join("host")
-                    .join(subject.map_or_else(|| "no-files".to_owned(), named_after)),
-            )
-        };
-        let of_flag = self.state.clone().or(of_file);
-        of_flag.or_else(of_systemd).or_else(of_user)
-    }
-}
-
-/// A name that a person knows again, and that no other place has.
-fn named_after(subject: &Path) -> String {
-    let place = subject.canonicalize();
-    let place = place.as_deref().unwrap_or(subject);
-    let name = HandlerName::like(&place.file_name().unwrap_or_default().to_string_lossy());
-    let digest = Sha256::digest(place.as_os_str().as_bytes());
-    format!("{name}-{:.8}", format!("{digest:x}"))
 }
 
 /// What holds of the operator's door where no flag says it.
@@ -483,8 +452,11 @@ impl Serve {
             );
             return Ok(ExitCode::from(USAGE));
         }
-        if admin.is_none() && self.admin.state.is_some() {
-            say("error: `--state` is for a host with an admin door: give `--admin` too");
+        let has_state = admin.is_some() || is_directory || self.of_guest.has_state();
+        if !has_state && self.admin.state.is_some() {
+            say(
+                "error: `--state` is for a host with an admin door, or with `--blobstore`: give one of them too",
+            );
             return Ok(ExitCode::from(USAGE));
         }
         let guests = if is_directory || admin.is_some() {
@@ -492,11 +464,13 @@ impl Serve {
         } else {
             Guests::One
         };
+        let state = state_directory(self.admin.state.clone(), path.as_deref());
+        let services = guest::services(state.as_deref());
         let plan = Plan {
             settings: self.door.settings(),
             deployer: Arc::new(
                 self.of_guest
-                    .deployer(guests)
+                    .deployer(guests, services)
                     .with_policy(self.around.policy()),
             ),
             gate: self.of_guest.gate(),
@@ -551,6 +525,9 @@ impl Serve {
             }
             settings.listeners = self.door.listeners();
         }
+        let state = self.admin.state.clone().or(config.state.directory.clone());
+        let state = state_directory(state, Some(path));
+        let services = guest::services(state.as_deref());
         let requests = config.door.concurrent_requests;
         let gate = Gate::new(requests, requests, HandlerLimits::default().permit_wait);
         // What a handler may start with is its own limit, which it is tried under.
@@ -560,7 +537,7 @@ impl Serve {
             requests,
             HandlerLimits::default().memory,
             Guests::Many,
-            Arc::default(),
+            Arc::new(services),
         ));
         let plan = Plan {
             settings,

@@ -16,6 +16,8 @@ pub enum Reach {
     OutboundHttp,
     /// Directories of this machine.
     Files,
+    /// Containers of large values.
+    Blobstore,
     /// TCP, UDP and name lookup.
     Sockets,
     /// Environment variables and arguments.
@@ -35,6 +37,7 @@ impl fmt::Display for Reach {
         f.write_str(match self {
             Reach::OutboundHttp => "outbound HTTP",
             Reach::Files => "files",
+            Reach::Blobstore => "containers",
             Reach::Sockets => "sockets",
             Reach::Environment => "environment",
             Reach::Configuration => "configuration",
@@ -89,6 +92,15 @@ const PROVIDED: &[(&str, Option<Reach>)] = &[
     ("wasi:sockets/udp@0.2", Some(Reach::Sockets)),
     ("wasi:sockets/udp-create-socket@0.2", Some(Reach::Sockets)),
     ("wasi:logging/logging@0.1.0-draft", Some(Reach::Output)),
+    ("wasi:blobstore/types@0.2.0-draft", None),
+    (
+        "wasi:blobstore/container@0.2.0-draft",
+        Some(Reach::Blobstore),
+    ),
+    (
+        "wasi:blobstore/blobstore@0.2.0-draft",
+        Some(Reach::Blobstore),
+    ),
     ("wasi:http/types@0.3", None),
     ("wasi:http/client@0.3", Some(Reach::OutboundHttp)),
     ("wasi:cli/environment@0.3", Some(Reach::Environment)),

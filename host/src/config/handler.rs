@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::keys::{DIRECTORY, LIMITS, WARM_UP};
+use super::keys::{CONTAINER, DIRECTORY, LIMITS, WARM_UP};
 use super::limits::{Limits, Settled};
-use super::name::checked;
-use super::reader::{Table, Value};
+use super::name::{checked, name};
+use super::reader::{Named, Table, Value};
 use super::route::route;
 use crate::capabilities::Grants;
+use crate::capabilities::blobstore::{ContainerGrant, Quota};
 use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::HandlerLimits;
@@ -146,6 +147,7 @@ impl HandlerConfig {
             grants: Grants {
                 calls: calls(table),
                 config: named(table, "config", "a value"),
+                blobstore: containers(table),
             },
             coarse_clocks: None,
             memory: limits.memory,
@@ -209,6 +211,30 @@ fn calls(table: &Table<'_>) -> Vec<Arc<str>> {
     list.iter()
         .filter_map(|name| name.parsed(checked))
         .collect()
+}
+
+fn containers(table: &Table<'_>) -> Vec<ContainerGrant> {
+    let named = table.named("blobstore");
+    named.iter().filter_map(container).collect()
+}
+
+fn container(named: &Named<'_>) -> Option<ContainerGrant> {
+    let name = name(named);
+    let table = named.value.table(&CONTAINER)?;
+    let unsaid = Quota::default();
+    let objects = table.parsed("max_objects", values::count);
+    Some(ContainerGrant {
+        name: name?,
+        quota: Quota {
+            objects: objects.map_or(unsaid.objects, |objects| objects as u64),
+            object: table
+                .parsed("max_object", values::size)
+                .unwrap_or(unsaid.object),
+            bytes: table
+                .parsed("max_bytes", values::size)
+                .unwrap_or(unsaid.bytes),
+        },
+    })
 }
 
 fn warm_up(table: &Table<'_>) -> Option<WarmUp> {

@@ -377,12 +377,12 @@ pub(super) static ADMIN: Shape = Shape {
 pub(super) static STATE: Shape = Shape {
     name: "state",
     place: "in `[state]`",
-    about: "What the host remembers: the versions of handlers and which of them are live.",
+    about: "What the host remembers: the versions of handlers, which of them are live, and what guests keep.",
     keys: &[key(
         "directory",
         Text("/var/lib/host"),
         Nothing,
-        "Where versions are kept, of what is deployed through `[admin]` and of what this file says; a path from this file. If it is not said, `$STATE_DIRECTORY`, or a directory for this file in `$XDG_STATE_HOME/host`.",
+        "Where versions are kept, of what is deployed through `[admin]` and of what this file says, and the containers of guests; a path from this file. If it is not said, `$STATE_DIRECTORY`, or a directory for this file in `$XDG_STATE_HOME/host`.",
     )],
 };
 
@@ -587,6 +587,13 @@ const CALLS: Key = key(
     Nothing,
     "Other handlers of its tenant that it may call, by name: requests to `http://NAME.handler.internal`.",
 );
+static CONTAINER_TABLE: Takes = Table(&CONTAINER);
+const BLOBSTORE: Key = key(
+    "blobstore",
+    Named(&CONTAINER_TABLE),
+    Nothing,
+    "Containers of `wasi:blobstore` that it may use, by name. They are in the directory of `[state]`. Handlers of its tenant that have one of the same name share it.",
+);
 const WARM_UP_OF: Key = key("warm_up", Table(&WARM_UP), Nothing, WARM_UP.about);
 const REQUIRED: Key = key(
     "required",
@@ -618,6 +625,7 @@ pub(super) static HANDLER: Shape = Shape {
         CONFIG,
         DIRS,
         CALLS,
+        BLOBSTORE,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,
@@ -647,6 +655,7 @@ pub(super) static MANIFEST: Shape = Shape {
         CONFIG,
         DIRS,
         CALLS,
+        BLOBSTORE,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,
@@ -914,6 +923,32 @@ pub(super) static WARM_UP: Shape = Shape {
             "The status that the answer must have.",
         ),
         key("method", Text("GET"), Is(|| json!("GET")), "The method."),
+    ],
+};
+
+pub(super) static CONTAINER: Shape = Shape {
+    name: "container",
+    place: "in `blobstore` of `[handlers.NAME]`",
+    about: "A container of `wasi:blobstore`, and how much may be in it.",
+    keys: &[
+        key(
+            "max_objects",
+            Count,
+            Is(|| json!(limits::BLOBS)),
+            "Objects that may be in it.",
+        ),
+        key(
+            "max_object",
+            Size,
+            Is(|| size(limits::BLOB_BYTES as usize)),
+            "Bytes of one object.",
+        ),
+        key(
+            "max_bytes",
+            Size,
+            Is(|| size(limits::BLOBS_BYTES as usize)),
+            "Bytes of all objects in it. As many may be on their way in besides.",
+        ),
     ],
 };
 

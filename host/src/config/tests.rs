@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::*;
+use crate::capabilities::blobstore::{ContainerGrant, Quota};
 use crate::catalog::OwnAnswer;
 use crate::client::Peer;
 use crate::engine::Directory;
@@ -235,6 +236,15 @@ fn a_handler_is_as_the_example_says() {
     };
     assert_eq!(shop.guest.directories, [public]);
     assert_eq!(shop.guest.grants.calls, ["cart", "stock"].map(Arc::from));
+    let pictures = ContainerGrant {
+        name: Arc::from("pictures"),
+        quota: Quota {
+            objects: 100,
+            object: 2 << 20,
+            bytes: 20 << 20,
+        },
+    };
+    assert_eq!(shop.guest.grants.blobstore, [pictures]);
     assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));

@@ -80,6 +80,8 @@ pub(crate) struct Common {
     pub(crate) memory: Option<Arc<Budget>>,
     /// How coarse its clocks are.
     pub(crate) clocks: Option<Grain>,
+    /// Who owns them.
+    pub(crate) tenant: Option<Arc<str>>,
 }
 
 enum Pre {
@@ -155,7 +157,12 @@ impl Guest {
             pre,
             places,
             told: Arc::new(Told::new(Arc::clone(&handler), values)),
-            granted: Arc::new(Granted::new(handler, &settings.grants, services)),
+            granted: Arc::new(Granted::new(
+                handler,
+                common.tenant.clone(),
+                &settings.grants,
+                services,
+            )?),
             settings,
             common,
             idle: Mutex::default(),

@@ -16,6 +16,7 @@ use super::holdings;
 use super::output::Current;
 use super::usage::Usage;
 use crate::capabilities::Granted;
+use crate::capabilities::blobstore::{self, Blobstore};
 use crate::capabilities::clocks::{Clocks, ClocksView};
 use crate::capabilities::config::Values;
 use crate::capabilities::outbound_http::OutboundHttp;
@@ -33,6 +34,7 @@ pub(super) struct State {
     context: Context,
     http: WasiHttpCtx,
     pub(super) outbound_http: OutboundHttp,
+    blobstore: Blobstore,
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) meter: Arc<Meter>,
@@ -57,6 +59,7 @@ impl State {
         Self {
             context,
             http,
+            blobstore: Blobstore::new(Arc::clone(&granted)),
             outbound_http: OutboundHttp::new(granted),
             table,
             memory,
@@ -85,11 +88,19 @@ impl State {
         &mut self.table
     }
 
+    pub(super) fn blobstore(&mut self) -> blobstore::View<'_> {
+        blobstore::View {
+            blobstore: &mut self.blobstore,
+            table: &mut self.table,
+        }
+    }
+
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
         let holdings = holdings::of(&mut self.table);
-        let bytes = holdings.bytes + self.outbound_http.holds();
-        self.memory.hold(bytes, holdings.files)
+        let blobs = self.blobstore.files();
+        let bytes = holdings.bytes + self.outbound_http.holds() + blobs * limits::BODY_CHUNK;
+        self.memory.hold(bytes, holdings.files + blobs)
     }
 }
 

@@ -17,9 +17,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::guest::GuestArgs;
+use super::guest::{self, GuestArgs};
 use super::say;
 use super::serve::DoorArgs;
+use super::state::state_directory;
 use crate::app::{self, Watched};
 use crate::engine::Guests;
 use crate::observe::log;
@@ -70,7 +71,9 @@ impl Dev {
             }
         }
         let door = app::open(&settings)?;
-        let deployer = Arc::new(self.of_guest.deployer(Guests::One));
+        let state = state_directory(None, Some(&self.guest));
+        let services = guest::services(state.as_deref());
+        let deployer = Arc::new(self.of_guest.deployer(Guests::One, services));
         let gate = self.of_guest.gate();
         let pages = Arc::new(DevPages::default());
 
