@@ -12,6 +12,7 @@ mod bodies;
 mod codes;
 #[path = "../../faults/src/crashes.rs"]
 mod crashes;
+mod fetch;
 mod heads;
 #[path = "../../faults/src/output.rs"]
 mod output;
@@ -104,6 +105,8 @@ impl Guest for Faults {
             "/outbound" => {
                 answer(&reach::outbound(query(&target, "to").unwrap_or("127.0.0.1:1")).await)
             }
+            "/fetch" => answer(&fetch::fetch(&target).await),
+            "/fetch-many" => answer(&fetch::many(&target, n).await),
             "/socket" => answer(&reach::socket().await),
             "/dns" => answer(&reach::dns().await),
 

@@ -8,6 +8,7 @@ mod answer;
 mod bodies;
 mod codes; // shared with faults-p3, as are `crashes`, `output`, `system` and `text`
 mod crashes;
+mod fetch;
 mod heads;
 mod output;
 mod reach;
@@ -105,6 +106,8 @@ impl Guest for Faults {
                 out,
                 &reach::outbound(query(&target, "to").unwrap_or("127.0.0.1:1")),
             ),
+            "/fetch" => answer(out, &fetch::fetch(&target)),
+            "/fetch-many" => answer(out, &fetch::many(&target, n)),
             "/socket" => answer(out, &reach::socket()),
             "/dns" => answer(out, &reach::dns()),
 

@@ -1,0 +1,118 @@
+//! A request to elsewhere, and all that can be seen of what became of it.
+//!
+//! `url` is where it goes, `method` how; `body` is how many bytes it has; `header=NAME:VALUE` is one of its headers.
+//! `connect`, `first` and `between` are the guest's own timeouts, in milliseconds.
+
+use crate::text::{kebab, query};
+use std::fmt::Write;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
+    RequestOptions, Scheme, http_error_code,
+};
+use wasip2::io::streams::StreamError;
+
+pub(crate) fn fetch(target: &str) -> String {
+    let mut seen = String::new();
+    if let Err(code) = see(target, &mut seen) {
+        writeln!(seen, "error {}", kebab(&code)).ok();
+    }
+    seen
+}
+
+/// The same request `n` times, one after the other: how many were answered whole.
+pub(crate) fn many(target: &str, n: u64) -> String {
+    let whole = (0..n).filter(|_| see(target, &mut String::new()).is_ok());
+    format!("{} of {n}\n", whole.count())
+}
+
+fn see(target: &str, seen: &mut String) -> Result<(), ErrorCode> {
+    let number = |name| query(target, name).and_then(|value| value.parse::<u64>().ok());
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    let url = query(target, "url").unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let headers = Fields::new();
+    if let Some((name, value)) = query(target, "header").and_then(|it| it.split_once(':')) {
+        headers.append(name, value.as_bytes()).expect("a header");
+    }
+    let request = OutgoingRequest::new(headers);
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.to_owned()),
+    };
+    request.set_scheme(Some(&scheme)).map_err(invalid)?;
+    request.set_authority(Some(authority)).map_err(invalid)?;
+    request.set_path_with_query(Some(path)).map_err(invalid)?;
+    if let Some(method) = query(target, "method") {
+        request
+            .set_method(&Method::Other(method.to_owned()))
+            .map_err(invalid)?;
+    }
+    let options = RequestOptions::new();
+    let nanoseconds = |name| number(name).map(|ms| ms * 1_000_000);
+    options.set_connect_timeout(nanoseconds("connect")).ok();
+    options.set_first_byte_timeout(nanoseconds("first")).ok();
+    options
+        .set_between_bytes_timeout(nanoseconds("between"))
+        .ok();
+    let body = number("body").map(|bytes| (request.body().expect("taken once"), bytes));
+    let response = outgoing_handler::handle(request, Some(options))?;
+    if let Some((body, bytes)) = body {
+        write_body(body, bytes);
+    }
+    response.subscribe().block();
+    let response = response.get().expect("the wait is over").expect("once")?;
+    writeln!(seen, "status {}", response.status()).ok();
+    write_fields(seen, "header", &response.headers());
+    read_body(&response, seen)
+}
+
+/// What nobody takes any more is left.
+fn write_body(body: OutgoingBody, bytes: u64) {
+    let stream = body.write().expect("taken once");
+    let piece = [b'x'; 4096];
+    let mut left = usize::try_from(bytes).expect("few");
+    while left > 0 {
+        let some = &piece[..left.min(piece.len())];
+        if stream.blocking_write_and_flush(some).is_err() {
+            return;
+        }
+        left -= some.len();
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None).ok();
+}
+
+fn read_body(response: &IncomingResponse, seen: &mut String) -> Result<(), ErrorCode> {
+    let body = response.consume().expect("taken once");
+    let stream = body.stream().expect("taken once");
+    let mut bytes = 0;
+    loop {
+        match stream.blocking_read(65_536) {
+            Ok(piece) => bytes += piece.len(),
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(error)) => {
+                writeln!(seen, "body {bytes}").ok();
+                return Err(http_error_code(&error).unwrap_or(ErrorCode::InternalError(None)));
+            }
+        }
+    }
+    writeln!(seen, "body {bytes}").ok();
+    drop(stream);
+    let trailers = IncomingBody::finish(body);
+    trailers.subscribe().block();
+    let trailers = trailers.get().expect("the wait is over").expect("once")?;
+    if let Some(trailers) = trailers {
+        write_fields(seen, "trailer", &trailers);
+    }
+    Ok(())
+}
+
+fn write_fields(seen: &mut String, kind: &str, fields: &Fields) {
+    for (name, value) in fields.entries() {
+        let value = String::from_utf8_lossy(&value);
+        writeln!(seen, "{kind} {name}: {value}").ok();
+    }
+}
