@@ -31,6 +31,7 @@
 //! | `grants` | what a guest reaches: nothing, unless granted |
 //! | `blobstore` | large values of guests: whole or not at all, quotas, tenants, crashes, a full disk |
 //! | `calls` | handlers that call one another by name |
+//! | `outbound` | requests to elsewhere: who may be reached, by which address, what a guest hears when it goes wrong |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
@@ -83,6 +84,7 @@ mod logging;
 mod logs;
 mod machine;
 mod metrics;
+mod outbound;
 mod output;
 mod parts;
 mod problems;

@@ -240,6 +240,55 @@ pub const BLOB_WORK: usize = 16;
 pub const BLOB_WORK_OF_HANDLER: usize = 4;
 /// How often it is said that a handler may not use a container, or that a disk fails.
 pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
+/// Requests to elsewhere that one instance has on their way at once; the next is refused. A page is made of some dozens.
+pub const OUTBOUND_AT_ONCE: usize = 64;
+/// Bytes that the host holds for each: a piece of either body, a head, and what lies unread on a connection. They count against
+/// [`HandlerLimits::memory`].
+pub const OUTBOUND_REQUEST_BYTES: usize =
+    2 * BODY_CHUNK + OUTBOUND_HEAD + OUTBOUND_H2_WINDOW as usize;
+/// The same of all instances of a handler, and to one host and port: as many as it serves at once.
+pub const OUTBOUND_REQUESTS: usize = 1_000;
+/// Connections that are open for one handler at once, if it does not say otherwise.
+pub const OUTBOUND_CONNECTIONS: usize = 256;
+/// Those to one host and port: servers have some hundreds of places for everybody.
+pub const OUTBOUND_HOST_CONNECTIONS: usize = 100;
+/// Those of all handlers: each is an open file.
+pub const OUTBOUND_CONNECTIONS_OF_ALL: usize = 4_096;
+/// Hosts and ports to which a handler has connections, or requests on their way.
+pub const OUTBOUND_SITES: usize = 256;
+/// Until there is a connection, if a destination does not say otherwise: a SYN that was lost comes again after one second and
+/// after three.
+pub const OUTBOUND_CONNECT: Duration = Duration::from_secs(5);
+/// Until there is the head of a response.
+pub const OUTBOUND_FIRST_BYTE: Duration = Duration::from_secs(30);
+/// Between two pieces of its body.
+pub const OUTBOUND_BETWEEN_BYTES: Duration = Duration::from_secs(30);
+/// How long a connection waits for its next request. Servers close theirs after a minute or so, and it is better to be first.
+pub const OUTBOUND_IDLE: Duration = Duration::from_secs(30);
+/// How long one is used: what its name stands for may have changed.
+pub const OUTBOUND_AGE: Duration = Duration::from_secs(10 * 60);
+/// How long a request may go on being written whose response has ended.
+pub const OUTBOUND_LINGER: Duration = Duration::from_secs(5);
+/// Bytes of the head of a response, or of its trailers.
+pub const OUTBOUND_HEAD: usize = 64 * KIB;
+/// Fields of one.
+pub const OUTBOUND_FIELDS: usize = 100;
+/// Destinations that one handler may be granted, one by one.
+pub const DESTINATIONS: usize = 1_000;
+/// Bytes that may come on a connection from one thing that is delivered to the next: more than all that may lie unread.
+pub const OUTBOUND_IDLE_BYTES: usize = 2 * MIB;
+/// Bytes of a response in flight on one stream of HTTP/2, and of all streams of a connection.
+pub const OUTBOUND_H2_WINDOW: u32 = 128 * KIB as u32;
+/// See [`OUTBOUND_H2_WINDOW`].
+pub const OUTBOUND_H2_CONNECTION_WINDOW: u32 = MIB as u32;
+/// Requests on one connection of HTTP/2 at once; its server may allow fewer.
+pub const OUTBOUND_H2_STREAMS: usize = 100;
+/// Names that are looked up at once: each holds a thread until its resolver has answered.
+pub const LOOKUPS: usize = 64;
+/// Addresses of a name that are tried.
+pub const ADDRESSES_TRIED: usize = 8;
+/// How long the next is not tried while one has not answered (RFC 8305, section 5).
+pub const ADDRESS_HEAD_START: Duration = Duration::from_millis(250);
 
 /// Random bytes that one call may ask for.
 pub const RANDOM_BYTES: u64 = 4 * MIB as u64;

@@ -31,6 +31,12 @@ impl Networks {
         self.nets.is_empty() && !self.unix
     }
 
+    /// Takes others in.
+    pub fn add(&mut self, others: &Self) {
+        self.nets.extend(&others.nets);
+        self.unix |= others.unix;
+    }
+
     /// Whether this end of a connection is in one of them.
     #[must_use]
     pub fn hold(&self, peer: &Peer) -> bool {

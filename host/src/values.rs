@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::networks::{BadNetwork, Network};
+
 /// `30s`, `1m 30s`, `250ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<u32>() {
@@ -90,6 +92,23 @@ pub fn count(text: &str) -> Result<usize, String> {
         Ok(0) => Err("a limit of zero lets nothing pass: write at least 1".to_owned()),
         Ok(count) if count <= 1_000_000 => Ok(count),
         _ => Err("not a count: write a number from 1 to 1000000".to_owned()),
+    }
+}
+
+/// A network that a guest may reach although it is not public.
+///
+/// # Errors
+/// When it is none, or every one.
+pub fn granted_network(text: &str) -> Result<Network, String> {
+    match text.parse::<Network>() {
+        Ok(Network::Addresses(net)) if net.prefix_len() == 0 => Err(format!(
+            "`{net}` would grant every private address, and this machine's own: write those that are meant, such as `10.0.0.0/8`"
+        )),
+        Ok(network @ Network::Addresses(_)) => Ok(network),
+        Err(BadNetwork::NotItsFirst(net)) => Err(BadNetwork::NotItsFirst(net).to_string()),
+        Ok(Network::Unix) | Err(BadNetwork::NoNetwork) => {
+            Err("not a network: write `10.0.0.0/8`, `fd00::/8` or an address".to_owned())
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) const CONFIG: Guest = Guest("config");
 pub(crate) const PROBE: Guest = Guest("probe");
 pub(crate) const PROBE_P3: Guest = Guest("probe-p3");
 pub(crate) const UPLOAD: Guest = Guest("upload");
+pub(crate) const FETCH: Guest = Guest("fetch");
 pub(crate) const RELAY: Guest = Guest("relay");
 pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
@@ -31,7 +32,7 @@ pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 15] = [
+const ALL: [Guest; 16] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -44,6 +45,7 @@ const ALL: [Guest; 15] = [
     CONFIG,
     PROBE,
     PROBE_P3,
+    FETCH,
     RELAY,
     RELAY_P3,
     UPLOAD,

@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod operator;
 pub(crate) mod program;
 pub(crate) mod tls;
+pub(crate) mod upstream;
 pub(crate) mod wat;
 
 use std::time::{Duration, Instant};

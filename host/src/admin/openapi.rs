@@ -109,7 +109,7 @@ fn schemas() -> Value {
     let settings = || {
         object(json!({
             "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
-            "calls": list(text()), "warm_up": text(),
+            "calls": list(text()), "outbound": list(text()), "warm_up": text(),
         }))
     };
     json!({
@@ -188,6 +188,7 @@ mod tests {
             cpu: Some(String::new()),
             memory: Some(1),
             calls: vec![String::new()],
+            outbound: vec![String::new()],
             warm_up: Some(String::new()),
         };
         let shown = HandlerView {

@@ -70,6 +70,9 @@ pub struct SettingsView {
     /// Handlers that it may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
+    /// Destinations that it may send requests to, as its file says them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<String>,
     /// What it must answer before it is put in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<String>,
@@ -98,7 +101,7 @@ pub struct VersionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<u64>,
     /// What it has that the one it follows has not, or has otherwise: `component`, `routes`, `timeout`, `cpu`, `memory`,
-    /// `calls`, `warm_up`, `limits` for other limits, `env.NAME`. Of one that follows none that is kept, all that it has.
+    /// `calls`, `outbound`, `warm_up`, `limits` for other limits, `env.NAME`. Of one that follows none that is kept, all that it has.
     pub differs: Vec<String>,
     /// It is the one that serves.
     pub current: bool,
@@ -139,6 +142,7 @@ fn settings(own: &Settings) -> SettingsView {
         cpu: own.cpu.map(shown),
         memory: own.memory,
         calls: own.calls.iter().map(ToString::to_string).collect(),
+        outbound: own.outbound.clone(),
         warm_up: own.warm_up.as_ref().map(ToString::to_string),
     }
 }

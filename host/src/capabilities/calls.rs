@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{HeaderMap, HeaderName, Request, Response, Uri, uri::Scheme};
 use wasmtime_wasi_http::Error;
 pub use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
@@ -14,6 +14,11 @@ use crate::gate::Permit;
 use crate::limits;
 use crate::names::short;
 use crate::observe::Seldom;
+
+/// Which trace a request belongs to (W3C Trace Context).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What goes with it.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What comes after a handler's name in the authority of a call.
 pub const SUFFIX: &str = ".handler.internal";
@@ -47,6 +52,12 @@ pub trait Caller: Send + Sync {
 
     /// How many calls the request is inside of: 0 if a client sent it.
     fn depth(&self) -> u32;
+
+    /// The headers that say which trace the request belongs to: [`TRACEPARENT`] and [`TRACESTATE`], if it came with them.
+    fn trace(&self) -> &HeaderMap;
+
+    /// Counts a request that its guest has sent elsewhere, by the name of what went wrong with it.
+    fn sent(&self, label: &str);
 }
 
 /// The handler that was called belongs to another tenant.

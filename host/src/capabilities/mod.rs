@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
+use outbound_http::{OutboundGrant, OutboundGrants};
 
 /// What a guest may reach, as it was written. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Grants {
     pub config: Vec<(String, Secret)>,
     /// Containers that it may use.
     pub blobstore: Vec<ContainerGrant>,
+    /// Destinations that it may send requests to.
+    pub outbound: OutboundGrants,
 }
 
 impl Grants {
@@ -39,6 +42,7 @@ impl Grants {
                 self.blobstore.push(container.clone());
             }
         }
+        self.outbound.add(&every.outbound);
     }
 }
 
@@ -47,6 +51,8 @@ impl Grants {
 pub struct Services {
     /// Where containers are.
     pub blobs: Blobs,
+    /// What is shared by all who send requests elsewhere.
+    pub outbound: Arc<outbound_http::Client>,
 }
 
 /// What a handler was granted, ready for its instances, which share it.
@@ -54,6 +60,7 @@ pub struct Services {
 pub struct Granted {
     pub(crate) calls: CallGrant,
     pub(crate) containers: Containers,
+    pub(crate) outbound: Arc<OutboundGrant>,
 }
 
 impl Granted {
@@ -71,7 +78,12 @@ impl Granted {
         let of_tenant = tenant.as_deref();
         Ok(Self {
             containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
-            calls: CallGrant::new(handler, grants.calls.clone()),
+            calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),
+            outbound: Arc::new(OutboundGrant::new(
+                handler,
+                &grants.outbound,
+                &services.outbound,
+            )),
         })
     }
 }

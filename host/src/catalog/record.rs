@@ -93,6 +93,9 @@ pub struct Settings {
     /// Handlers that it may call.
     #[serde(default)]
     pub calls: Vec<HandlerName>,
+    /// Destinations that it might send requests to when it was deployed: to be shown. What it may now, the files say.
+    #[serde(default)]
+    pub outbound: Vec<String>,
     /// What it must answer before it is put in place.
     #[serde(default)]
     pub warm_up: Option<WarmUp>,
@@ -191,6 +194,7 @@ impl Version {
     pub(super) fn of_file(spec: &HandlerSpec, routes: &[Route], digest: &str) -> Self {
         let names = spec.guest.environment.iter().map(|(name, _)| name.clone());
         let calls = spec.guest.grants.calls.iter();
+        let outbound = spec.guest.grants.outbound.allow.iter();
         Self {
             number: 1,
             digest: digest.to_owned(),
@@ -209,6 +213,7 @@ impl Version {
                 cpu: Some(spec.limits.cpu),
                 memory: Some(spec.limits.memory),
                 calls: calls.filter_map(|name| name.parse().ok()).collect(),
+                outbound: outbound.map(|it| it.to.to_string()).collect(),
                 warm_up: spec.warm_up.clone(),
             },
             limits: Some(FileLimits {
@@ -341,6 +346,7 @@ impl Version {
             ("cpu", own.cpu != others.cpu),
             ("memory", own.memory != others.memory),
             ("calls", own.calls != others.calls),
+            ("outbound", own.outbound != others.outbound),
             ("warm_up", own.warm_up != others.warm_up),
             (
                 "limits",

@@ -8,12 +8,14 @@ use clap::Args;
 
 use super::values;
 use crate::capabilities::blobstore::{Blobs, ContainerGrant, Quota};
+use crate::capabilities::outbound_http::{Destination, OutboundGrants, Pattern};
 use crate::capabilities::{Grants, Services};
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
 use crate::engine::{Directory, GuestSettings, Guests};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits, Reuse};
+use crate::networks::Network;
 use crate::secret::Secret;
 
 /// Grants and limits.
@@ -40,6 +42,13 @@ pub(super) struct GuestArgs {
     /// Let the guest use a container of `wasi:blobstore`, in the state directory.
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     blobstore: Vec<HandlerName>,
+    /// Let the guest send requests elsewhere, by scheme, host and port: `https://api.example.com`,
+    /// `https://*.example.com:8443`, `http://127.0.0.1:*`, or `everywhere`.
+    #[arg(long, value_name = "DESTINATION", value_parser = str::parse::<Pattern>, help_heading = "Grants")]
+    allow_outbound: Vec<Pattern>,
+    /// Let the guest reach a network that is not public, by what --allow-outbound allows: `127.0.0.0/8`, `10.1.2.3`.
+    #[arg(long, value_name = "NETWORK", value_parser = values::granted_network, help_heading = "Grants")]
+    allow_network: Vec<Network>,
 
     /// Let its clocks step by as much, at most 1s, against measuring what others do.
     #[arg(long, value_name = "DURATION", value_parser = values::grain, help_heading = "Limits")]
@@ -143,6 +152,16 @@ impl GuestArgs {
                     calls: self.allow_call.iter().map(HandlerName::shared).collect(),
                     config: [&*self.config, &self.config_from].concat(),
                     blobstore: self.blobstore.iter().map(container).collect(),
+                    outbound: OutboundGrants {
+                        allow: self
+                            .allow_outbound
+                            .iter()
+                            .cloned()
+                            .map(Destination::from)
+                            .collect(),
+                        networks: self.allow_network.iter().copied().collect(),
+                        ..OutboundGrants::default()
+                    },
                 },
                 coarse_clocks: self.coarse_clocks,
                 memory: self.memory,
@@ -236,6 +255,7 @@ impl CompilingArgs {
 pub(super) fn services(state: Option<&Path>) -> Services {
     Services {
         blobs: Blobs::new(state.map(|state| state.join("blobs"))),
+        ..Services::default()
     }
 }
 

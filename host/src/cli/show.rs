@@ -104,7 +104,7 @@ fn routed(route: &RouteView) -> String {
     format!("{}{stripped}", route.route)
 }
 
-const OWN: [&str; 5] = ["timeout", "cpu", "memory", "calls", "warm_up"];
+const OWN: [&str; 6] = ["timeout", "cpu", "memory", "calls", "outbound", "warm_up"];
 
 fn of_own(own: &SettingsView, name: &str) -> Option<String> {
     match name {
@@ -113,6 +113,7 @@ fn of_own(own: &SettingsView, name: &str) -> Option<String> {
         "memory" => own.memory.map(|bytes| size(bytes as u64)),
         "warm_up" => own.warm_up.clone(),
         "calls" => (!own.calls.is_empty()).then(|| own.calls.join(", ")),
+        "outbound" => (!own.outbound.is_empty()).then(|| own.outbound.join(", ")),
         _ => None,
     }
 }
@@ -169,6 +170,7 @@ mod tests {
                 cpu: None,
                 memory: None,
                 calls: Vec::new(),
+                outbound: Vec::new(),
                 warm_up: None,
             },
             follows: Some(1),

@@ -10,14 +10,16 @@ use http::{Method, StatusCode};
 use super::keys::{CONTAINER, DIRECTORY, LIMITS, WARM_UP};
 use super::limits::{Limits, Settled};
 use super::name::{checked, name};
+use super::outbound::outbound;
 use super::reader::{Named, Table, Value};
 use super::route::route;
 use crate::capabilities::Grants;
 use crate::capabilities::blobstore::{ContainerGrant, Quota};
 use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
-use crate::limits::HandlerLimits;
+use crate::limits::{self, HandlerLimits};
 use crate::names::{most_alike, short};
+use crate::networks::Networks;
 use crate::secret::Secret;
 use crate::values;
 
@@ -148,6 +150,7 @@ impl HandlerConfig {
                 calls: calls(table),
                 config: named(table, "config", "a value"),
                 blobstore: containers(table),
+                outbound: outbound(table),
             },
             coarse_clocks: None,
             memory: limits.memory,
@@ -235,6 +238,21 @@ fn container(named: &Named<'_>) -> Option<ContainerGrant> {
                 .unwrap_or(unsaid.bytes),
         },
     })
+}
+
+/// Networks that are not public and may be reached all the same.
+pub(super) fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
+    let all = table.list(key);
+    if let Some(value) = table.value(key).filter(|_| all.len() > limits::NETWORKS) {
+        value.mistake(format_args!(
+            "{} are more than can be: write at most {}",
+            all.len(),
+            limits::NETWORKS
+        ));
+    }
+    all.iter()
+        .filter_map(|it| it.parsed(values::granted_network))
+        .collect()
 }
 
 fn warm_up(table: &Table<'_>) -> Option<WarmUp> {

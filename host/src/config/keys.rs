@@ -594,6 +594,7 @@ const BLOBSTORE: Key = key(
     Nothing,
     "Containers of `wasi:blobstore` that it may use, by name. They are in the directory of `[state]`. Handlers of its tenant that have one of the same name share it.",
 );
+const OUTBOUND_OF: Key = key("outbound", Table(&OUTBOUND), Nothing, OUTBOUND.about);
 const WARM_UP_OF: Key = key("warm_up", Table(&WARM_UP), Nothing, WARM_UP.about);
 const REQUIRED: Key = key(
     "required",
@@ -626,9 +627,119 @@ pub(super) static HANDLER: Shape = Shape {
         DIRS,
         CALLS,
         BLOBSTORE,
+        OUTBOUND_OF,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,
+    ],
+};
+
+static ALLOWED: Takes = Either(&Text("https://api.example.com"), &Table(&DESTINATION));
+const NETWORKS_OF: Key = key(
+    "networks",
+    List(&Text("10.0.0.0/8")),
+    Nothing,
+    "Networks and addresses that are not public and that it may reach all the same: this machine's own, private ones. What hands out a machine's credentials, such as `169.254.169.254`, is granted by its address alone.",
+);
+
+pub(super) static OUTBOUND: Shape = Shape {
+    name: "outbound",
+    place: "in `[handlers.NAME.outbound]`",
+    about: "Where it may send requests over HTTP, other handlers aside.",
+    keys: &[
+        key(
+            "allow",
+            List(&ALLOWED),
+            Missing(r#"allow = ["https://api.example.com"]"#),
+            "Destinations by scheme, host and port: `https://api.example.com`, `https://*.example.com:8443` for all names below, `http://127.0.0.1:*` for every port, `everywhere`. Of several that allow one, the first says how it is reached.",
+        ),
+        NETWORKS_OF,
+        key(
+            "max_concurrent_requests",
+            Count,
+            Is(|| json!(limits::OUTBOUND_REQUESTS)),
+            "Requests of all its instances on their way at once; others wait for a place, as long as for a connection.",
+        ),
+        key(
+            "max_connections",
+            Count,
+            Is(|| json!(limits::OUTBOUND_CONNECTIONS)),
+            "Connections that are open for it at once.",
+        ),
+    ],
+};
+
+pub(super) static DESTINATION: Shape = Shape {
+    name: "destination",
+    place: "in a table of `allow` of `[handlers.NAME.outbound]`",
+    about: "Destinations that are reached in the same way.",
+    keys: &[
+        key(
+            "to",
+            Text("https://*.example.com:8443"),
+            Missing(r#"to = "https://api.example.com""#),
+            "Which, as in `allow`.",
+        ),
+        key(
+            "ca",
+            Text("ca.pem"),
+            Nothing,
+            "The authorities that sign their certificates, in PEM; a path from this file. Unsaid, those that this system trusts.",
+        ),
+        key(
+            "cert",
+            Text("client.pem"),
+            Nothing,
+            "The certificate that they are shown if they ask for one, and those that lead from it to an authority, in PEM; a path from this file.",
+        ),
+        key(
+            "key",
+            Either(&Text("client-key.pem"), &Table(&REFERENCE)),
+            Nothing,
+            "Its private key, in PEM and without a passphrase; a path from this file, or a reference.",
+        ),
+        key(
+            "http2",
+            Flag,
+            Is(|| json!(false)),
+            "Whether they speak HTTP/2 in the clear, without being asked. Over TLS both sides agree on a version.",
+        ),
+        key(
+            "connect_timeout",
+            Takes::Duration,
+            Is(|| duration(limits::OUTBOUND_CONNECT)),
+            "How long it may take until there is a connection: the wait for a place, the lookup of the name, TCP and TLS. Of this and the next two, a guest's own word holds if it is shorter.",
+        ),
+        key(
+            "first_byte_timeout",
+            Takes::Duration,
+            Is(|| duration(limits::OUTBOUND_FIRST_BYTE)),
+            "How long the head of the response may take, from the last piece of the request that was taken.",
+        ),
+        key(
+            "between_bytes_timeout",
+            Takes::Duration,
+            Is(|| duration(limits::OUTBOUND_BETWEEN_BYTES)),
+            "How long the body of a response may pause.",
+        ),
+        key(
+            "total_timeout",
+            Takes::Duration,
+            Nothing,
+            "How long a request may take as a whole, with the body of its response; unsaid, as long as bytes come.",
+        ),
+        key(
+            "max_concurrent_requests",
+            Count,
+            Is(|| json!(limits::OUTBOUND_REQUESTS)),
+            "Requests to one host and port at once.",
+        ),
+        key(
+            "max_connections",
+            Count,
+            Is(|| json!(limits::OUTBOUND_HOST_CONNECTIONS)),
+            "Connections to one host and port at once.",
+        ),
     ],
 };
 
@@ -656,6 +767,7 @@ pub(super) static MANIFEST: Shape = Shape {
         DIRS,
         CALLS,
         BLOBSTORE,
+        OUTBOUND_OF,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,

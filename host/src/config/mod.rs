@@ -12,6 +12,7 @@ mod limits;
 mod listener;
 mod mistake;
 mod name;
+mod outbound;
 mod policy;
 mod reader;
 mod route;

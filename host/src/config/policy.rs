@@ -292,7 +292,7 @@ fn pages(table: &Table<'_>, every: ErrorPages) -> ErrorPages {
 }
 
 /// What is in a file that stands here. A change of it is a change of what is read.
-fn contents(file: &Value<'_>, most: usize) -> Option<Vec<u8>> {
+pub(super) fn contents(file: &Value<'_>, most: usize) -> Option<Vec<u8>> {
     let path = file.path()?;
     let bytes = file.reader.contents(&path, most);
     bytes

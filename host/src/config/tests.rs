@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::*;
@@ -17,6 +18,15 @@ const EXAMPLE: &str = include_str!("example.toml");
 
 const PEOPLE: &[u8] =
     b"# of the office\nann:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
+
+/// A certificate and its key.
+fn identity() -> &'static (String, String) {
+    static MADE: OnceLock<(String, String)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).expect("made");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
+}
 
 /// Reads `text` as a host's file in a directory that has a directory `public`.
 fn read<T>(
@@ -45,6 +55,8 @@ fn read<T>(
             Some("robots.txt") => Ok(b"User-agent: *\n".to_vec()),
             Some("people.htpasswd") => Ok(PEOPLE.to_vec()),
             Some("404.html" | "error.html") => Ok(b"<h1>oops</h1>".to_vec()),
+            Some("pay-ca.pem" | "pay.pem") => Ok(identity().0.clone().into_bytes()),
+            Some("pay-key.pem") => Ok(identity().1.clone().into_bytes()),
             Some("binary") => Ok(vec![0xff]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         }
@@ -245,6 +257,26 @@ fn a_handler_is_as_the_example_says() {
         },
     };
     assert_eq!(shop.guest.grants.blobstore, [pictures]);
+    let outbound = &shop.guest.grants.outbound;
+    let to: Vec<_> = outbound.allow.iter().map(|it| it.to.to_string()).collect();
+    let patterns = [
+        "https://api.example.com",
+        "http://127.0.0.1:*",
+        "https://*.pay.example.com:8443",
+        "http://rpc.internal:50051",
+    ];
+    assert_eq!(to, patterns);
+    assert_eq!(
+        (outbound.connections, outbound.requests),
+        (Some(20), Some(200))
+    );
+    assert!(outbound.networks.hold_address([10, 1, 2, 3].into()));
+    let pay = &outbound.allow[2];
+    assert!(pay.authorities.is_some() && pay.identity.is_some() && !pay.has_h2);
+    assert_eq!((pay.connections, pay.requests), (Some(4), Some(40)));
+    assert_eq!(pay.times.between_bytes, Duration::from_secs(3));
+    assert_eq!(pay.times.total, Some(Duration::from_secs(60)));
+    assert!(outbound.allow[3].has_h2);
     assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));
@@ -298,7 +330,17 @@ fn what_a_route_does_not_say_of_its_policy_every_route_says() {
         .iter()
         .filter_map(|path| path.file_name())
         .collect();
-    assert_eq!(parts, ["404.html", "error.html", "people.htpasswd"]);
+    assert_eq!(
+        parts,
+        [
+            "404.html",
+            "error.html",
+            "pay-ca.pem",
+            "pay-key.pem",
+            "pay.pem",
+            "people.htpasswd"
+        ]
+    );
 }
 
 #[test]
@@ -681,6 +723,66 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         (ROUTED, "env = { A = 1 }", "*", "put it in quotes"),
         (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
         (ROUTED, "calls = [\"a/b\"]", "\"a/b\"", "is no name"),
+        (
+            ROUTED,
+            "outbound = { allow = [\"*\"] }",
+            "\"*\"",
+            "write `everywhere` if that is meant",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [\"https://*.com\"] }",
+            "\"https://*.com\"",
+            "every host below `com`",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [\"https://a.example/v1\"] }",
+            "\"https://a.example/v1\"",
+            "leave the rest out",
+        ),
+        (
+            ROUTED,
+            "outbound = { networks = [\"10.0.0.0/8\"] }",
+            "{ networks = [\"10.0.0.0/8\"] }",
+            "`allow` is missing here",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [], networks = [\"0.0.0.0/0\"] }",
+            "\"0.0.0.0/0\"",
+            "write those that are meant",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [], networks = [\"unix\"] }",
+            "\"unix\"",
+            "not a network",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [{ to = \"https://a.example\", cert = \"pay.pem\" }] }",
+            "\"pay.pem\"",
+            "write `key` too",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [{ to = \"https://a.example\", ca = \"robots.txt\" }] }",
+            "\"robots.txt\"",
+            "holds no certificate",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [{ to = \"http://a.example\", ca = \"pay-ca.pem\" }] }",
+            "\"pay-ca.pem\"",
+            "nobody shows a certificate in the clear",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [{ to = \"https://a.example\", http2 = true }] }",
+            "true",
+            "over TLS both sides agree",
+        ),
         (
             ROUTED,
             "warm_up = { path = \"ready\" }",

@@ -6,6 +6,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi_http::{Error as HttpError, FieldMapError};
 
 use super::state::State;
+use crate::capabilities::outbound_http::code_name;
 use crate::observe::printable;
 
 /// What a guest did wrong, and what the log should say of it. Never shown to a client.
@@ -136,49 +137,4 @@ const FRAMES: usize = 20;
 /// Names as the author wrote them; others than Rust's pass unchanged.
 fn rustc_demangle(name: &str) -> impl fmt::Display {
     rustc_demangle::demangle(name)
-}
-
-/// The name of a `wasi:http/types.error-code`, as WIT spells it.
-fn code_name(error: &HttpError) -> &'static str {
-    match error {
-        HttpError::DnsTimeout => "DNS-timeout",
-        HttpError::DnsError { .. } => "DNS-error",
-        HttpError::DestinationNotFound => "destination-not-found",
-        HttpError::DestinationUnavailable => "destination-unavailable",
-        HttpError::DestinationIpProhibited => "destination-IP-prohibited",
-        HttpError::DestinationIpUnroutable => "destination-IP-unroutable",
-        HttpError::ConnectionRefused | HttpError::Connect(_) => "connection-refused",
-        HttpError::ConnectionTerminated => "connection-terminated",
-        HttpError::ConnectionTimeout => "connection-timeout",
-        HttpError::ConnectionReadTimeout => "connection-read-timeout",
-        HttpError::ConnectionWriteTimeout => "connection-write-timeout",
-        HttpError::ConnectionLimitReached => "connection-limit-reached",
-        HttpError::TlsProtocolError | HttpError::Tls(_) => "TLS-protocol-error",
-        HttpError::TlsCertificateError => "TLS-certificate-error",
-        HttpError::TlsAlertReceived { .. } => "TLS-alert-received",
-        HttpError::HttpRequestDenied => "HTTP-request-denied",
-        HttpError::HttpRequestLengthRequired => "HTTP-request-length-required",
-        HttpError::HttpRequestBodySize(_) => "HTTP-request-body-size",
-        HttpError::HttpRequestMethodInvalid => "HTTP-request-method-invalid",
-        HttpError::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
-        HttpError::HttpRequestUriTooLong => "HTTP-request-URI-too-long",
-        HttpError::HttpRequestHeaderSectionSize(_) => "HTTP-request-header-section-size",
-        HttpError::HttpRequestHeaderSize { .. } => "HTTP-request-header-size",
-        HttpError::HttpRequestTrailerSectionSize(_) => "HTTP-request-trailer-section-size",
-        HttpError::HttpRequestTrailerSize { .. } => "HTTP-request-trailer-size",
-        HttpError::HttpResponseIncomplete => "HTTP-response-incomplete",
-        HttpError::HttpResponseHeaderSectionSize(_) => "HTTP-response-header-section-size",
-        HttpError::HttpResponseHeaderSize { .. } => "HTTP-response-header-size",
-        HttpError::HttpResponseBodySize(_) => "HTTP-response-body-size",
-        HttpError::HttpResponseTrailerSectionSize(_) => "HTTP-response-trailer-section-size",
-        HttpError::HttpResponseTrailerSize { .. } => "HTTP-response-trailer-size",
-        HttpError::HttpResponseTransferCoding(_) => "HTTP-response-transfer-coding",
-        HttpError::HttpResponseContentCoding(_) => "HTTP-response-content-coding",
-        HttpError::HttpResponseTimeout => "HTTP-response-timeout",
-        HttpError::HttpUpgradeFailed => "HTTP-upgrade-failed",
-        HttpError::HttpProtocolError | HttpError::Hyper(_) => "HTTP-protocol-error",
-        HttpError::LoopDetected => "loop-detected",
-        HttpError::ConfigurationError => "configuration-error",
-        _ => "internal-error",
-    }
 }

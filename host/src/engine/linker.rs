@@ -4,7 +4,10 @@
 //! Python guest files and sockets), so an import is no request. What a guest may do is decided by
 //! the context of its store, which has no files, no environment, no network unless granted.
 
-use wasmtime::component::Linker;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::Error as HttpError;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::Generation;
 use super::state::State;
@@ -21,6 +24,7 @@ pub(super) fn link(
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     logging::link(&mut linker, |state: &mut State| Logging(state.output.now()))?;
     blobstore::link(&mut linker, State::blobstore)?;
+    name_errors_of_bodies(&mut linker)?;
     if generation == Generation::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
@@ -31,4 +35,39 @@ pub(super) fn link(
     clocks::link(&mut linker, generation == Generation::P3, State::clocks)?;
     linker.allow_shadowing(false);
     Ok(linker)
+}
+
+/// `http-error-code` says why a body broke off. The library's own looks for another type than that of the errors that
+/// bodies end with, and never finds one.
+fn name_errors_of_bodies(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:http/types@0.2.12")?.func_wrap(
+        "http-error-code",
+        |mut store: StoreContextMut<'_, State>, (error,): (Resource<wasmtime::Error>,)| {
+            let error = store.data_mut().table().get(&error)?;
+            let code = match error.downcast_ref() {
+                Some(error) => code_of(error),
+                None => error.downcast_ref::<ErrorCode>().cloned(),
+            };
+            Ok((code,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Of the errors that a body can end with.
+fn code_of(error: &HttpError) -> Option<ErrorCode> {
+    Some(match error {
+        HttpError::ConnectionTerminated => ErrorCode::ConnectionTerminated,
+        HttpError::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        HttpError::HttpProtocolError => ErrorCode::HttpProtocolError,
+        HttpError::HttpRequestBodySize(size) => ErrorCode::HttpRequestBodySize(*size),
+        HttpError::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        HttpError::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
+        HttpError::HttpResponseTrailerSectionSize(size) => {
+            ErrorCode::HttpResponseTrailerSectionSize(*size)
+        }
+        _ => return None,
+    })
 }

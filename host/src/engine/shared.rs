@@ -334,6 +334,7 @@ async fn one(
         let state = store.data_mut();
         state.output.replace(output);
         state.outbound_http.caller = seated.caller();
+        state.outbound_http.is_shared = true;
     });
     let handled = p3::handle(accessor, service, job.request, job.answer);
     let outcome = tokio::select! {

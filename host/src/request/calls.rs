@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +20,9 @@ use super::problem::Form;
 use super::{
     Failure, OfGuest, Pipeline, ResponseBody, X_REQUEST_ID, check, fail, forwarded, respond,
 };
-use crate::capabilities::calls::{Caller, Calling, Foreign, RequestOptions, WasiBody};
+use crate::capabilities::calls::{
+    Caller, Calling, Foreign, RequestOptions, TRACEPARENT, TRACESTATE, WasiBody,
+};
 use crate::catalog::Handler;
 use crate::client::{Peer, Stall};
 use crate::engine::HttpError;
@@ -38,6 +40,7 @@ struct Served {
     /// Where the calls are counted.
     counts: Arc<OfHandler>,
     depth: u32,
+    trace: HeaderMap,
 }
 
 /// A request to a handler, which may not be there.
@@ -52,10 +55,16 @@ impl Pipeline {
         self: &Arc<Self>,
         handler: &Arc<Handler>,
         exchange: &Exchange,
+        headers: &HeaderMap,
     ) -> Option<Arc<dyn Caller>> {
-        if handler.spec.guest.grants.calls.is_empty() {
+        let grants = &handler.spec.guest.grants;
+        if grants.calls.is_empty() && grants.outbound.allow.is_empty() {
             return None;
         }
+        let traced = [TRACEPARENT, TRACESTATE].into_iter().flat_map(|name| {
+            let values = headers.get_all(&name).iter().cloned();
+            values.map(move |value| (name.clone(), value))
+        });
         Some(Arc::new(Served {
             pipeline: Arc::clone(self),
             handler: Arc::clone(handler),
@@ -63,6 +72,7 @@ impl Pipeline {
             client: exchange.client,
             counts: (self.ledger.requests).of_handler(&handler.name, exchange.tenant.as_ref()),
             depth: exchange.called_by.as_ref().map_or(0, |by| by.depth),
+            trace: traced.collect(),
         }))
     }
 
@@ -168,6 +178,14 @@ impl Caller for Served {
 
     fn depth(&self) -> u32 {
         self.depth
+    }
+
+    fn trace(&self) -> &HeaderMap {
+        &self.trace
+    }
+
+    fn sent(&self, label: &str) {
+        self.counts.sent(label);
     }
 }
 

@@ -286,13 +286,14 @@ impl Pipeline {
             handler.spec.keep_output,
         ));
         exchange.output = handler.spec.keep_output.then(|| Arc::clone(&output));
+        let caller = self.caller(&handler, exchange, &parts.headers);
         let request = request_for_guest(parts, body.with(&permit));
         let is_head = parts.method == Method::HEAD;
         let guest = handler.guest().await?;
         let call = Call {
             meter,
             output,
-            caller: self.caller(&handler, exchange),
+            caller,
         };
         let response = guest.call(request, call, Arc::clone(&permit)).await?;
         let (head, body) = response.into_parts();

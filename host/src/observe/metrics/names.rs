@@ -109,7 +109,7 @@ families! {
     GUEST_FAULTS: Counter "host_guest_faults_total" [HANDLER, TENANT, ERROR]
         "What guests did wrong, before and after their responses";
     OUTBOUND_REQUESTS: Counter "host_outbound_requests_total" [HANDLER, TENANT, KIND, ERROR]
-        "Requests that guests sent: calls of other handlers";
+        "Requests that guests sent: calls of other handlers, and over HTTP to elsewhere";
     HANDLER_READY: Gauge "host_handler_ready" [HANDLER, TENANT]
         "1 if the handler can be served, 0 if it is quarantined or cannot be loaded";
     HANDLER_PERMITS: Gauge "host_handler_permits" [HANDLER, TENANT, STATE]

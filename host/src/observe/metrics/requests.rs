@@ -94,6 +94,7 @@ pub struct OfHandler {
     cpu: OfPart,
     faults: Tally,
     calls: Tally,
+    sent: Tally,
 }
 
 /// Counts by a word, of which there are some dozens. Few come here.
@@ -123,12 +124,18 @@ impl OfHandler {
             cpu: OfPart::new(PART),
             faults: Tally::default(),
             calls: Tally::default(),
+            sent: Tally::default(),
         }
     }
 
     /// Its guest did something wrong: the word of the table of failures for it.
     pub fn fault(&self, label: &str) {
         self.faults.add(label);
+    }
+
+    /// Its guest sent a request elsewhere: the word for what went wrong with it, empty if nothing did.
+    pub fn sent(&self, label: &str) {
+        self.sent.add(label);
     }
 
     /// Its guest called another handler, and what went wrong with that, if anything did.
@@ -487,21 +494,29 @@ impl Source for Requests {
                 Ok(())
             })?;
         }
-        let tallies: [(_, _, Part<Tally>); 2] = [
-            (&GUEST_FAULTS, "", |handler| &handler.faults),
-            (&OUTBOUND_REQUESTS, "call", |handler| &handler.calls),
+        let tallies: [(_, &[(_, Part<Tally>)]); 2] = [
+            (&GUEST_FAULTS, &[("", |handler| &handler.faults)]),
+            (
+                &OUTBOUND_REQUESTS,
+                &[
+                    ("call", |handler| &handler.calls),
+                    ("http", |handler| &handler.sent),
+                ],
+            ),
         ];
-        for (family, kind, tally) in tallies {
+        for (family, kinds) in tallies {
             page.family(family, |members| {
                 for ((handler, tenant), whole) in &wholes {
-                    for (word, count) in tally(whole).counts() {
-                        let labels = [
-                            (HANDLER, text(handler.as_ref())),
-                            (TENANT, text(tenant.as_ref())),
-                            (KIND, kind),
-                            (ERROR, &*word),
-                        ];
-                        members.add(&labels, count)?;
+                    for (kind, tally) in kinds {
+                        for (word, count) in tally(whole).counts() {
+                            let labels = [
+                                (HANDLER, text(handler.as_ref())),
+                                (TENANT, text(tenant.as_ref())),
+                                (KIND, kind),
+                                (ERROR, &*word),
+                            ];
+                            members.add(&labels, count)?;
+                        }
                     }
                 }
                 Ok(())

@@ -1,0 +1,242 @@
+//! The bodies of a request that is on its way, and of the response that comes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::error;
+use super::grant::OutboundGrant;
+use super::pool::{Lease, Pool};
+use super::send::{after, drop_hop_by_hop};
+use crate::capabilities::calls::Broken;
+
+/// The body of a request as its guest writes it. A guest that is cut off closes it, which must not look like an end.
+pub(super) struct Written {
+    pub(super) body: WasiBody,
+    pub(super) broken: Broken,
+}
+
+impl Body for Written {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() && self.broken.is_set() {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.broken.is_set()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// When a piece of a request was taken last.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    pub(super) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn made(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// The body of a request on its way.
+pub(super) struct Sent {
+    body: WasiBody,
+    progress: Progress,
+}
+
+impl Sent {
+    pub(super) fn new(body: WasiBody, progress: Progress) -> Self {
+        Self { body, progress }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.progress.made();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a response. Its connection is kept when it has ended well, and given up when it has not.
+pub(super) struct Received<H: Send + 'static> {
+    body: Incoming,
+    between: Duration,
+    /// Until when the next piece may take, while one is waited for.
+    pause: Pin<Box<Sleep>>,
+    is_waiting: bool,
+    total: Option<Pin<Box<Sleep>>>,
+    kept: Option<(Lease, Arc<OutboundGrant>, H)>,
+}
+
+impl<H: Send + 'static> Received<H> {
+    /// What is `held` is dropped when the response is over.
+    pub(super) fn new(
+        body: Incoming,
+        between: Duration,
+        deadline: Option<Instant>,
+        lease: Lease,
+        grant: Arc<OutboundGrant>,
+        held: H,
+    ) -> Self {
+        let mut received = Self {
+            pause: Box::pin(sleep_until(Instant::now())),
+            body,
+            between,
+            is_waiting: false,
+            total: deadline.map(|at| Box::pin(sleep_until(at))),
+            kept: Some((lease, grant, held)),
+        };
+        if received.body.is_end_stream() {
+            received.end();
+        }
+        received
+    }
+
+    fn end(&mut self) {
+        if let Some((lease, grant, held)) = self.kept.take() {
+            Pool::give_back(&grant, lease, held);
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.kept = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl<H: Send + Unpin + 'static> Body for Received<H> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        if this.kept.is_none() && !this.body.is_end_stream() {
+            return Poll::Ready(None); // it has failed
+        }
+        if let Some(total) = &mut this.total
+            && total.as_mut().poll(cx).is_ready()
+        {
+            return this.fail(Error::HttpResponseTimeout);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if !this.is_waiting {
+                this.is_waiting = true;
+                this.pause.as_mut().reset(after(this.between));
+            }
+            ready!(this.pause.as_mut().poll(cx));
+            if let Some((lease, ..)) = &this.kept {
+                lease.retire();
+            }
+            return this.fail(Error::ConnectionReadTimeout);
+        };
+        this.is_waiting = false;
+        if let Some((lease, ..)) = &this.kept {
+            lease.heard().is_of_use();
+        }
+        match frame {
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                let error = error::of_body(&error);
+                this.fail(error)
+            }
+            Some(Ok(frame)) => {
+                if this.body.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(without_hop_by_hop(frame))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn without_hop_by_hop(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            drop_hop_by_hop(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_whose_guest_was_cut_off_ends_with_an_error() {
+        for is_cut_off in [false, true] {
+            let broken = Broken::default();
+            let body = Full::new(Bytes::from_static(b"some")).map_err(|never| match never {});
+            let mut written = Written {
+                body: body.boxed_unsync(),
+                broken: broken.clone(),
+            };
+            let some = written.frame().await.expect("a frame").expect("data");
+            assert_eq!(some.into_data().expect("data"), "some");
+            if is_cut_off {
+                broken.set();
+            }
+            let end = written.frame().await.map(|frame| frame.is_err());
+            assert_eq!(end, is_cut_off.then_some(true));
+        }
+    }
+}

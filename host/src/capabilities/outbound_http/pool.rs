@@ -1,0 +1,554 @@
+//! The connections of one handler: kept between requests, shared by its instances, and counted.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use hyper::client::conn::{http1, http2};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use wasmtime_wasi_http::Error;
+
+use super::body::Sent;
+use super::client::{Client, Driver, Fresh, Places, Sender, Stage};
+use super::destination::{Origin, Protocol};
+use super::grant::{Destination, OutboundGrant};
+use super::wire::Heard;
+use crate::limits;
+
+/// The connections of one handler.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) client: Arc<Client>,
+    /// Where connections are driven: a guest may have been moved to the background, and they serve all its instances.
+    front: Option<Handle>,
+    requests: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    /// Lookups of names: one handler whose names are slow leaves the others some.
+    pub(super) lookups: Arc<Semaphore>,
+    /// Who wait for a place of the handler or the host, which one that is kept for another host may have.
+    waiting: AtomicUsize,
+    sites: Arc<Mutex<Sites>>,
+    is_swept: Arc<AtomicBool>,
+}
+
+/// By the destination that allowed it, which says how it is reached, and the host and port.
+type Sites = HashMap<(usize, Origin), Arc<Site>>;
+
+/// One host and port, and the connections to it.
+#[derive(Debug)]
+pub(super) struct Site {
+    requests: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    /// Whether it may speak HTTP/2.
+    may_share: bool,
+    shelf: Mutex<Shelf>,
+    /// A connection, or a stream of one, can be had.
+    returned: Notify,
+    /// Who wait for a place of the handler or the host.
+    waiting: AtomicUsize,
+    /// Held by whoever connects first: the others may share what it gets.
+    dialing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The one used last is the last.
+    idle: Vec<Idle>,
+    shared: Vec<Arc<Shared>>,
+    /// Whether it speaks HTTP/2; unknown until there was a connection.
+    is_h2: Option<bool>,
+}
+
+/// A connection of HTTP/1.1 that waits.
+#[derive(Debug)]
+struct Idle {
+    line: Line,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Line {
+    sender: http1::SendRequest<Sent>,
+    heard: Heard,
+    _driver: Driver,
+    born: Instant,
+}
+
+/// A connection of HTTP/2.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<Sent>,
+    heard: Heard,
+    /// Requests that its server allows at once.
+    room: Arc<AtomicUsize>,
+    /// Requests on it now.
+    streams: AtomicUsize,
+    born: Instant,
+    /// When the last of them ended.
+    since: Mutex<Instant>,
+    /// Something on it took too long: it may be stuck.
+    is_retired: AtomicBool,
+    _driver: Driver,
+}
+
+/// The right to use a connection for one request. One of HTTP/1.1 that is not given back is closed.
+pub(super) enum Lease {
+    H1(OfH1),
+    H2(OfH2),
+}
+
+pub(super) struct OfH1 {
+    line: Line,
+    site: Arc<Site>,
+    pub(super) is_reused: bool,
+}
+
+pub(super) struct OfH2 {
+    shared: Arc<Shared>,
+    site: Arc<Site>,
+    pub(super) is_reused: bool,
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    pub(super) fn new(client: Arc<Client>, requests: usize, connections: usize) -> Self {
+        Self {
+            client,
+            front: Handle::try_current().ok(),
+            requests: places(requests),
+            connections: places(connections),
+            lookups: places(limits::LOOKUPS.div_ceil(limits::SHARE)),
+            waiting: AtomicUsize::new(0),
+            sites: Arc::default(),
+            is_swept: Arc::default(),
+        }
+    }
+
+    fn front(&self) -> Handle {
+        self.front.clone().unwrap_or_else(Handle::current)
+    }
+
+    /// The place of a host and port, which is made for the first request to it.
+    pub(super) fn site(
+        &self,
+        said: &Destination,
+        at: usize,
+        origin: &Origin,
+    ) -> Result<Arc<Site>, Error> {
+        let mut sites = lock(&self.sites);
+        let key = (at, origin.clone());
+        if let Some(site) = sites.get(&key) {
+            return Ok(Arc::clone(site));
+        }
+        if sites.len() >= limits::OUTBOUND_SITES {
+            sites.retain(|_, site| Arc::strong_count(site) > 1 || !lock(&site.shelf).is_empty());
+        }
+        if sites.len() >= limits::OUTBOUND_SITES {
+            // Connections that wait can be had again.
+            let oldest = sites.iter().find(|(_, site)| Arc::strong_count(site) == 1);
+            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
+                return Err(Error::ConnectionLimitReached);
+            };
+            sites.remove(&key);
+        }
+        let (requests, connections) = (said.requests, said.connections);
+        let site = Arc::new(Site {
+            requests: places(requests.unwrap_or(limits::OUTBOUND_REQUESTS)),
+            connections: places(connections.unwrap_or(limits::OUTBOUND_HOST_CONNECTIONS)),
+            may_share: origin.protocol == Protocol::Https || said.has_h2,
+            shelf: Mutex::default(),
+            returned: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            dialing: tokio::sync::Mutex::default(),
+        });
+        sites.insert(key, Arc::clone(&site));
+        Ok(site)
+    }
+
+    /// Waits until the handler, and the host and port, may have one more request.
+    pub(super) async fn admit(&self, site: &Site) -> Option<[OwnedSemaphorePermit; 2]> {
+        // In this order: who waits for a busy destination takes no place from others.
+        let of_site = Arc::clone(&site.requests).acquire_owned().await.ok()?;
+        let of_handler = Arc::clone(&self.requests).acquire_owned().await.ok()?;
+        Some([of_site, of_handler])
+    }
+
+    /// A connection: one that is kept, or else a new one. With `is_fresh`, a new one.
+    pub(super) async fn connection(
+        grant: &Arc<OutboundGrant>,
+        at: usize,
+        origin: &Origin,
+        site: &Arc<Site>,
+        is_fresh: bool,
+        stage: &Stage,
+    ) -> Result<Lease, Error> {
+        let pool = &grant.pool;
+        loop {
+            if let Some(lease) = site.take(is_fresh) {
+                return Ok(lease);
+            }
+            let may_share = lock(&site.shelf).is_h2.unwrap_or(site.may_share);
+            let turn = if may_share {
+                let turn = site.dialing.lock().await;
+                if let Some(lease) = site.take(is_fresh) {
+                    return Ok(lease);
+                }
+                // Who was before has found out that each needs its own.
+                (lock(&site.shelf).is_h2 != Some(false)).then_some(turn)
+            } else {
+                None
+            };
+            let Some(places) = pool.places(site).await else {
+                continue;
+            };
+            let fresh = pool.dial(grant, at, origin, places, stage).await?;
+            let lease = site.put(fresh);
+            drop(turn);
+            pool.sweep();
+            return Ok(lease);
+        }
+    }
+
+    /// In a task of its own, so that what drives the connection is on the threads that serve.
+    async fn dial(
+        &self,
+        grant: &Arc<OutboundGrant>,
+        at: usize,
+        origin: &Origin,
+        places: Places,
+        stage: &Stage,
+    ) -> Result<Fresh, Error> {
+        let (grant, origin, stage) = (Arc::clone(grant), origin.clone(), stage.clone());
+        let client = Arc::clone(&self.client);
+        let mut dialing = Dialing(self.front().spawn(async move {
+            let reach = grant.reach(at).ok_or(Error::HttpRequestDenied)?;
+            client.connect(&origin, reach, &grant, places, &stage).await
+        }));
+        (&mut dialing.0)
+            .await
+            .unwrap_or(Err(Error::InternalError(None)))
+    }
+
+    /// The places of one more connection. None if meanwhile one was given back.
+    async fn places(&self, site: &Site) -> Option<Places> {
+        let of_site = tokio::select! {
+            biased;
+            place = Arc::clone(&site.connections).acquire_owned() => place.ok()?,
+            () = site.returned.notified() => return None,
+        };
+        let of_handler = self.place(&self.connections, site).await?;
+        let of_host = self.place(&self.client.connections, site).await?;
+        Some([of_site, of_handler, of_host])
+    }
+
+    /// One that all hosts and ports share: a connection that waits gives way.
+    async fn place(&self, of: &Arc<Semaphore>, site: &Site) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(of).try_acquire_owned() {
+            return Some(place);
+        }
+        let _waiting = [&self.waiting, &site.waiting].map(Waiting::one_of);
+        self.close_one_idle();
+        tokio::select! {
+            biased;
+            place = Arc::clone(of).acquire_owned() => place.ok(),
+            () = site.returned.notified() => None,
+        }
+    }
+
+    fn close_one_idle(&self) {
+        let sites: Vec<_> = lock(&self.sites).values().cloned().collect();
+        let closed = sites.iter().find_map(|site| lock(&site.shelf).pop_oldest());
+        // Not under a lock.
+        drop(closed);
+    }
+
+    /// Keeps a connection for the next request, if it can be used again.
+    pub(super) fn give_back(grant: &Arc<OutboundGrant>, lease: Lease, held: impl Send + 'static) {
+        let Lease::H1(mut lease) = lease else {
+            return; // a stream ends by being dropped
+        };
+        if lease.line.sender.is_ready() {
+            return grant.pool.keep(lease);
+        }
+        if lease.line.sender.is_closed() {
+            return;
+        }
+        // It is a moment behind, or still writes a request whose answer has ended.
+        let grant = Arc::clone(grant);
+        grant.pool.front().spawn(async move {
+            let ready = timeout(limits::OUTBOUND_LINGER, lease.line.sender.ready()).await;
+            drop(held);
+            if matches!(ready, Ok(Ok(()))) {
+                grant.pool.keep(lease);
+            }
+        });
+    }
+
+    fn keep(&self, lease: OfH1) {
+        let OfH1 { line, site, .. } = lease;
+        // Who waits for this host and port goes first: a new connection costs more than a kept one.
+        let is_wanted = self.waiting.load(Ordering::Relaxed) > site.waiting.load(Ordering::Relaxed);
+        if is_wanted || line.born.elapsed() > limits::OUTBOUND_AGE {
+            return;
+        }
+        lock(&site.shelf).idle.push(Idle {
+            line,
+            since: Instant::now(),
+        });
+        site.returned.notify_one();
+        self.sweep();
+    }
+
+    /// Closes what nobody has used for a while, for as long as there is something.
+    pub(super) fn sweep(&self) {
+        if self.is_swept.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (sites, is_swept) = (Arc::downgrade(&self.sites), Arc::clone(&self.is_swept));
+        self.front().spawn(async move {
+            loop {
+                sleep(limits::OUTBOUND_IDLE / 2).await;
+                match Weak::upgrade(&sites) {
+                    Some(sites) if expire(&sites) => {}
+                    _ => return is_swept.store(false, Ordering::Release),
+                }
+            }
+        });
+    }
+}
+
+/// Whether anything is left.
+fn expire(sites: &Mutex<Sites>) -> bool {
+    let all: Vec<_> = lock(sites).values().cloned().collect();
+    let mut is_left = false;
+    for site in &all {
+        let old = {
+            let mut shelf = lock(&site.shelf);
+            let old = shelf.take_old();
+            is_left |= !shelf.is_empty();
+            old
+        };
+        drop(old);
+    }
+    drop(all);
+    lock(sites).retain(|_, site| Arc::strong_count(site) > 1 || !lock(&site.shelf).is_empty());
+    is_left
+}
+
+impl Site {
+    fn take(self: &Arc<Self>, is_fresh: bool) -> Option<Lease> {
+        let mut shelf = lock(&self.shelf);
+        shelf.shared.retain(|shared| !shared.is_over());
+        let least = shelf
+            .shared
+            .iter()
+            .min_by_key(|shared| shared.streams.load(Ordering::Relaxed));
+        if let Some(shared) = least.filter(|it| it.has_room()) {
+            shared.streams.fetch_add(1, Ordering::Relaxed);
+            return Some(Lease::H2(OfH2 {
+                shared: Arc::clone(shared),
+                site: Arc::clone(self),
+                is_reused: true,
+            }));
+        }
+        if is_fresh {
+            return None;
+        }
+        // Those that the other side has closed are dropped on the way.
+        while let Some(Idle { line, .. }) = shelf.idle.pop() {
+            if line.sender.is_ready() {
+                return Some(Lease::H1(OfH1 {
+                    line,
+                    site: Arc::clone(self),
+                    is_reused: true,
+                }));
+            }
+        }
+        None
+    }
+
+    fn put(self: &Arc<Self>, fresh: Fresh) -> Lease {
+        let Fresh {
+            sender,
+            heard,
+            driver,
+        } = fresh;
+        let born = Instant::now();
+        let mut shelf = lock(&self.shelf);
+        match sender {
+            Sender::H1(sender) => {
+                shelf.is_h2 = Some(false);
+                Lease::H1(OfH1 {
+                    line: Line {
+                        sender,
+                        heard,
+                        _driver: driver,
+                        born,
+                    },
+                    site: Arc::clone(self),
+                    is_reused: false,
+                })
+            }
+            Sender::H2(sender, room) => {
+                shelf.is_h2 = Some(true);
+                let shared = Arc::new(Shared {
+                    sender,
+                    heard,
+                    room,
+                    streams: AtomicUsize::new(1),
+                    born,
+                    since: Mutex::new(born),
+                    is_retired: AtomicBool::new(false),
+                    _driver: driver,
+                });
+                shelf.shared.push(Arc::clone(&shared));
+                Lease::H2(OfH2 {
+                    shared,
+                    site: Arc::clone(self),
+                    is_reused: false,
+                })
+            }
+        }
+    }
+}
+
+impl Shelf {
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.shared.is_empty()
+    }
+
+    fn take_old(&mut self) -> (Vec<Idle>, Vec<Arc<Shared>>) {
+        let is_old = |since: Instant| since.elapsed() >= limits::OUTBOUND_IDLE;
+        let fresh = self.idle.partition_point(|idle| is_old(idle.since));
+        let idle = self.idle.drain(..fresh).collect();
+        let shared = self
+            .shared
+            .extract_if(.., |shared| {
+                shared.is_over() || (shared.is_idle() && is_old(*lock(&shared.since)))
+            })
+            .collect();
+        (idle, shared)
+    }
+
+    fn pop_oldest(&mut self) -> Option<(Option<Idle>, Option<Arc<Shared>>)> {
+        if !self.idle.is_empty() {
+            return Some((Some(self.idle.remove(0)), None));
+        }
+        let at = self.shared.iter().position(|shared| shared.is_idle())?;
+        Some((None, Some(self.shared.remove(at))))
+    }
+}
+
+impl Shared {
+    fn is_idle(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    fn has_room(&self) -> bool {
+        let most = self.room.load(Ordering::Relaxed);
+        let streams = self.streams.load(Ordering::Relaxed);
+        streams < most.clamp(1, limits::OUTBOUND_H2_STREAMS)
+    }
+
+    /// No request may come to it any more.
+    fn is_over(&self) -> bool {
+        self.sender.is_closed()
+            || self.is_retired.load(Ordering::Relaxed)
+            || self.born.elapsed() > limits::OUTBOUND_AGE
+    }
+}
+
+impl Lease {
+    pub(super) fn is_reused(&self) -> bool {
+        match self {
+            Self::H1(lease) => lease.is_reused,
+            Self::H2(lease) => lease.is_reused,
+        }
+    }
+
+    pub(super) fn is_h2(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    pub(super) fn heard(&self) -> &Heard {
+        match self {
+            Self::H1(lease) => &lease.line.heard,
+            Self::H2(lease) => &lease.shared.heard,
+        }
+    }
+
+    /// Its connection gets no further request. One of HTTP/1.1 that is not given back gets none anyway.
+    pub(super) fn retire(&self) {
+        if let Self::H2(lease) = self {
+            lease.shared.is_retired.store(true, Ordering::Relaxed);
+            lock(&lease.site.shelf).shared.retain(|it| !it.is_over());
+        }
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    pub(super) async fn send(
+        &mut self,
+        request: http::Request<Sent>,
+    ) -> Result<http::Response<hyper::body::Incoming>, Unsent> {
+        self.heard().is_of_use();
+        let sent = match self {
+            Self::H1(lease) => lease.line.sender.try_send_request(request).await,
+            // A clone of the sender is a handle to the same connection.
+            Self::H2(lease) => {
+                let mut sender = lease.shared.sender.clone();
+                sender.try_send_request(request).await
+            }
+        };
+        sent.map_err(|mut error| Unsent {
+            request: error.take_message().map(Box::new),
+            error: error.into_error(),
+        })
+    }
+}
+
+/// A request without a response; the request itself, if nothing of it was written.
+pub(super) struct Unsent {
+    pub(super) request: Option<Box<http::Request<Sent>>>,
+    pub(super) error: hyper::Error,
+}
+
+impl Drop for OfH2 {
+    fn drop(&mut self) {
+        *lock(&self.shared.since) = Instant::now();
+        self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+        self.site.returned.notify_one();
+    }
+}
+
+/// Who connects, and gives up with who asked.
+struct Dialing(tokio::task::JoinHandle<Result<Fresh, Error>>);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn one_of(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

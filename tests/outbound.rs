@@ -1,0 +1,647 @@
+//! Requests to elsewhere: who may be reached, by which address, and what a guest hears when it goes wrong.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::guests::FETCH;
+use crate::support::operator::{Office, Operator};
+use crate::support::upstream::Upstream;
+use crate::support::*;
+
+/// What the guest saw of a request to `url`; `more` is what it does besides.
+fn fetched(host: &TestHost, url: &str, more: &str) -> String {
+    host.get(&format!("/fetch?url={url}{more}")).text()
+}
+
+fn allow(patterns: &[&str]) -> String {
+    let flags: Vec<_> = patterns
+        .iter()
+        .map(|pattern| format!("--allow-outbound {pattern}"))
+        .collect();
+    flags.join(" ")
+}
+
+/// A host of one handler, whose `outbound` is `said`. Files of `said` are in the directory.
+fn host_saying(directory: &TempDir, guest: Guest, said: &str) -> TestHost {
+    let wasm = directory.path().join("faults.wasm");
+    fs::copy(guest.path(), &wasm).expect("copied");
+    let text = format!(
+        "[listen]\naccess_log = \"json\"\n[handlers.faults]\nsource = \"faults.wasm\"\nroutes = [\"/*\"]\n[handlers.faults.outbound]\n{said}"
+    );
+    let file = directory.path().join("host.toml");
+    fs::write(&file, text).expect("written");
+    TestHost::serve_file(&file, "")
+}
+
+#[test]
+fn nobody_is_reached_without_a_grant_and_the_log_says_which_is_missing() {
+    for guest in BOTH_FAULTS {
+        let upstream = Upstream::hello();
+        let host = TestHost::serve(guest, "");
+        let seen = fetched(&host, &upstream.url(), "/");
+        assert_eq!(seen, "error http-request-denied\n", "{guest}");
+        let said = host.says("may not reach");
+        let flag = format!("--allow-outbound {}", upstream.url());
+        assert!(said.contains(&flag), "{guest}: {said}");
+        assert_eq!(upstream.connections(), 0, "{guest}");
+    }
+}
+
+#[test]
+fn what_is_allowed_is_reached_by_scheme_host_and_port() {
+    for guest in BOTH_FAULTS {
+        let (upstream, other) = (Upstream::hello(), Upstream::hello());
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        let seen = fetched(&host, &upstream.url(), "/a");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        assert!(seen.ends_with("body 6\n"), "{guest}: {seen}");
+        let head = upstream.heads().pop().expect("one");
+        assert!(head.starts_with("GET /a HTTP/1.1\r\n"), "{guest}: {head}");
+        let host_line = format!("host: {}\r\n", upstream.address);
+        assert!(head.contains(&host_line), "{guest}: {head}");
+        for denied in [
+            other.url(),
+            upstream.url().replace("http:", "https:"),
+            upstream.named("http"),
+        ] {
+            let seen = fetched(&host, &denied, "/");
+            assert_eq!(seen, "error http-request-denied\n", "{guest} {denied}");
+        }
+        assert_eq!(other.connections(), 0, "{guest}");
+    }
+}
+
+#[test]
+fn an_address_that_is_not_public_is_reached_only_if_its_network_is_granted() {
+    for guest in BOTH_FAULTS {
+        let upstream = Upstream::hello();
+        let url = upstream.named("http");
+        let host = TestHost::serve(guest, &allow(&[&url]));
+        let seen = fetched(&host, &url, "/");
+        assert_eq!(seen, "error destination-ip-prohibited\n", "{guest}");
+        let said = host.says("this machine's own");
+        assert!(said.contains("--allow-network "), "{guest}: {said}");
+        assert_eq!(upstream.connections(), 0, "{guest}");
+
+        let networks = "--allow-network 127.0.0.0/8 --allow-network ::1";
+        let host = TestHost::serve(guest, &format!("{} {networks}", allow(&[&url])));
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+    }
+}
+
+#[test]
+fn everywhere_is_the_public_internet_however_an_address_is_written() {
+    for guest in BOTH_FAULTS {
+        let upstream = Upstream::hello();
+        let port = upstream.address.port();
+        let host = TestHost::serve(guest, "--allow-outbound everywhere");
+        for address in [
+            "127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "0.0.0.0",
+            "0",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::127.0.0.1]",
+            "[64:ff9b::127.0.0.1]",
+            "[2002:7f00:1::]",
+            "localhost",
+            "10.0.0.1",
+            "169.254.169.254",
+            "[fd00:ec2::254]",
+            "224.0.0.1",
+            "255.255.255.255",
+        ] {
+            let seen = fetched(&host, &format!("http://{address}:{port}"), "/");
+            assert_eq!(
+                seen, "error destination-ip-prohibited\n",
+                "{guest} {address}"
+            );
+        }
+        assert_eq!(upstream.connections(), 0, "{guest}");
+    }
+}
+
+#[test]
+fn a_connection_is_kept_for_the_next_request_and_is_each_handlers_own() {
+    let directory = directory();
+    let upstream = Upstream::hello();
+    let mut text = String::new();
+    for (name, guest) in [("one", FAULTS), ("two", FAULTS_P3)] {
+        fs::copy(
+            guest.path(),
+            directory.path().join(name).with_extension("wasm"),
+        )
+        .expect("copied");
+        text += &format!(
+            "[handlers.{name}]\nsource = \"{name}.wasm\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\noutbound = {{ allow = [\"{}\"] }}\n",
+            upstream.url()
+        );
+    }
+    let file = directory.path().join("host.toml");
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    for (name, connections) in [("one", 1), ("two", 2)] {
+        for _ in 0..20 {
+            let target = format!("/{name}/fetch?url={}/", upstream.url());
+            let seen = host.get(&target).text();
+            assert!(seen.starts_with("status 200\n"), "{name}: {seen}");
+        }
+        assert_eq!(upstream.connections(), connections, "{name}");
+    }
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_costs_no_request() {
+    for guest in BOTH_FAULTS {
+        // It says nothing of it, and closes.
+        let upstream = Upstream::new(|_, wire| {
+            wire.hello()?;
+            Err(wire.close())
+        });
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        for _ in 0..10 {
+            let seen = fetched(&host, &upstream.url(), "/");
+            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        }
+        assert_eq!(upstream.connections(), 10, "{guest}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
+    let refused = {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", gone.local_addr().expect("its address"))
+    };
+    let upstream = Upstream::new(|head, wire| match head {
+        _ if head.starts_with("GET /closes ") => Err(wire.close()),
+        _ if head.starts_with("GET /babbles ") => {
+            wire.say("babble babble\r\n\r\n")?;
+            wire.until_closed()
+        }
+        _ if head.starts_with("GET /huge ") => {
+            wire.say("HTTP/1.1 200 OK\r\n")?;
+            loop {
+                wire.say(&format!("x-much: {}\r\n", "y".repeat(4_000)))?;
+            }
+        }
+        _ if head.starts_with("GET /upgrades ") => {
+            wire.say(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            )?;
+            wire.until_closed()
+        }
+        _ if head.starts_with("GET /for-ever ") => loop {
+            wire.say("HTTP/1.1 100 Continue\r\n\r\n")?;
+        },
+        _ if head.starts_with("GET /breaks-off ") => {
+            wire.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")?;
+            Err(wire.close())
+        }
+        _ if head.starts_with("GET /breaks-off-in-chunks ") => {
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+            Err(wire.close())
+        }
+        _ => wire.hello(),
+    });
+    for guest in BOTH_FAULTS {
+        let flags = allow(&[&refused, &upstream.url(), "http://nothing.invalid"]);
+        let host = TestHost::serve(guest, &flags);
+        let at = |path: &str| format!("{}{path}", upstream.url());
+        for (url, ends) in [
+            (format!("{refused}/"), "error connection-refused\n"),
+            ("http://nothing.invalid/".to_owned(), "error dns-error\n"),
+            (at("/closes"), "error connection-terminated\n"),
+            (at("/babbles"), "error http-protocol-error\n"),
+            (at("/huge"), "error http-response-header-section-size\n"),
+            (at("/upgrades"), "error http-upgrade-failed\n"),
+            (at("/for-ever"), "error http-protocol-error\n"),
+            (at("/breaks-off"), "error http-response-incomplete\n"),
+            (
+                at("/breaks-off-in-chunks"),
+                "error http-response-incomplete\n",
+            ),
+        ] {
+            let reply = host.get(&format!("/fetch?url={url}"));
+            let seen = reply.text();
+            assert!(seen.ends_with(ends), "{guest} {url}: {seen}");
+            assert_eq!(reply.status(), 200, "{guest} {url}");
+            assert_eq!(host.access(&reply).label(), "", "{guest} {url}");
+        }
+        let seen = fetched(&host, &upstream.url(), "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+    }
+}
+
+#[test]
+fn a_guests_own_timeouts_hold_if_they_are_shorter() {
+    let upstream = Upstream::new(|head, wire| match head {
+        _ if head.starts_with("GET /silent ") => wire.until_closed(),
+        _ => {
+            wire.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")?;
+            wire.until_closed()
+        }
+    });
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        let seen = fetched(&host, &upstream.url(), "/silent&first=100");
+        assert_eq!(seen, "error http-response-timeout\n", "{guest}");
+        let seen = fetched(&host, &upstream.url(), "/stalls&between=100");
+        assert!(
+            seen.ends_with("error connection-read-timeout\n"),
+            "{guest}: {seen}"
+        );
+        eventually("the connections to be closed", || {
+            (upstream.open() == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_destinations_timeouts_hold() {
+    let upstream = Upstream::new(|head, wire| match head {
+        _ if head.starts_with("GET /silent ") => wire.until_closed(),
+        _ => {
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            // Never silent for long, and never done.
+            loop {
+                wire.say("1\r\nx\r\n")?;
+                wire.pause(Duration::from_millis(20))?;
+            }
+        }
+    });
+    for guest in BOTH_FAULTS {
+        for (said, path, error) in [
+            (
+                "first_byte_timeout = \"100ms\"",
+                "/silent",
+                "http-response-timeout",
+            ),
+            (
+                "total_timeout = \"300ms\"",
+                "/drips",
+                "http-response-timeout",
+            ),
+        ] {
+            let directory = directory();
+            let said = format!("allow = [{{ to = \"{}\", {said} }}]\n", upstream.url());
+            let host = host_saying(&directory, guest, &said);
+            let seen = fetched(&host, &upstream.url(), path);
+            let error = format!("error {error}\n");
+            assert!(seen.ends_with(&error), "{guest} {path}: {seen}");
+        }
+        // TLS that nobody answers is no connection.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("https://{}", silent.local_addr().expect("its address"));
+        let host = TestHost::serve(guest, &allow(&[&url]));
+        let seen = fetched(&host, &url, "/&connect=100");
+        assert_eq!(seen, "error connection-timeout\n", "{guest}");
+    }
+}
+
+#[test]
+fn a_trace_is_passed_on_unless_the_guest_says_its_own() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OWN: &str = "00-11111111111111111111111111111111-2222222222222222-01";
+    for guest in BOTH_FAULTS {
+        let upstream = Upstream::hello();
+        let flags = format!("{} --trusted-proxy 127.0.0.1", allow(&[&upstream.url()]));
+        let host = TestHost::serve(guest, &flags);
+        let get = |more: &str| {
+            let url = upstream.url();
+            host.send(format!(
+                "GET /fetch?url={url}/{more} HTTP/1.1\r\nHost: a\r\ntraceparent: {TRACE}\r\ntracestate: a=b\r\n\r\n"
+            ))
+            .reply()
+            .text();
+            upstream.heads().pop().expect("a request")
+        };
+        let head = get("");
+        assert!(
+            head.contains(&format!("traceparent: {TRACE}\r\n")),
+            "{guest}: {head}"
+        );
+        assert!(head.contains("tracestate: a=b\r\n"), "{guest}: {head}");
+        let head = get(&format!("&header=traceparent:{OWN}"));
+        assert!(
+            head.contains(&format!("traceparent: {OWN}\r\n")),
+            "{guest}: {head}"
+        );
+        assert!(!head.contains(TRACE), "{guest}: {head}");
+        assert!(!head.contains("tracestate"), "{guest}: {head}");
+    }
+}
+
+#[test]
+fn tls_trusts_who_is_named_shows_what_is_asked_for_and_checks_the_name() {
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
+    let own = authority.sign(&["localhost"]);
+    let wrong = authority.sign(&["elsewhere.example"]);
+    let client = authority.sign_subject(&[(rcgen::DnType::CommonName, "shop")]);
+    let networks = "networks = [\"127.0.0.0/8\", \"::1\"]\n";
+    for guest in BOTH_FAULTS {
+        let directory = directory();
+        fs::write(directory.path().join("ca.pem"), authority.pem()).expect("written");
+        fs::write(directory.path().join("other.pem"), stranger.pem()).expect("written");
+        client.write(directory.path(), "client");
+        let plain = Upstream::tls(&own, None, |_, wire| wire.hello());
+        let mutual = Upstream::tls(&own, Some(&authority), |_, wire| wire.hello());
+        let misnamed = Upstream::tls(&wrong, None, |_, wire| wire.hello());
+        let cert = "ca = \"ca.pem\", cert = \"client.pem\", key = \"client.key\"";
+        for (upstream, said, starts) in [
+            (&plain, "ca = \"ca.pem\"", "status 200\n"),
+            (
+                &plain,
+                "ca = \"other.pem\"",
+                "error tls-certificate-error\n",
+            ),
+            (
+                &misnamed,
+                "ca = \"ca.pem\"",
+                "error tls-certificate-error\n",
+            ),
+            (&mutual, cert, "status 200\n"),
+            // With TLS 1.3 it says so after the handshake, and its closing may overtake what it says.
+            (&mutual, "ca = \"ca.pem\"", "error "),
+        ] {
+            let url = upstream.named("https");
+            let said = format!("allow = [{{ to = \"{url}\", {said} }}]\n{networks}");
+            let host = host_saying(&directory, guest, &said);
+            let seen = fetched(&host, &url, "/");
+            assert!(seen.starts_with(starts), "{guest} {said}: {seen}");
+        }
+        // Whom the system trusts is not whom one destination trusts.
+        let url = plain.named("https");
+        let flags = format!(
+            "{} --allow-network 127.0.0.0/8 --allow-network ::1",
+            allow(&[&url])
+        );
+        let host = TestHost::serve(guest, &flags);
+        let seen = fetched(&host, &url, "/");
+        assert_eq!(seen, "error tls-certificate-error\n", "{guest}");
+        // HTTP in the clear is no TLS.
+        let clear = Upstream::hello();
+        let url = clear.url().replace("http:", "https:");
+        let host = TestHost::serve(guest, &allow(&[&url]));
+        let seen = fetched(&host, &url, "/&connect=1000");
+        assert!(
+            seen == "error tls-protocol-error\n" || seen == "error connection-timeout\n",
+            "{guest}: {seen}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_leaves_cancels_the_request() {
+    for guest in BOTH_FAULTS {
+        let upstream = Upstream::new(|_, wire| wire.until_closed());
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        let target = format!("/fetch?url={}/", upstream.url());
+        let client = host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        eventually("the request to arrive", || {
+            (upstream.heads().len() == 1).then_some(())
+        });
+        drop(client);
+        eventually("the connection to be closed", || {
+            (upstream.open() == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn connections_and_requests_have_ceilings() {
+    for guest in BOTH_FAULTS {
+        let directory = directory();
+        let upstream = Upstream::new(|_, wire| {
+            wire.pause(Duration::from_millis(20))?;
+            wire.hello()
+        });
+        let url = upstream.url();
+        let said = format!("allow = [\"{url}\"]\nmax_connections = 2\n");
+        let host = host_saying(&directory, guest, &said);
+        let target = format!("/fetch?url={url}/");
+        let mut clients: Vec<_> = (0..10)
+            .map(|_| host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")))
+            .collect();
+        for client in &mut clients {
+            let seen = client.reply().text();
+            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        }
+        assert!(
+            upstream.most_open() <= 2,
+            "{guest}: {}",
+            upstream.most_open()
+        );
+        drop(host);
+
+        let silent = Upstream::new(|_, wire| wire.until_closed());
+        let url = silent.url();
+        let said = format!(
+            "allow = [{{ to = \"{url}\", max_concurrent_requests = 1, connect_timeout = \"100ms\" }}]\n"
+        );
+        let host = host_saying(&directory, guest, &said);
+        let target = format!("/fetch?url={url}/");
+        let first = host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        eventually("the first to arrive", || {
+            (silent.heads().len() == 1).then_some(())
+        });
+        let seen = host.get(&target).text();
+        assert_eq!(seen, "error connection-limit-reached\n", "{guest}");
+        drop(first);
+    }
+}
+
+#[test]
+fn bodies_and_trailers_go_both_ways() {
+    let upstream = Upstream::new(|head, wire| {
+        let head = head.to_ascii_lowercase();
+        if head.contains("transfer-encoding: chunked") {
+            wire.chunked()?;
+        }
+        wire.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n")?;
+        for _ in 0..100 {
+            wire.write_all(format!("1000\r\n{}\r\n", "z".repeat(4096)).as_bytes())?;
+        }
+        wire.say("0\r\nx-sum: 42\r\n\r\n")
+    });
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        let seen = fetched(&host, &upstream.url(), "/&method=POST&body=1000000");
+        assert!(
+            seen.ends_with("body 409600\ntrailer x-sum: 42\n"),
+            "{guest}: {seen}"
+        );
+        assert!(!seen.contains("transfer-encoding"), "{guest}: {seen}");
+    }
+}
+
+#[test]
+fn http2_is_spoken_over_tls_and_in_the_clear_where_that_is_said() {
+    // Another host is the server: it speaks both.
+    let server = TestHost::serve(FAULTS, "");
+    for guest in BOTH_FAULTS {
+        let directory = directory();
+        let url = format!("http://{}", server.address);
+        let said = format!("allow = [{{ to = \"{url}\", http2 = true }}]\n");
+        let host = host_saying(&directory, guest, &said);
+        for _ in 0..3 {
+            let seen = fetched(&host, &url, "/trailers");
+            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+            assert!(seen.contains("trailer x-checksum: "), "{guest}: {seen}");
+        }
+        let last = server.access_to("/trailers");
+        assert_eq!(last.text("network.protocol.version"), "2.0", "{guest}");
+        let seen = fetched(&host, &url, "/sleep&first=20");
+        assert_eq!(seen, "error http-response-timeout\n", "{guest}");
+    }
+}
+
+#[test]
+fn a_server_that_floods_costs_its_own_connection_and_no_other_request() {
+    let flood = Upstream::new(|_, wire| {
+        // SETTINGS, and then PING for ever.
+        wire.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
+        let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1_000);
+        loop {
+            wire.write_all(&pings)?;
+        }
+    });
+    let (flood_url, fine) = (flood.url(), Upstream::hello());
+    for guest in BOTH_FAULTS {
+        let directory = directory();
+        let said = format!(
+            "allow = [\"{}\", {{ to = \"{flood_url}\", http2 = true }}]\n",
+            fine.url()
+        );
+        let host = host_saying(&directory, guest, &said);
+        let seen = fetched(&host, &flood_url, "/&first=1000");
+        assert!(seen.starts_with("error "), "{guest}: {seen}");
+        eventually("the connection to be closed", || {
+            (flood.open() == 0).then_some(())
+        });
+        let seen = fetched(&host, &fine.url(), "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+    }
+}
+
+#[test]
+fn requests_are_counted_by_what_came_of_them() {
+    let upstream = Upstream::hello();
+    for guest in BOTH_FAULTS {
+        let office = Office::new();
+        let flags = format!("{} {}", allow(&[&upstream.url()]), office.flags());
+        let host = TestHost::serve(guest, &flags);
+        let operator = Operator::of(&host);
+        fetched(&host, &upstream.url(), "/");
+        fetched(&host, &upstream.url(), "/");
+        fetched(&host, "http://127.0.0.1:1", "/");
+        let metrics = operator.metrics();
+        for (error, count) in [("", 2.0), ("HTTP-request-denied", 1.0)] {
+            let labels = [("host_kind", "http"), ("error_type", error)];
+            let counted = metrics.sum("host_outbound_requests_total", &labels);
+            assert_eq!(counted, count, "{guest} {error}");
+        }
+    }
+}
+
+#[test]
+fn flags_and_manifests_say_the_same_and_a_pattern_for_all_needs_its_word() {
+    for (flags, told) in [
+        ("--allow-outbound *", "write `everywhere` if that is meant"),
+        (
+            "--allow-outbound api.example.com",
+            "`https://api.example.com`",
+        ),
+        ("--allow-network 0.0.0.0/0", "write those that are meant"),
+    ] {
+        let ended = host(&format!("serve {} {flags}", HELLO.path().display()));
+        assert_eq!(ended.code, Some(2), "{flags}");
+        let said = ended.stderr_text();
+        assert!(said.contains(told), "{flags}: {said}");
+    }
+    // Beside a component in a directory it is a table of its own.
+    let upstream = Upstream::hello();
+    let directory = directory();
+    let here = directory.path();
+    fs::copy(FAULTS.path(), here.join("faults.wasm")).expect("copied");
+    let manifest = format!(
+        "routes = [\"/*\"]\n[outbound]\nallow = [\"{}\"]\n",
+        upstream.url()
+    );
+    fs::write(here.join("faults.toml"), manifest).expect("written");
+    let host = TestHost::serve_file(here, "");
+    let seen = fetched(&host, &upstream.url(), "/");
+    assert!(seen.starts_with("status 200\n"), "{seen}");
+}
+
+#[test]
+fn a_handler_that_was_sent_reaches_nothing_that_the_host_does_not_grant() {
+    let upstream = Upstream::hello();
+    let place = directory();
+    let (socket, state) = (place.path().join("admin.sock"), place.path().join("state"));
+    let flags = format!("{} {}", flag("--admin", &socket), flag("--state", &state));
+    let host = TestHost::serve_nothing(&flags);
+    let words = format!("deploy {}", FAULTS.path().display());
+    let deployed = host_with_env(&words, &[("HOST_ADMIN", socket.to_str().expect("a path"))]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    let seen = host
+        .get(&format!("/faults/fetch?url={}/", upstream.url()))
+        .text();
+    assert_eq!(seen, "error http-request-denied\n");
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
+    let upstream = Upstream::new(|head, wire| {
+        match head {
+        _ if head.starts_with("GET /kept ") => wire.say(
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncache-control: public, max-age=60\r\n\r\nkept\n",
+        ),
+        _ if head.starts_with("GET /private ") => wire.say(
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncache-control: private, max-age=60\r\n\r\nmine\n",
+        ),
+        _ if head.starts_with("POST ") => {
+            // As it was declared to the host.
+            assert!(head.contains("content-length: 100000\r\n"), "{head}");
+            wire.read_exact(&mut [0; 100_000])?;
+            wire.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+        }
+        _ => Err(wire.close()),
+    }
+    });
+    let flags = format!(
+        "--env UPSTREAM={} {} --max-instance-reuse-count 100 --idle-instance-timeout 1m",
+        upstream.url(),
+        allow(&[&upstream.url()])
+    );
+    let host = TestHost::serve(FETCH, &flags);
+    for how in ["miss", "hit", "hit"] {
+        let reply = host.get("/kept");
+        assert_eq!((reply.status(), reply.text().as_str()), (200, "kept\n"));
+        assert_eq!(reply.header("x-cache"), Some(how));
+    }
+    for _ in 0..2 {
+        let reply = host.get("/private");
+        assert_eq!(reply.text(), "mine\n");
+        assert_eq!(reply.header("x-cache"), None);
+    }
+    assert_eq!(upstream.heads().len(), 3);
+    let reply = host.connect().post("/new", vec![b'x'; 100_000]);
+    assert_eq!(reply.status(), 201);
+    // What goes wrong behind it is the host's to say.
+    let reply = host.get("/gone");
+    assert_eq!(reply.status(), 502);
+    let label = "guest-error:connection-terminated";
+    assert_eq!(host.access(&reply).label(), label);
+}
