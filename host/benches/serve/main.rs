@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod many;
 mod observed;
+mod outbound;
 mod report;
 mod server;
 mod spread;
@@ -76,6 +77,8 @@ enum Part {
     Start,
     /// Many handlers in one host.
     Many,
+    /// Requests that a guest sends elsewhere.
+    Outbound,
     /// Ten thousand idle connections, and a healthy client beside thousands of slow ones.
     Attacks,
     /// Handshakes and requests over TLS, beside nginx.
@@ -135,6 +138,14 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
         let handlers = options.handlers.try_into()?;
         sections.push(many::measure(
             handlers,
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        )?);
+    }
+    if wanted(Part::Outbound) {
+        sections.push(outbound::measure(
             options.rounds,
             options.seconds,
             guests,
