@@ -269,6 +269,9 @@ pub const OUTBOUND_IDLE: Duration = Duration::from_secs(30);
 pub const OUTBOUND_AGE: Duration = Duration::from_secs(10 * 60);
 /// How long a request may go on being written whose response has ended.
 pub const OUTBOUND_LINGER: Duration = Duration::from_secs(5);
+/// How long a request waits for a connection whose response has just ended, before it looks for another: the task that drives it
+/// is a few microseconds behind, or a slice on a busy machine.
+pub const OUTBOUND_RETURN: Duration = Duration::from_millis(2);
 /// Bytes of the head of a response, or of its trailers.
 pub const OUTBOUND_HEAD: usize = 64 * KIB;
 /// Fields of one.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use hyper::client::conn::{http1, http2};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::Error;
 
 use super::body::Sent;
@@ -48,6 +48,8 @@ pub(super) struct Site {
     returned: Notify,
     /// Who wait for a place of the handler or the host.
     waiting: AtomicUsize,
+    /// Connections whose response has ended, and which are not quite ready for the next request.
+    returning: AtomicUsize,
     /// Held by whoever connects first: the others may share what it gets.
     dialing: tokio::sync::Mutex<()>,
 }
@@ -168,6 +170,7 @@ impl Pool {
             shelf: Mutex::default(),
             returned: Notify::new(),
             waiting: AtomicUsize::new(0),
+            returning: AtomicUsize::new(0),
             dialing: tokio::sync::Mutex::default(),
         });
         sites.insert(key, Arc::clone(&site));
@@ -192,6 +195,20 @@ impl Pool {
         stage: &Stage,
     ) -> Result<Lease, Error> {
         let pool = &grant.pool;
+        if let Some(lease) = site.take(is_fresh) {
+            return Ok(lease);
+        }
+        // Who has read a response to its end may be quicker than the task that drives the connection.
+        let until = Instant::now() + limits::OUTBOUND_RETURN;
+        while !is_fresh && site.returning.load(Ordering::Acquire) > 0 {
+            let returned = timeout_at(until, site.returned.notified()).await;
+            if let Some(lease) = site.take(is_fresh) {
+                return Ok(lease);
+            }
+            if returned.is_err() {
+                break;
+            }
+        }
         loop {
             if let Some(lease) = site.take(is_fresh) {
                 return Ok(lease);
@@ -284,12 +301,16 @@ impl Pool {
         }
         // It is a moment behind, or still writes a request whose answer has ended.
         let grant = Arc::clone(grant);
+        let site = Arc::clone(&lease.site);
+        site.returning.fetch_add(1, Ordering::AcqRel);
         grant.pool.front().spawn(async move {
             let ready = timeout(limits::OUTBOUND_LINGER, lease.line.sender.ready()).await;
             drop(held);
             if matches!(ready, Ok(Ok(()))) {
                 grant.pool.keep(lease);
             }
+            site.returning.fetch_sub(1, Ordering::AcqRel);
+            site.returned.notify_one();
         });
     }
 
