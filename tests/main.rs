@@ -32,6 +32,7 @@
 //! | `blobstore` | large values of guests: whole or not at all, quotas, tenants, crashes, a full disk |
 //! | `calls` | handlers that call one another by name |
 //! | `outbound` | requests to elsewhere: who may be reached, by which address, what a guest hears when it goes wrong |
+//! | `keyvalue` | buckets: whose they are, quotas, counters, listings; what a kill, a bad file and a Redis that leaves do |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
@@ -77,6 +78,7 @@ mod house;
 mod http1;
 mod http2;
 mod isolation;
+mod keyvalue;
 mod lifecycle;
 mod limits;
 mod listeners;

@@ -24,6 +24,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 pub use reload::{Follower, Owners, Subject};
 pub use start::{AdminPlan, Plan, Serves, start};
 
+use crate::capabilities::Services;
 use crate::catalog::Catalog;
 use crate::client::Client;
 use crate::gate::Gate;
@@ -137,6 +138,18 @@ pub fn raise_open_files() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!("the number of open files stays as it is: {error}");
+    }
+}
+
+/// What guests were told is kept is on disk, however late it may be there.
+pub async fn close(services: &Arc<Services>) {
+    let services = Arc::clone(services);
+    let closed = spawn_blocking(move || services.keyvalue.close());
+    if tokio::time::timeout(limits::STATE_CLOSES, closed)
+        .await
+        .is_err()
+    {
+        tracing::warn!("what guests have written last may be lost: the disk takes it too slowly");
     }
 }
 

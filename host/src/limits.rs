@@ -575,3 +575,47 @@ pub const MISTAKES_SHOWN: usize = 100;
 pub const SECRET_BYTES: usize = 64 * KIB;
 /// Bytes of a body that a route without a guest answers with: it is kept in memory. Larger things are a guest's to serve.
 pub const FIXED_BODY: usize = MIB;
+
+/// Default of the keys of a bucket: some ten megabytes of them. Settable, as are the next two.
+pub const KEYVALUE_KEYS: u64 = 100_000;
+/// Default of the bytes of one value. Larger things are for `wasi:blobstore`.
+pub const KEYVALUE_VALUE: u64 = MIB as u64;
+/// Default of the bytes of all keys and values of a bucket.
+pub const KEYVALUE_BYTES: u64 = 64 * MIB as u64;
+/// Bytes of a key. Redis would take more, and nobody reads it.
+pub const KEYVALUE_KEY: usize = KIB;
+/// Keys of one call that names many.
+pub const KEYVALUE_BATCH: usize = 1_000;
+/// Bytes of keys and values that one call takes, or of values that it gives: each guest that waits may have as many here.
+pub const KEYVALUE_BATCH_BYTES: usize = 4 * MIB;
+/// Keys of a page of a listing, and their bytes.
+pub const KEYVALUE_PAGE: usize = 1_000;
+/// See [`KEYVALUE_PAGE`].
+pub const KEYVALUE_PAGE_BYTES: usize = 64 * KIB;
+/// Bytes of keys and values in one instance's handles for compare-and-swap. They count against [`HandlerLimits::memory`] too.
+pub const KEYVALUE_HELD: usize = 16 * MIB;
+/// How long a store may take for an answer. A disk that syncs takes milliseconds, and a guest has a deadline of
+/// [`HandlerLimits::deadline`].
+pub const KEYVALUE_TIME: Duration = Duration::from_secs(5);
+/// How long a Redis may take to be connected to, and for an answer: together less than [`KEYVALUE_TIME`].
+pub const KEYVALUE_CONNECT: Duration = Duration::from_secs(2);
+/// See [`KEYVALUE_CONNECT`].
+pub const KEYVALUE_ANSWER: Duration = Duration::from_secs(2);
+/// How long it is until a Redis is connected to again that could not be, or whose connection broke.
+pub const KEYVALUE_RECONNECT: Duration = Duration::from_millis(200);
+/// How often it is said that a handler may not use a bucket, or that a store is broken.
+pub const KEYVALUE_PAUSE: Duration = Duration::from_secs(10);
+/// The longest that an acknowledged write may be only in memory, if that was asked for.
+pub const KEYVALUE_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes that wait to be written to one store; who wants to write more waits for room.
+pub const KEYVALUE_QUEUE_BYTES: usize = 64 * MIB;
+/// Writes of one transaction: so many guests share one sync of the disk.
+pub const KEYVALUE_WRITES: usize = 1_000;
+/// Bytes of one transaction's writes.
+pub const KEYVALUE_WRITES_BYTES: usize = 16 * MIB;
+/// Reads of one store that go on at once, each on a thread that may wait for a disk.
+pub const KEYVALUE_READERS: usize = 32;
+/// Bytes of a store's file that are kept in memory.
+pub const KEYVALUE_CACHE: usize = 64 * MIB;
+/// How long the end of the host waits for the disks of stores.
+pub const STATE_CLOSES: Duration = Duration::from_secs(5);

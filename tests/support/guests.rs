@@ -21,8 +21,11 @@ pub(crate) const GREEDY: Guest = Guest("greedy");
 pub(crate) const CONFIG: Guest = Guest("config");
 pub(crate) const PROBE: Guest = Guest("probe");
 pub(crate) const PROBE_P3: Guest = Guest("probe-p3");
-pub(crate) const UPLOAD: Guest = Guest("upload");
 pub(crate) const FETCH: Guest = Guest("fetch");
+pub(crate) const COUNTER: Guest = Guest("counter");
+pub(crate) const GUESTBOOK: Guest = Guest("guestbook");
+pub(crate) const BUCKETS: Guest = Guest("buckets");
+pub(crate) const UPLOAD: Guest = Guest("upload");
 pub(crate) const RELAY: Guest = Guest("relay");
 pub(crate) const RELAY_P3: Guest = Guest("relay-p3");
 
@@ -32,7 +35,7 @@ pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
 
-const ALL: [Guest; 16] = [
+const ALL: [Guest; 19] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -48,6 +51,9 @@ const ALL: [Guest; 16] = [
     FETCH,
     RELAY,
     RELAY_P3,
+    COUNTER,
+    GUESTBOOK,
+    BUCKETS,
     UPLOAD,
 ];
 

@@ -14,8 +14,8 @@ pub(crate) mod wat;
 use std::time::{Duration, Instant};
 
 pub(crate) use guests::{
-    BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, BOTH_RELAYS, CONFIG, FAULTS, FAULTS_P3, GREEDY, Guest,
-    HELLO, PROBE, PROBE_P3, RELAY, RELAY_P3,
+    BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, BOTH_RELAYS, BUCKETS, CONFIG, COUNTER, FAULTS,
+    FAULTS_P3, GREEDY, GUESTBOOK, Guest, HELLO, PROBE, PROBE_P3, RELAY, RELAY_P3,
 };
 pub(crate) use h1::{Connection, Reply};
 pub(crate) use h2c::H2;

@@ -13,8 +13,9 @@ use crate::observe::metrics::names::{
     ACCEPT_ERRORS, BUILD, CERTIFICATE, CERTIFICATE_EXPIRY, COMPILATIONS, COMPILE_SECONDS,
     CONNECTION_EVENTS, CONNECTIONS, CONNECTIONS_ACCEPTED, DEPLOYS, EVENT, HANDLER, HANDLER_PERMITS,
     HANDLER_PERMITS_MAX, HANDLER_READY, HANDLERS, HANDLERS_LOADED, INSTANCE_MEMORY, INSTANCES,
-    KIND, LOG_LINES_LOST, NAME, OUTCOME, PERMITS, PERMITS_MAX, READY, SOURCE, STATE, TENANT,
-    TENANT_MEMORY, TENANT_MEMORY_MAX, TENANT_PERMITS, TENANT_PERMITS_MAX, TLS_HANDSHAKES,
+    KEYVALUE, KIND, LOG_LINES_LOST, NAME, OPERATION, OUTCOME, PERMITS, PERMITS_MAX, READY, SOURCE,
+    STATE, TENANT, TENANT_MEMORY, TENANT_MEMORY_MAX, TENANT_PERMITS, TENANT_PERMITS_MAX,
+    TLS_HANDSHAKES,
 };
 use crate::observe::metrics::{Page, Requests, Source};
 use crate::observe::{GuestOutput, Lifecycle, LineQueue, Phase, log};
@@ -73,6 +74,30 @@ impl OfDeployer {
         })
     }
 
+    fn write_keyvalue(&self, page: &mut Page<'_>) -> fmt::Result {
+        let catalog = self.deployer.catalog().load_full();
+        let counts = &self.deployer.services().keyvalue.counts;
+        let mut all = counts.all(|(name, tenant)| {
+            let handler = catalog.called(name);
+            handler.is_some_and(|handler| handler.spec.tenant == *tenant)
+        });
+        all.retain(|((_, tenant), _)| page.view.sees(tenant.as_deref()));
+        page.family(&KEYVALUE, |members| {
+            for ((handler, tenant), counts) in &all {
+                for (operation, outcome, count) in counts.all() {
+                    let labels = [
+                        (HANDLER, &**handler),
+                        (TENANT, tenant.as_deref().unwrap_or("")),
+                        (OPERATION, operation),
+                        (OUTCOME, outcome),
+                    ];
+                    members.add(&labels, count)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn write_tenants(&self, page: &mut Page<'_>) -> fmt::Result {
         let mut tenants = self.deployer.tenants().usage();
         tenants.retain(|(name, _)| page.view.sees(Some(name)));
@@ -114,6 +139,7 @@ fn of(handler: &Handler) -> [(&'static str, &str); 2] {
 
 impl Source for OfDeployer {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        self.write_keyvalue(page)?;
         self.write_handlers(page)?;
         self.write_tenants(page)?;
         if !page.view.is_all() {

@@ -114,6 +114,8 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     // What is asked for now is done already: nothing is older than this start.
     super::hangup()?;
     let (deployer, watched) = (plan.deployer, Watched::new());
+    let services = Arc::clone(deployer.services());
+    services.keyvalue.open_needed()?;
     let catalog = deployer.catalog();
     watched
         .requests
@@ -183,7 +185,9 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         say(&format!("Admin on {}", admin.address));
         admin.running
     });
-    super::serve(door, plan.settings, catalog, plan.gate, None, &watched).await
+    let ended = super::serve(door, plan.settings, catalog, plan.gate, None, &watched).await;
+    super::close(&services).await;
+    ended
 }
 
 /// Deploys, and says what takes so long if it does.

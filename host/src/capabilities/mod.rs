@@ -8,6 +8,7 @@ pub mod calls;
 pub mod clocks;
 pub mod config;
 pub mod judge;
+pub mod keyvalue;
 pub mod logging;
 pub mod outbound_http;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
+use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
 
 /// What a guest may reach, as it was written. The default is nothing.
@@ -25,10 +27,12 @@ pub struct Grants {
     pub calls: Vec<Arc<str>>,
     /// What `wasi:config` gives it, by key. Of two of a key the later one holds.
     pub config: Vec<(String, Secret)>,
-    /// Containers that it may use.
-    pub blobstore: Vec<ContainerGrant>,
     /// Destinations that it may send requests to.
     pub outbound: OutboundGrants,
+    /// Buckets that it may use.
+    pub keyvalue: Vec<BucketGrant>,
+    /// Containers that it may use.
+    pub blobstore: Vec<ContainerGrant>,
 }
 
 impl Grants {
@@ -36,31 +40,40 @@ impl Grants {
     pub fn add(&mut self, every: &Self) {
         self.calls.splice(0..0, every.calls.iter().cloned());
         self.config.splice(0..0, every.config.iter().cloned());
+        self.outbound.add(&every.outbound);
+        // What it says itself of a bucket holds.
+        for bucket in &every.keyvalue {
+            if !self.keyvalue.iter().any(|own| own.name == bucket.name) {
+                self.keyvalue.push(bucket.clone());
+            }
+        }
         // What it says itself of a container holds.
         for container in &every.blobstore {
             if !self.blobstore.iter().any(|own| own.name == container.name) {
                 self.blobstore.push(container.clone());
             }
         }
-        self.outbound.add(&every.outbound);
     }
 }
 
 /// What the handlers of a host reach through it, each as far as it was granted.
 #[derive(Debug, Default)]
 pub struct Services {
+    /// What is shared by all who send requests elsewhere.
+    pub(crate) outbound: Arc<outbound_http::Client>,
+    /// Where buckets are.
+    pub keyvalue: Stores,
     /// Where containers are.
     pub blobs: Blobs,
-    /// What is shared by all who send requests elsewhere.
-    pub outbound: Arc<outbound_http::Client>,
 }
 
 /// What a handler was granted, ready for its instances, which share it.
 #[derive(Debug)]
 pub struct Granted {
     pub(crate) calls: CallGrant,
-    pub(crate) containers: Containers,
     pub(crate) outbound: Arc<OutboundGrant>,
+    pub(crate) buckets: Buckets,
+    pub(crate) containers: Containers,
 }
 
 impl Granted {
@@ -74,16 +87,14 @@ impl Granted {
         grants: &Grants,
         services: &Services,
     ) -> anyhow::Result<Self> {
-        let blobs = &services.blobs;
-        let of_tenant = tenant.as_deref();
+        let stores = &services.keyvalue;
+        let (outbound, client) = (&grants.outbound, &services.outbound);
+        let (blobs, of_tenant) = (&services.blobs, tenant.as_deref());
         Ok(Self {
             containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
+            buckets: Buckets::new(Arc::clone(&handler), tenant, &grants.keyvalue, stores)?,
             calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),
-            outbound: Arc::new(OutboundGrant::new(
-                handler,
-                &grants.outbound,
-                &services.outbound,
-            )),
+            outbound: Arc::new(OutboundGrant::new(handler, outbound, client)),
         })
     }
 }

@@ -186,6 +186,12 @@ impl Deployer {
         self
     }
 
+    /// What guests reach through the host.
+    #[must_use]
+    pub fn services(&self) -> &Arc<Services> {
+        self.loader.services()
+    }
+
     /// What is deployed: nothing at first.
     #[must_use]
     pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {

@@ -62,6 +62,10 @@ impl Loader {
         Ok((guest, digest))
     }
 
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
     /// The instances of all engines.
     pub(super) fn instances(&self) -> Instances {
         let engines = self.pooled.iter().chain(&self.large);

@@ -1008,7 +1008,11 @@ async fn look(file: PathBuf) -> Result<Vec<String>, NotDone> {
 /// Clocks and the like are everybody's, and a guest has only the variables that it was given.
 fn needs_grant(reach: Reach) -> bool {
     match reach {
-        Reach::OutboundHttp | Reach::Files | Reach::Blobstore | Reach::Sockets => true,
+        Reach::OutboundHttp
+        | Reach::Files
+        | Reach::Blobstore
+        | Reach::KeyValue
+        | Reach::Sockets => true,
         Reach::Environment
         | Reach::Configuration
         | Reach::Output

@@ -1,13 +1,15 @@
 //! What can be said of a guest on the command line, the same for every subcommand that runs one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::values;
+use super::values::{self, Bucket};
 use crate::capabilities::blobstore::{Blobs, ContainerGrant, Quota};
+use crate::capabilities::keyvalue::{StoreKind, Stores};
 use crate::capabilities::outbound_http::{Destination, OutboundGrants, Pattern};
 use crate::capabilities::{Grants, Services};
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
@@ -39,9 +41,6 @@ pub(super) struct GuestArgs {
     /// Let the guest call another handler of this host: a request to `http://NAME.handler.internal`.
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     allow_call: Vec<HandlerName>,
-    /// Let the guest use a container of `wasi:blobstore`, in the state directory.
-    #[arg(long, value_name = "NAME", help_heading = "Grants")]
-    blobstore: Vec<HandlerName>,
     /// Let the guest send requests elsewhere, by scheme, host and port: `https://api.example.com`,
     /// `https://*.example.com:8443`, `http://127.0.0.1:*`, or `everywhere`.
     #[arg(long, value_name = "DESTINATION", value_parser = str::parse::<Pattern>, help_heading = "Grants")]
@@ -49,6 +48,13 @@ pub(super) struct GuestArgs {
     /// Let the guest reach a network that is not public, by what --allow-outbound allows: `127.0.0.0/8`, `10.1.2.3`.
     #[arg(long, value_name = "NETWORK", value_parser = values::granted_network, help_heading = "Grants")]
     allow_network: Vec<Network>,
+    /// Let the guest use a bucket of `wasi:keyvalue`: in a file of the state directory, in `memory`, or in a Redis, as in
+    /// `carts=redis://127.0.0.1:6379`.
+    #[arg(long, value_name = "NAME[=memory|file|redis://…]", value_parser = values::bucket, help_heading = "Grants")]
+    keyvalue: Vec<Bucket>,
+    /// Let the guest use a container of `wasi:blobstore`, in the state directory.
+    #[arg(long, value_name = "NAME", help_heading = "Grants")]
+    blobstore: Vec<HandlerName>,
 
     /// Let its clocks step by as much, at most 1s, against measuring what others do.
     #[arg(long, value_name = "DURATION", value_parser = values::grain, help_heading = "Limits")]
@@ -151,7 +157,6 @@ impl GuestArgs {
                 grants: Grants {
                     calls: self.allow_call.iter().map(HandlerName::shared).collect(),
                     config: [&*self.config, &self.config_from].concat(),
-                    blobstore: self.blobstore.iter().map(container).collect(),
                     outbound: OutboundGrants {
                         allow: self
                             .allow_outbound
@@ -162,6 +167,8 @@ impl GuestArgs {
                         networks: self.allow_network.iter().copied().collect(),
                         ..OutboundGrants::default()
                     },
+                    keyvalue: self.keyvalue.iter().map(|it| it.grant.clone()).collect(),
+                    blobstore: self.blobstore.iter().map(container).collect(),
                 },
                 coarse_clocks: self.coarse_clocks,
                 memory: self.memory,
@@ -200,9 +207,20 @@ impl GuestArgs {
         )
     }
 
+    /// What guests reach through the host, with what it remembers in this directory.
+    pub(super) fn services(&self, state: Option<&Path>) -> Services {
+        let stores = self.keyvalue.iter();
+        let defined = stores
+            .clone()
+            .filter_map(|it| Some((Arc::clone(&it.grant.store), it.redis.clone()?)))
+            .map(|(name, url)| (name, StoreKind::Redis(url)));
+        let needed = stores.map(|it| Arc::clone(&it.grant.store));
+        services(state, defined.collect(), needed.collect())
+    }
+
     /// Whether it keeps something that outlives it.
     pub(super) fn has_state(&self) -> bool {
-        !self.blobstore.is_empty()
+        !self.keyvalue.is_empty() || !self.blobstore.is_empty()
     }
 
     /// The gate of the whole host.
@@ -251,10 +269,16 @@ impl CompilingArgs {
     }
 }
 
-/// What guests reach through the host, with what it remembers in this directory.
-pub(super) fn services(state: Option<&Path>) -> Services {
+/// What guests reach through the host, with what it remembers in this directory: these stores, of which some are `needed`
+/// at the start.
+pub(super) fn services(
+    state: Option<&Path>,
+    defined: BTreeMap<Arc<str>, StoreKind>,
+    needed: Vec<Arc<str>>,
+) -> Services {
     Services {
         blobs: Blobs::new(state.map(|state| state.join("blobs"))),
+        keyvalue: Stores::new(state.map(|state| state.join("keyvalue")), defined, needed),
         ..Services::default()
     }
 }

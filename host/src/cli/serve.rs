@@ -227,7 +227,7 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     admin_client_ca: Option<PathBuf>,
-    /// Where versions are kept, and the containers of guests [default: `$STATE_DIRECTORY`, or a directory for what is served in
+    /// Where versions are kept, and what guests keep [default: `$STATE_DIRECTORY`, or a directory for what is served in
     /// `$XDG_STATE_HOME/host`].
     #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
     state: Option<PathBuf>,
@@ -455,7 +455,7 @@ impl Serve {
         let has_state = admin.is_some() || is_directory || self.of_guest.has_state();
         if !has_state && self.admin.state.is_some() {
             say(
-                "error: `--state` is for a host with an admin door, or with `--blobstore`: give one of them too",
+                "error: `--state` is for a host with an admin door, or with `--keyvalue` or `--blobstore`: give one of them too",
             );
             return Ok(ExitCode::from(USAGE));
         }
@@ -465,7 +465,7 @@ impl Serve {
             Guests::One
         };
         let state = state_directory(self.admin.state.clone(), path.as_deref());
-        let services = guest::services(state.as_deref());
+        let services = self.of_guest.services(state.as_deref());
         let plan = Plan {
             settings: self.door.settings(),
             deployer: Arc::new(
@@ -527,7 +527,12 @@ impl Serve {
         }
         let state = self.admin.state.clone().or(config.state.directory.clone());
         let state = state_directory(state, Some(path));
-        let services = guest::services(state.as_deref());
+        let buckets = config
+            .handlers
+            .iter()
+            .flat_map(|it| &it.guest.grants.keyvalue);
+        let needed = buckets.map(|bucket| Arc::clone(&bucket.store)).collect();
+        let services = guest::services(state.as_deref(), config.stores.clone(), needed);
         let requests = config.door.concurrent_requests;
         let gate = Gate::new(requests, requests, HandlerLimits::default().permit_wait);
         // What a handler may start with is its own limit, which it is tried under.

@@ -1,7 +1,12 @@
 //! Values that only flags have, beside those that files have too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::capabilities::keyvalue::{BucketGrant, Durability, FILE, MEMORY, Quota, check_redis};
+use crate::catalog::HandlerName;
 use crate::engine::Directory;
 use crate::secret::Secret;
 pub(super) use crate::values::*;
@@ -63,6 +68,39 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
         host,
         guest: guest.to_owned(),
         writable,
+    })
+}
+
+/// A bucket, and its Redis if it is in one.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    pub(super) grant: BucketGrant,
+    pub(super) redis: Option<Secret>,
+}
+
+/// `NAME`, `NAME=memory`, `NAME=file`, `NAME=redis://HOST:PORT`.
+pub(super) fn bucket(text: &str) -> Result<Bucket, String> {
+    let (name, store) = text.split_once('=').unwrap_or((text, FILE));
+    let name: HandlerName = name.parse().map_err(|error| format!("a bucket: {error}"))?;
+    let (store, redis) = match store {
+        FILE | MEMORY => (store.to_owned(), None),
+        url => {
+            check_redis(url).map_err(|_| {
+                "no store: write `NAME`, `NAME=memory`, or `NAME=redis://HOST:PORT`".to_owned()
+            })?;
+            // Flags with the same URL mean one store. No name in a file has a colon.
+            let digest = format!("{:x}", Sha256::digest(url));
+            (format!("redis:{digest:.8}"), Some(url.to_owned().into()))
+        }
+    };
+    Ok(Bucket {
+        grant: BucketGrant {
+            name: name.shared(),
+            store: Arc::from(store),
+            quota: Quota::default(),
+            durability: Durability::default(),
+        },
+        redis,
     })
 }
 

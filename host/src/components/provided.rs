@@ -30,6 +30,8 @@ pub enum Reach {
     Clocks,
     /// Random numbers.
     Randomness,
+    /// Buckets of keys and values.
+    KeyValue,
 }
 
 impl fmt::Display for Reach {
@@ -44,6 +46,7 @@ impl fmt::Display for Reach {
             Reach::Output => "stdout and stderr",
             Reach::Clocks => "clocks",
             Reach::Randomness => "randomness",
+            Reach::KeyValue => "key-value buckets",
         })
     }
 }
@@ -101,6 +104,12 @@ const PROVIDED: &[(&str, Option<Reach>)] = &[
         "wasi:blobstore/blobstore@0.2.0-draft",
         Some(Reach::Blobstore),
     ),
+    ("wasi:keyvalue/store@0.2.0-draft", Some(Reach::KeyValue)),
+    ("wasi:keyvalue/atomics@0.2.0-draft", Some(Reach::KeyValue)),
+    ("wasi:keyvalue/batch@0.2.0-draft", Some(Reach::KeyValue)),
+    ("wasi:keyvalue/store@0.2.0-draft2", Some(Reach::KeyValue)),
+    ("wasi:keyvalue/atomics@0.2.0-draft2", Some(Reach::KeyValue)),
+    ("wasi:keyvalue/batch@0.2.0-draft2", Some(Reach::KeyValue)),
     ("wasi:http/types@0.3", None),
     ("wasi:http/client@0.3", Some(Reach::OutboundHttp)),
     ("wasi:cli/environment@0.3", Some(Reach::Environment)),
@@ -225,6 +234,9 @@ mod tests {
             ("wasi:logging/logging@0.1.0-draft", true),
             ("wasi:logging/logging@0.1.0", false),
             ("wasi:logging/logging", false),
+            ("wasi:keyvalue/store@0.2.0-draft", true),
+            ("wasi:keyvalue/store@0.2.0-draft3", false),
+            ("wasi:keyvalue/store@0.2.0", false),
             ("types", false),
         ] {
             assert_eq!(

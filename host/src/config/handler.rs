@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use super::keys::{CONTAINER, DIRECTORY, LIMITS, WARM_UP};
+use super::keyvalue::{self, buckets};
 use super::limits::{Limits, Settled};
 use super::name::{checked, name};
 use super::outbound::outbound;
@@ -52,6 +53,7 @@ pub struct HandlerConfig {
 pub struct Defaults {
     pub(super) limits: Limits,
     pub(super) tenants: BTreeSet<Arc<str>>,
+    pub(super) stores: keyvalue::Stores,
     /// What the host does on every route.
     pub(super) every: Option<Arc<Policy>>,
 }
@@ -63,6 +65,7 @@ impl Defaults {
         Self {
             limits: Limits::like(&handler.limits, &handler.guest),
             tenants: BTreeSet::new(),
+            stores: keyvalue::Stores::new(),
             every: every.cloned(),
         }
     }
@@ -149,8 +152,9 @@ impl HandlerConfig {
             grants: Grants {
                 calls: calls(table),
                 config: named(table, "config", "a value"),
-                blobstore: containers(table),
                 outbound: outbound(table),
+                keyvalue: buckets(table, &defaults.stores),
+                blobstore: containers(table),
             },
             coarse_clocks: None,
             memory: limits.memory,
@@ -216,6 +220,21 @@ fn calls(table: &Table<'_>) -> Vec<Arc<str>> {
         .collect()
 }
 
+/// Networks that are not public and may be reached all the same.
+pub(super) fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
+    let all = table.list(key);
+    if let Some(value) = table.value(key).filter(|_| all.len() > limits::NETWORKS) {
+        value.mistake(format_args!(
+            "{} are more than can be: write at most {}",
+            all.len(),
+            limits::NETWORKS
+        ));
+    }
+    all.iter()
+        .filter_map(|it| it.parsed(values::granted_network))
+        .collect()
+}
+
 fn containers(table: &Table<'_>) -> Vec<ContainerGrant> {
     let named = table.named("blobstore");
     named.iter().filter_map(container).collect()
@@ -238,21 +257,6 @@ fn container(named: &Named<'_>) -> Option<ContainerGrant> {
                 .unwrap_or(unsaid.bytes),
         },
     })
-}
-
-/// Networks that are not public and may be reached all the same.
-pub(super) fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
-    let all = table.list(key);
-    if let Some(value) = table.value(key).filter(|_| all.len() > limits::NETWORKS) {
-        value.mistake(format_args!(
-            "{} are more than can be: write at most {}",
-            all.len(),
-            limits::NETWORKS
-        ));
-    }
-    all.iter()
-        .filter_map(|it| it.parsed(values::granted_network))
-        .collect()
 }
 
 fn warm_up(table: &Table<'_>) -> Option<WarmUp> {

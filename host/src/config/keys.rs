@@ -112,6 +112,12 @@ pub(super) static HOST: Shape = Shape {
         key("state", Table(&STATE), Nothing, STATE.about),
         key("log", Table(&LOG), Nothing, LOG.about),
         key(
+            "stores",
+            Named(&Table(&STORE)),
+            Nothing,
+            "Where buckets of `wasi:keyvalue` can be, by name, besides `file` and `memory`, which are always there. A change needs a restart.",
+        ),
+        key(
             "defaults",
             Table(&LIMITS),
             Nothing,
@@ -377,12 +383,12 @@ pub(super) static ADMIN: Shape = Shape {
 pub(super) static STATE: Shape = Shape {
     name: "state",
     place: "in `[state]`",
-    about: "What the host remembers: the versions of handlers, which of them are live, and what guests keep.",
+    about: "What the host remembers: the versions of handlers and which of them are live, and what guests keep.",
     keys: &[key(
         "directory",
         Text("/var/lib/host"),
         Nothing,
-        "Where versions are kept, of what is deployed through `[admin]` and of what this file says, and the containers of guests; a path from this file. If it is not said, `$STATE_DIRECTORY`, or a directory for this file in `$XDG_STATE_HOME/host`.",
+        "Where versions are kept, of what is deployed through `[admin]` and of what this file says, and what guests keep in buckets and containers; a path from this file. If it is not said, `$STATE_DIRECTORY`, or a directory for this file in `$XDG_STATE_HOME/host`.",
     )],
 };
 
@@ -587,6 +593,14 @@ const CALLS: Key = key(
     Nothing,
     "Other handlers of its tenant that it may call, by name: requests to `http://NAME.handler.internal`.",
 );
+const OUTBOUND_OF: Key = key("outbound", Table(&OUTBOUND), Nothing, OUTBOUND.about);
+static BUCKET_TABLE: Takes = Either(&Text("file"), &Table(&BUCKET));
+const KEYVALUE: Key = key(
+    "keyvalue",
+    Named(&BUCKET_TABLE),
+    Nothing,
+    "Buckets of `wasi:keyvalue` that it may use, by name, each with its store or a table. Handlers of its tenant that have one of the same name share it.",
+);
 static CONTAINER_TABLE: Takes = Table(&CONTAINER);
 const BLOBSTORE: Key = key(
     "blobstore",
@@ -594,7 +608,6 @@ const BLOBSTORE: Key = key(
     Nothing,
     "Containers of `wasi:blobstore` that it may use, by name. They are in the directory of `[state]`. Handlers of its tenant that have one of the same name share it.",
 );
-const OUTBOUND_OF: Key = key("outbound", Table(&OUTBOUND), Nothing, OUTBOUND.about);
 const WARM_UP_OF: Key = key("warm_up", Table(&WARM_UP), Nothing, WARM_UP.about);
 const REQUIRED: Key = key(
     "required",
@@ -626,8 +639,9 @@ pub(super) static HANDLER: Shape = Shape {
         CONFIG,
         DIRS,
         CALLS,
-        BLOBSTORE,
         OUTBOUND_OF,
+        KEYVALUE,
+        BLOBSTORE,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,
@@ -766,8 +780,9 @@ pub(super) static MANIFEST: Shape = Shape {
         CONFIG,
         DIRS,
         CALLS,
-        BLOBSTORE,
         OUTBOUND_OF,
+        KEYVALUE,
+        BLOBSTORE,
         WARM_UP_OF,
         REQUIRED,
         LIMITS_OF,
@@ -1013,6 +1028,67 @@ pub(super) static REDIRECT: Shape = Shape {
             Status(300, 399),
             Is(|| json!(308)),
             "301, 302, 303, 307 or 308, which keeps the method and is for good.",
+        ),
+    ],
+};
+
+pub(super) static BUCKET: Shape = Shape {
+    name: "bucket",
+    place: "in `keyvalue` of `[handlers.NAME]`",
+    about: "A bucket of `wasi:keyvalue`.",
+    keys: &[
+        key(
+            "store",
+            Text("file"),
+            Is(|| json!("file")),
+            "Where it is: `file`, `memory`, or a name of `[stores]`.",
+        ),
+        key(
+            "max_keys",
+            Count,
+            Is(|| json!(limits::KEYVALUE_KEYS)),
+            "Keys that may be in it.",
+        ),
+        key(
+            "max_value",
+            Size,
+            Is(|| size(limits::KEYVALUE_VALUE as usize)),
+            "Bytes of one value, at most 4MiB.",
+        ),
+        key(
+            "max_bytes",
+            Size,
+            Is(|| size(limits::KEYVALUE_BYTES as usize)),
+            "Bytes of all keys and values in it.",
+        ),
+        key(
+            "durability",
+            Either(&Choice(&["each-write"]), &Takes::Duration),
+            Is(|| json!("each-write")),
+            "When what was written is on disk: before it is acknowledged, or at most so much later, such as `50ms`. For a store that is a file.",
+        ),
+    ],
+};
+
+/// The words for the kinds of a store.
+pub(super) const STORES: &[&str] = &["file", "memory", "redis"];
+
+pub(super) static STORE: Shape = Shape {
+    name: "store",
+    place: "in `[stores.NAME]`",
+    about: "Where buckets of `wasi:keyvalue` are: a file in the directory of `[state]`, the memory of the host, or a Redis or Valkey that several hosts may share.",
+    keys: &[
+        key(
+            "type",
+            Choice(STORES),
+            Missing(r#"type = "redis""#),
+            "What it is.",
+        ),
+        key(
+            "url",
+            Either(&Table(&REFERENCE), &Text("redis://127.0.0.1:6379")),
+            Nothing,
+            "Where the Redis is; `rediss://` for TLS. With a password in it, it is a secret and kept elsewhere.",
         ),
     ],
 };

@@ -8,6 +8,7 @@ mod fixed;
 mod handler;
 mod host;
 mod keys;
+mod keyvalue;
 mod limits;
 mod listener;
 mod mistake;
@@ -19,7 +20,7 @@ mod route;
 mod schema;
 mod secret;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use host::{Admin, Door, Log, State, Tenant};
 pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
+use crate::capabilities::keyvalue::StoreKind;
 use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
 use crate::components;
 use crate::files;
@@ -50,6 +52,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What is remembered.
     pub state: State,
+    /// Where buckets can be, by name.
+    pub stores: BTreeMap<Arc<str>, StoreKind>,
     /// Where and how it writes logs.
     pub log: Log,
     /// Who owns handlers, by name.
@@ -181,6 +185,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let log = file.table("log", &LOG);
     let limits = file.table("defaults", &LIMITS);
     let (tenants, names) = tenants(&file);
+    let stores = keyvalue::stores(&file);
     let mut door = listen.as_ref().map(Door::read).unwrap_or_default();
     if let Some(listeners) = listener::listeners(&file, listen.as_ref()) {
         door.listeners = listeners;
@@ -192,6 +197,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let defaults = Defaults {
         limits: limits.or(&share),
         tenants: names,
+        stores: stores.clone(),
         every: every.clone(),
     };
     let handlers = handlers(&file, &defaults);
@@ -206,6 +212,7 @@ fn config(reader: &Reader<'_>) -> Config {
     Config {
         door,
         admin,
+        stores,
         state: state.map(|table| State::read(&table)).unwrap_or_default(),
         log: log.map(|table| Log::read(&table)).unwrap_or_default(),
         tenants,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::capabilities::blobstore::{ContainerGrant, Quota};
+use crate::capabilities::keyvalue::Durability;
 use crate::catalog::OwnAnswer;
 use crate::client::Peer;
 use crate::engine::Directory;
@@ -39,6 +40,7 @@ fn read<T>(
         let value = match name {
             "USER" => "ada",
             "TOKEN" => "hunter2",
+            "REDIS_URL" => "rediss://host:hunter2@redis.example.com:6380/0",
             "EMPTY" => "",
             "COUNT" => "12",
             "CREDENTIALS_DIRECTORY" => "/run/credentials",
@@ -248,15 +250,6 @@ fn a_handler_is_as_the_example_says() {
     };
     assert_eq!(shop.guest.directories, [public]);
     assert_eq!(shop.guest.grants.calls, ["cart", "stock"].map(Arc::from));
-    let pictures = ContainerGrant {
-        name: Arc::from("pictures"),
-        quota: Quota {
-            objects: 100,
-            object: 2 << 20,
-            bytes: 20 << 20,
-        },
-    };
-    assert_eq!(shop.guest.grants.blobstore, [pictures]);
     let outbound = &shop.guest.grants.outbound;
     let to: Vec<_> = outbound.allow.iter().map(|it| it.to.to_string()).collect();
     let patterns = [
@@ -277,6 +270,37 @@ fn a_handler_is_as_the_example_says() {
     assert_eq!(pay.times.between_bytes, Duration::from_secs(3));
     assert_eq!(pay.times.total, Some(Duration::from_secs(60)));
     assert!(outbound.allow[3].has_h2);
+    let buckets = shop.guest.grants.keyvalue.iter();
+    let stores: Vec<_> = buckets.map(|it| (&*it.name, &*it.store)).collect();
+    assert_eq!(
+        stores,
+        [
+            ("carts", "shared"),
+            ("orders", "file"),
+            ("visits", "memory")
+        ]
+    );
+    let orders = &shop.guest.grants.keyvalue[1];
+    assert_eq!(
+        (orders.quota.keys, orders.quota.value, orders.quota.bytes),
+        (1_000, 64 << 10, 16 << 20)
+    );
+    assert_eq!(
+        orders.durability,
+        Durability::Within(Duration::from_millis(50))
+    );
+    assert!(
+        matches!(&config.stores["shared"], StoreKind::Redis(url) if url.reveal().contains("hunter2"))
+    );
+    let pictures = ContainerGrant {
+        name: Arc::from("pictures"),
+        quota: Quota {
+            objects: 100,
+            object: 2 << 20,
+            bytes: 20 << 20,
+        },
+    };
+    assert_eq!(shop.guest.grants.blobstore, [pictures]);
     assert!(shop.required && shop.spec().required);
     let warm_up = shop.warm_up.as_ref().map(ToString::to_string);
     assert_eq!(warm_up.as_deref(), Some("HEAD /ready=204"));

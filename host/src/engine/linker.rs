@@ -11,8 +11,8 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::Generation;
 use super::state::State;
-use crate::capabilities::blobstore;
 use crate::capabilities::logging::{self, Logging};
+use crate::capabilities::{blobstore, keyvalue};
 use crate::capabilities::{clocks, config};
 
 pub(super) fn link(
@@ -23,8 +23,9 @@ pub(super) fn link(
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     logging::link(&mut linker, |state: &mut State| Logging(state.output.now()))?;
-    blobstore::link(&mut linker, State::blobstore)?;
     name_errors_of_bodies(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker, State::keyvalue)?;
+    blobstore::link(&mut linker, State::blobstore)?;
     if generation == Generation::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

@@ -19,6 +19,7 @@ use crate::capabilities::Granted;
 use crate::capabilities::blobstore::{self, Blobstore};
 use crate::capabilities::clocks::{Clocks, ClocksView};
 use crate::capabilities::config::Values;
+use crate::capabilities::keyvalue::{self, KeyValue};
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::limits;
 use crate::meter::Meter;
@@ -35,6 +36,7 @@ pub(super) struct State {
     http: WasiHttpCtx,
     pub(super) outbound_http: OutboundHttp,
     blobstore: Blobstore,
+    keyvalue: KeyValue,
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) meter: Arc<Meter>,
@@ -60,6 +62,7 @@ impl State {
             context,
             http,
             blobstore: Blobstore::new(Arc::clone(&granted)),
+            keyvalue: KeyValue::new(Arc::clone(&granted)),
             outbound_http: OutboundHttp::new(granted),
             table,
             memory,
@@ -95,11 +98,19 @@ impl State {
         }
     }
 
+    pub(super) fn keyvalue(&mut self) -> keyvalue::View<'_> {
+        keyvalue::View {
+            keyvalue: &mut self.keyvalue,
+            table: &mut self.table,
+        }
+    }
+
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
         let holdings = holdings::of(&mut self.table);
         let blobs = self.blobstore.files();
-        let bytes = holdings.bytes + self.outbound_http.holds() + blobs * limits::BODY_CHUNK;
+        let http = self.outbound_http.holds();
+        let bytes = holdings.bytes + http + self.keyvalue.holds() + blobs * limits::BODY_CHUNK;
         self.memory.hold(bytes, holdings.files + blobs)
     }
 }

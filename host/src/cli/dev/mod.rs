@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::guest::{self, GuestArgs};
+use super::guest::GuestArgs;
 use super::say;
 use super::serve::DoorArgs;
 use super::state::state_directory;
@@ -72,8 +72,10 @@ impl Dev {
         }
         let door = app::open(&settings)?;
         let state = state_directory(None, Some(&self.guest));
-        let services = guest::services(state.as_deref());
+        let services = self.of_guest.services(state.as_deref());
+        services.keyvalue.open_needed()?;
         let deployer = Arc::new(self.of_guest.deployer(Guests::One, services));
+        let services = Arc::clone(deployer.services());
         let gate = self.of_guest.gate();
         let pages = Arc::new(DevPages::default());
 
@@ -112,6 +114,7 @@ impl Dev {
         // A compiler that runs is stopped when this task is dropped.
         working.abort();
         let _ = working.await;
+        app::close(&services).await;
         ended
     }
 }

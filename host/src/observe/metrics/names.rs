@@ -94,6 +94,8 @@ pub const CERTIFICATE: &str = "host_certificate";
 pub const NAME: &str = "host_name";
 /// What happened.
 pub const EVENT: &str = "host_event";
+/// What was asked for.
+pub const OPERATION: &str = "host_operation";
 
 families! {
     REQUEST_DURATION: Histogram "http_server_request_duration_seconds" [METHOD, STATUS, ROUTE, HANDLER, TENANT, ERROR]
@@ -110,6 +112,8 @@ families! {
         "What guests did wrong, before and after their responses";
     OUTBOUND_REQUESTS: Counter "host_outbound_requests_total" [HANDLER, TENANT, KIND, ERROR]
         "Requests that guests sent: calls of other handlers, and over HTTP to elsewhere";
+    KEYVALUE: Counter "host_keyvalue_operations_total" [HANDLER, TENANT, OPERATION, OUTCOME]
+        "What guests asked of buckets, by what became of it";
     HANDLER_READY: Gauge "host_handler_ready" [HANDLER, TENANT]
         "1 if the handler can be served, 0 if it is quarantined or cannot be loaded";
     HANDLER_PERMITS: Gauge "host_handler_permits" [HANDLER, TENANT, STATE]

@@ -1,0 +1,256 @@
+//! What every kind of store can do, and the rules that are the same in all of them.
+//!
+//! A bucket is a map from keys to values. Each entry has a *revision*, which changes with each write of it, and is *born*
+//! at one that it keeps: both are numbers of one counter of the bucket, which only grows. So a value that was changed and
+//! changed back is told from one that was left alone, and keys are listed by birth, the youngest first: keys that come
+//! while somebody lists are younger than all that is left to list, and every listing ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::grant::{Durability, Quota};
+use crate::limits;
+
+/// A store: some place for buckets.
+pub(super) trait Store: Send + Sync + fmt::Debug {
+    /// What is at these keys, in their order; at most [`limits::KEYVALUE_BATCH_BYTES`] of values.
+    fn read(&self, place: &Place, keys: Vec<String>) -> Answer<Vec<Option<Entry>>>;
+
+    /// Whether there is something at a key.
+    fn has(&self, place: &Place, key: String) -> Answer<bool>;
+
+    /// Changes all that is said or nothing. Dropping the future does not take back what was begun.
+    fn write(&self, place: &Place, change: Change) -> Answer<Changed>;
+
+    /// A page of keys that were born before this.
+    fn list(&self, place: &Place, before: u64) -> Answer<Listed>;
+
+    /// What was written is on disk, as far as that is this store's to do. Waits for it.
+    fn close(&self) {}
+}
+
+pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// Where a bucket is in its store, and what holds there.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Names the bucket, whose it is too: see [`Place::of`].
+    pub(super) bucket: Arc<str>,
+    pub(super) quota: Quota,
+    pub(super) durability: Durability,
+}
+
+impl Place {
+    /// A tenant's name has no slash and is not empty, so no bucket of one is named like one of another or of the operator.
+    pub(super) fn of(tenant: Option<&str>, name: &str) -> Arc<str> {
+        format!("{}/{name}", tenant.unwrap_or("")).into()
+    }
+}
+
+/// What is at a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) revision: u64,
+    pub(super) born: u64,
+    pub(super) value: Vec<u8>,
+}
+
+/// A write.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Put(BTreeMap<String, Vec<u8>>),
+    Delete(Vec<String>),
+    Increment {
+        key: String,
+        by: i128,
+        /// What the sum may be.
+        within: (i128, i128),
+    },
+    /// If the entry still has this revision; 0 if there was none.
+    Swap {
+        key: String,
+        revision: u64,
+        value: Vec<u8>,
+    },
+}
+
+impl Change {
+    /// What it takes while it waits.
+    pub(super) fn bytes(&self) -> usize {
+        ROOM + match self {
+            Self::Put(entries) => {
+                let entries = entries.iter();
+                entries.map(|(key, value)| key.len() + value.len()).sum()
+            }
+            Self::Delete(keys) => keys.iter().map(String::len).sum(),
+            Self::Increment { key, .. } => key.len(),
+            Self::Swap { key, value, .. } => key.len() + value.len(),
+        }
+    }
+}
+
+/// What a change takes besides keys and values.
+const ROOM: usize = 256;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Changed {
+    Done,
+    Sum(i128),
+    /// Somebody else was first; what is there now.
+    Stale(Option<Entry>),
+}
+
+/// A page of keys.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) keys: Vec<String>,
+    /// The birth of the last of them, if there are more.
+    pub(super) before: Option<u64>,
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Error {
+    /// The bucket has no room, and what is full.
+    Full(String),
+    /// What was asked for is not possible.
+    Invalid(String),
+    /// The store is not there, or broken: in words for the guest, which name nothing of the host's.
+    Unavailable(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(why) | Self::Invalid(why) | Self::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What is in a bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) keys: u64,
+    /// Of keys and values.
+    pub(super) bytes: u64,
+    /// The last number that was given to an entry.
+    pub(super) last: u64,
+}
+
+/// The entries of one bucket, as some kind of store keeps them.
+pub(super) trait Entries {
+    type Broken;
+
+    fn get(&self, key: &str) -> Result<Option<Entry>, Self::Broken>;
+
+    /// `former` is what was there.
+    fn put(&mut self, key: &str, entry: Entry, former: Option<Entry>) -> Result<(), Self::Broken>;
+
+    fn remove(&mut self, key: &str, former: Entry) -> Result<(), Self::Broken>;
+}
+
+/// Changes a bucket, if its quota allows all of it. The inner error changes nothing.
+pub(super) fn apply<E: Entries>(
+    entries: &mut E,
+    totals: &mut Totals,
+    quota: Quota,
+    change: Change,
+) -> Result<Result<Changed, Error>, E::Broken> {
+    let (put, changed) = match change {
+        Change::Put(put) => (put, Changed::Done),
+        Change::Swap {
+            key,
+            revision,
+            value,
+        } => {
+            let now = entries.get(&key)?;
+            if now.as_ref().map_or(0, |now| now.revision) != revision {
+                return Ok(Ok(Changed::Stale(now)));
+            }
+            (BTreeMap::from([(key, value)]), Changed::Done)
+        }
+        Change::Increment { key, by, within } => {
+            let now = entries.get(&key)?;
+            let sum = match sum(now.as_ref().map(|now| &*now.value), by, within) {
+                Ok(sum) => sum,
+                Err(error) => return Ok(Err(error)),
+            };
+            let put = BTreeMap::from([(key, sum.to_string().into_bytes())]);
+            (put, Changed::Sum(sum))
+        }
+        Change::Delete(keys) => {
+            for key in keys {
+                if let Some(former) = entries.get(&key)? {
+                    totals.keys -= 1;
+                    totals.bytes -= (key.len() + former.value.len()) as u64;
+                    entries.remove(&key, former)?;
+                }
+            }
+            return Ok(Ok(Changed::Done));
+        }
+    };
+    let mut after = *totals;
+    let mut formers = Vec::with_capacity(put.len());
+    for (key, value) in &put {
+        let former = entries.get(key)?;
+        match &former {
+            Some(former) => after.bytes -= former.value.len() as u64,
+            None => {
+                after.keys += 1;
+                after.bytes += key.len() as u64;
+            }
+        }
+        after.bytes += value.len() as u64;
+        formers.push(former);
+    }
+    if let Err(error) = quota.allows(totals, &after) {
+        return Ok(Err(error));
+    }
+    for ((key, value), former) in put.into_iter().zip(formers) {
+        after.last += 1;
+        let entry = Entry {
+            revision: after.last,
+            born: former.as_ref().map_or(after.last, |former| former.born),
+            value,
+        };
+        entries.put(&key, entry, former)?;
+    }
+    *totals = after;
+    Ok(Ok(changed))
+}
+
+/// Counters are numbers in decimal, as Redis has them.
+fn sum(now: Option<&[u8]>, by: i128, (least, most): (i128, i128)) -> Result<i128, Error> {
+    let now = match now {
+        None => 0,
+        Some(text) => {
+            let number = std::str::from_utf8(text).ok().filter(|it| it.len() <= 20);
+            let number = number.and_then(|text| Some((text, text.parse::<i128>().ok()?)));
+            // Written otherwise, Redis takes it for none.
+            let number = number.filter(|(text, number)| number.to_string() == **text);
+            number.ok_or_else(not_a_number)?.1
+        }
+    };
+    let sum: i128 = now + by;
+    let within = least..=most;
+    if !within.contains(&now) || !within.contains(&sum) {
+        return Err(too_large());
+    }
+    Ok(sum)
+}
+
+pub(super) fn not_a_number() -> Error {
+    Error::Invalid("the value is no whole number in decimal".to_owned())
+}
+
+pub(super) fn too_large() -> Error {
+    Error::Invalid("the sum is too large or too small for a counter".to_owned())
+}
+
+/// What a page of keys has room for.
+pub(super) fn is_full(listed: &Listed, bytes: usize) -> bool {
+    listed.keys.len() >= limits::KEYVALUE_PAGE || bytes >= limits::KEYVALUE_PAGE_BYTES
+}

@@ -1,0 +1,912 @@
+//! What guests remember: buckets of `wasi:keyvalue` in memory, in a file and in a Redis.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::*;
+
+/// One GET; the answer without the newline.
+fn ask(host: &TestHost, target: &str) -> String {
+    let reply = host.get(target);
+    assert_eq!(reply.status(), 200, "{target}: {}", reply.text());
+    reply.text().trim_end().to_owned()
+}
+
+fn state(directory: &Path) -> String {
+    flag("--state", directory)
+}
+
+#[test]
+fn what_was_written_can_be_read_in_both_versions_and_in_each_store() {
+    for store in ["memory", "file"] {
+        let host = TestHost::serve(BUCKETS, &format!("--keyvalue default={store}"));
+        for (v, other) in [(1, 2), (2, 1)] {
+            let key = format!("a/ä {v}");
+            let key = key.replace(' ', "%20");
+            let ask = |what: &str| ask(&host, what);
+            assert_eq!(ask(&format!("/get?v={v}&key={key}")), "ok none", "{store}");
+            assert_eq!(ask(&format!("/exists?v={v}&key={key}")), "ok false");
+            assert_eq!(ask(&format!("/set?v={v}&key={key}&value=1")), "ok");
+            assert_eq!(ask(&format!("/get?v={other}&key={key}")), "ok `1`");
+            assert_eq!(
+                ask(&format!("/increment?v={v}&key={key}&delta=41")),
+                "ok 42"
+            );
+            assert_eq!(ask(&format!("/exists?v={other}&key={key}")), "ok true");
+            assert_eq!(ask(&format!("/delete?v={other}&key={key}")), "ok");
+            assert_eq!(ask(&format!("/get?v={v}&key={key}")), "ok none");
+            assert_eq!(ask(&format!("/set-many?v={v}&key=m&n=3&value=x")), "ok");
+            assert_eq!(ask(&format!("/get-many?v={v}&key=m&n=5")), "ok 3 of 5");
+            assert!(ask(&format!("/list?v={v}")).starts_with("ok 3 keys"));
+            assert_eq!(ask(&format!("/delete-many?v={v}&key=m&n=5")), "ok");
+            assert!(ask(&format!("/list?v={v}")).starts_with("ok 0 keys"));
+        }
+    }
+}
+
+#[test]
+fn a_file_remembers_what_memory_forgets() {
+    let here = directory();
+    let flags = format!(
+        "--keyvalue kept --keyvalue lost=memory {}",
+        state(here.path())
+    );
+    let host = TestHost::serve(BUCKETS, &flags);
+    for bucket in ["kept", "lost"] {
+        assert_eq!(
+            ask(&host, &format!("/set?bucket={bucket}&key=k&value=v")),
+            "ok"
+        );
+    }
+    host.stop();
+    let host = TestHost::serve(BUCKETS, &flags);
+    assert_eq!(ask(&host, "/get?bucket=kept&key=k"), "ok `v`");
+    assert_eq!(ask(&host, "/get?bucket=lost&key=k"), "ok none");
+    assert!(here.path().join("keyvalue/file.redb").is_file());
+}
+
+#[test]
+fn a_bucket_that_was_not_granted_is_refused_and_the_log_says_what_would_grant_it() {
+    let host = TestHost::serve(BUCKETS, "--keyvalue mine=memory");
+    for v in [1, 2] {
+        for bucket in ["other", "", "../mine", "mine%00", "Mine"] {
+            let said = ask(&host, &format!("/get?v={v}&bucket={bucket}&key=k"));
+            assert_eq!(said, "access-denied", "{bucket}");
+        }
+    }
+    host.says("`buckets` may not use the bucket `other`: write a table `keyvalue.other` for it, or say `--keyvalue other`");
+}
+
+/// Writes keys of its own, `PREFIX0` and so on, until that fails. Gives how many were acknowledged.
+fn write_until_it_fails(address: std::net::SocketAddr, bucket: &str, prefix: &str) -> usize {
+    let mut acknowledged = 0;
+    let mut connection = Connection::to(address);
+    loop {
+        let target = format!("/set?bucket={bucket}&key={prefix}{acknowledged}&value=v");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        if connection.try_send(request).is_err() {
+            return acknowledged;
+        }
+        let Some(head) = connection.try_head() else {
+            return acknowledged;
+        };
+        let reply = connection.reply_after(head);
+        if !reply.is_complete || reply.text() != "ok \n" {
+            return acknowledged;
+        }
+        acknowledged += 1;
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_under_load_has_lost_no_write_that_was_acknowledged() {
+    let here = directory();
+    let flags = format!("--keyvalue default {}", state(here.path()));
+    for round in 0..3 {
+        let host = TestHost::serve(BUCKETS, &flags);
+        let address = host.address;
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let prefix = format!("r{round}-w{writer}-");
+                std::thread::spawn(move || write_until_it_fails(address, "default", &prefix))
+            })
+            .collect();
+        eventually("some writes", || {
+            let last = format!("/exists?key=r{round}-w0-20");
+            (ask(&host, &last) == "ok true").then_some(())
+        });
+        host.signal(Signal::KILL);
+        let acknowledged: Vec<usize> = writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer"))
+            .collect();
+        drop(host);
+        let host = TestHost::serve(BUCKETS, &flags);
+        for (writer, many) in acknowledged.into_iter().enumerate() {
+            for from in (0..many).step_by(1_000) {
+                let upto = (many - from).min(1_000);
+                let target = format!("/get-many?key=r{round}-w{writer}-&from={from}&n={upto}");
+                assert_eq!(ask(&host, &target), format!("ok {upto} of {upto}"));
+            }
+        }
+        assert!(!host.stderr().iter().any(|line| line.contains("damaged")));
+        host.stop();
+    }
+}
+
+#[test]
+fn what_may_be_on_disk_later_is_there_when_the_host_was_stopped_in_order() {
+    let here = directory();
+    let file = here.path().join("host.toml");
+    let wasm = BUCKETS.path();
+    let text = format!(
+        "[state]\ndirectory = \"state\"\n[admin]\nsocket = \"admin.sock\"\n[handlers.buckets]\nsource = \"{}\"\nroutes = [\"/*\"]\n[handlers.buckets.keyvalue]\ndefault = {{ durability = \"1m\" }}\n",
+        wasm.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    for nth in 0..20 {
+        assert_eq!(ask(&host, &format!("/set?key=k{nth}&value=v")), "ok");
+    }
+    host.stop();
+    let host = TestHost::serve_file(&file, "");
+    assert_eq!(ask(&host, "/get-many?key=k&n=20"), "ok 20 of 20");
+}
+
+#[test]
+fn counters_lose_nothing_under_contention() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(BUCKETS, &place.flag("default"));
+        let address = host.address;
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    for _ in 0..5 {
+                        for target in ["/increment?key=n&n=10", "/swap?key=s&n=5"] {
+                            let said = Connection::to(address).get(target).text();
+                            assert!(said.starts_with("ok "), "{said}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("counted");
+        }
+        assert_eq!(ask(&host, "/get?key=n"), "ok `400`", "{store}");
+        assert_eq!(ask(&host, "/get?key=s"), "ok `200`", "{store}");
+    }
+}
+
+#[test]
+fn a_value_is_swapped_only_if_nobody_wrote_it_since() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(BUCKETS, &place.flag("default"));
+        let ask = |target: &str| ask(&host, target);
+        // Of one that is not there, too.
+        assert_eq!(ask("/stale?key=k&value=1"), "ok none swapped", "{store}");
+        assert_eq!(ask("/stale?key=k&value=2"), "ok `1` swapped");
+        let stale = ask("/stale?key=k&value=3&between=set");
+        assert_eq!(stale, "ok `2` `between` swapped", "{store}");
+        // Written anew as it was, it is not what it was.
+        let same = ask("/stale?key=k&value=4&between=same");
+        assert_eq!(same, "ok `3` `3` swapped", "{store}");
+        let gone = ask("/stale?key=k&value=5&between=delete");
+        assert_eq!(gone, "ok `4` none swapped", "{store}");
+        let new = ask("/stale?key=new&value=5&between=set");
+        assert_eq!(new, "ok none `between` swapped", "{store}");
+        assert_eq!(ask("/get?key=k"), "ok `5`");
+    }
+}
+
+#[test]
+fn a_number_that_is_none_or_leaves_its_range_is_an_error_and_stays_as_it_was() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(BUCKETS, &place.flag("default"));
+        let ask = |target: &str| ask(&host, target);
+        let most = i64::MAX;
+        for (v, value, delta, said) in [
+            (2, "x", "1", "no whole number"),
+            (2, "007", "1", "no whole number"),
+            (2, "", "1", "no whole number"),
+            (2, &most.to_string(), "1", "too large"),
+            (2, &i64::MIN.to_string(), "-1", "too large"),
+            (1, "-1", "1", "too large"),
+        ] {
+            assert_eq!(ask(&format!("/set?key=k&value={value}")), "ok");
+            let sum = ask(&format!("/increment?v={v}&key=k&delta={delta}"));
+            assert!(
+                sum.starts_with("other: ") && sum.contains(said),
+                "{store} {value}: {sum}"
+            );
+            assert_eq!(ask("/get?key=k"), format!("ok `{value}`"), "{store}");
+        }
+        assert_eq!(ask("/set?key=k&value=9007199254740993"), "ok");
+        assert_eq!(
+            ask("/increment?key=k&delta=2"),
+            "ok 9007199254740995",
+            "{store}"
+        );
+    }
+}
+
+#[test]
+fn a_bucket_takes_no_more_than_its_quota() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let buckets = "keys = { store = \"STORE\", max_keys = 3 }\nbytes = { store = \"STORE\", max_bytes = 100 }\nvalues = { store = \"STORE\", max_value = 10 }\n";
+        let file = place.file(buckets);
+        let host = TestHost::serve_file(&file, "");
+        let ask = |target: &str| ask(&host, target);
+        assert_eq!(ask("/set-many?bucket=keys&key=k&n=3&value=v"), "ok");
+        for more in [
+            "/set?bucket=keys&key=x&value=v",
+            "/increment?bucket=keys&key=x",
+            "/stale?bucket=keys&key=x&value=v",
+            "/set-many?bucket=keys&key=x&n=2",
+        ] {
+            let said = ask(more);
+            assert!(
+                said.contains("no room for another key: it may have 3"),
+                "{store} {more}: {said}"
+            );
+        }
+        // What is there may change and go.
+        assert_eq!(ask("/set?bucket=keys&key=k0&value=w"), "ok");
+        assert_eq!(ask("/delete?bucket=keys&key=k0"), "ok");
+        assert_eq!(ask("/increment?bucket=keys&key=x"), "ok 1");
+
+        assert_eq!(ask("/set?bucket=bytes&key=abcd&size=96"), "ok");
+        for more in [
+            "/set?bucket=bytes&key=x&value=",
+            "/set?bucket=bytes&key=abcd&size=97",
+            "/increment?bucket=bytes&key=x",
+            "/stale?bucket=bytes&key=abcd&size=97",
+        ] {
+            let said = ask(more);
+            assert!(
+                said.contains("no room for that: it may have 100 bytes"),
+                "{store} {more}: {said}"
+            );
+        }
+        assert_eq!(ask("/set?bucket=bytes&key=abcd&size=50"), "ok", "{store}");
+        assert_eq!(ask("/set?bucket=bytes&key=x&size=45"), "ok", "{store}");
+
+        let said = ask("/set?bucket=values&key=x&size=11");
+        assert!(
+            said.contains("11 bytes is too large for the bucket: it may have 10"),
+            "{said}"
+        );
+        assert_eq!(ask("/set?bucket=values&key=x&size=10"), "ok");
+        // What did not fit has changed nothing.
+        assert_eq!(ask("/get-many?bucket=keys&key=x&n=2"), "ok 0 of 2");
+    }
+}
+
+#[test]
+fn every_listing_ends_also_while_others_write_and_has_each_key_once() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(BUCKETS, &format!("{} --cpu 30s", place.flag("default")));
+        let ask = |target: &str| ask(&host, target);
+        assert_eq!(ask("/list"), "ok 0 keys, 0 different, 1 pages");
+        for thousand in 0..3 {
+            assert_eq!(
+                ask(&format!("/set-many?key={thousand}-&n=1000&value=v")),
+                "ok"
+            );
+        }
+        assert_eq!(
+            ask("/list"),
+            "ok 3000 keys, 3000 different, 3 pages",
+            "{store}"
+        );
+        assert_eq!(ask("/list?v=1"), "ok 3000 keys, 3 pages", "{store}");
+        let during = ask("/list?between=more");
+        assert_eq!(during, "ok 3000 keys, 3000 different, 3 pages", "{store}");
+        let after: usize = ask("/list")
+            .split(' ')
+            .nth(1)
+            .and_then(|it| it.parse().ok())
+            .expect("a number");
+        assert!(after > 3000, "others have written");
+        // Keys that are long make pages short.
+        let long = "k".repeat(1000);
+        assert_eq!(
+            ask("/page?cursor=nonsense"),
+            "other: the cursor is not one that a listing gave"
+        );
+        assert_eq!(ask(&format!("/set-many?key={long}&n=200&value=v")), "ok");
+        let page = ask("/page");
+        let many: usize = page
+            .split(' ')
+            .nth(1)
+            .and_then(|it| it.parse().ok())
+            .expect("a number");
+        assert!((50..200).contains(&many), "{store}: {page}");
+    }
+}
+
+#[test]
+fn tenants_share_no_bucket_and_handlers_of_one_tenant_do() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let handler = |name: &str, tenant: &str| {
+            let source = BUCKETS.path();
+            format!(
+                "[handlers.{name}]\nsource = \"{}\"\n{tenant}\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n[handlers.{name}.keyvalue]\nb = {{ store = \"STORE\" }}\n",
+                source.display()
+            )
+        };
+        let rest = [
+            "[tenants.acme]\n[tenants.acme-b]\n".to_owned(),
+            handler("one", "tenant = \"acme\""),
+            handler("two", "tenant = \"acme\""),
+            handler("other", "tenant = \"acme-b\""),
+            handler("own", ""),
+            handler("own2", ""),
+        ]
+        .concat();
+        let host = TestHost::serve_file(&place.file_of(&rest), "");
+        let ask = |target: &str| ask(&host, target);
+        for (name, value) in [("one", "acme"), ("other", "acme-b"), ("own", "operator")] {
+            assert_eq!(
+                ask(&format!("/{name}/set?bucket=b&key=k&value={value}")),
+                "ok"
+            );
+        }
+        for (name, value) in [
+            ("one", "acme"),
+            ("two", "acme"),
+            ("other", "acme-b"),
+            ("own", "operator"),
+            ("own2", "operator"),
+        ] {
+            let said = ask(&format!("/{name}/get?bucket=b&key=k"));
+            assert_eq!(said, format!("ok `{value}`"), "{store} {name}");
+            assert_eq!(ask(&format!("/{name}/page?bucket=b")), "ok 1");
+        }
+    }
+}
+
+#[test]
+fn what_a_guest_makes_the_host_hold_is_bounded() {
+    let host = TestHost::serve(BUCKETS, "--keyvalue default=memory");
+    let ask = |target: &str| ask(&host, target);
+    assert_eq!(ask("/set?key=large&size=1000000"), "ok");
+    let swaps = ask("/hold-swaps?key=large&n=1000");
+    assert!(swaps.contains("hold too much"), "{swaps}");
+    assert_eq!(ask("/hold-swaps?key=large&n=10"), "ok 10");
+    assert_eq!(ask("/hold-buckets?n=900"), "ok 900");
+    let buckets = ask("/hold-buckets?n=2000");
+    assert!(buckets.contains("too many things are open"), "{buckets}");
+    assert_eq!(ask("/set-many?key=m&n=4&size=1000000"), "ok");
+    assert_eq!(ask("/get-many?key=m&n=4"), "ok 4 of 4");
+    assert_eq!(ask("/set?key=m4&size=1000000"), "ok");
+    let many = ask("/get-many?key=m&n=5");
+    assert!(many.contains("ask for fewer at once"), "{many}");
+    let many = ask("/set-many?key=m&n=5&size=1000000");
+    assert!(many.contains("too many at once"), "{many}");
+    for keys in [
+        "/get-many?key=m&n=1001",
+        "/delete-many?key=m&n=1001",
+        "/set-many?key=m&n=1001",
+    ] {
+        assert!(
+            ask(keys).contains("1001 keys are too many at once"),
+            "{keys}"
+        );
+    }
+    let long = "k".repeat(1025);
+    for key in ["", &long] {
+        for operation in ["get", "set", "exists", "delete", "increment", "stale"] {
+            let said = ask(&format!("/{operation}?key={key}"));
+            assert_eq!(said, "other: a key has 1 to 1024 bytes", "{operation}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_kept_aside_and_the_host_starts_with_an_empty_store() {
+    let here = directory();
+    let flags = format!("--keyvalue default {}", state(here.path()));
+    let host = TestHost::serve(BUCKETS, &flags);
+    assert_eq!(ask(&host, "/set?key=k&value=v"), "ok");
+    host.stop();
+    let file = here.path().join("keyvalue/file.redb");
+    let good = std::fs::read(&file).expect("read");
+    for (nth, bad) in [
+        b"this is no database, and never was".to_vec(),
+        good[..good.len() / 3].to_vec(),
+        good.iter().map(|byte| byte ^ 0x55).collect(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(&file, &bad).expect("written");
+        let host = TestHost::serve(BUCKETS, &flags);
+        let aside = here
+            .path()
+            .join(format!("keyvalue/file.redb.damaged-{}", nth + 1));
+        let said = host.says("begins empty");
+        assert!(
+            said.contains("is damaged") && said.contains(&*aside.to_string_lossy()),
+            "{said}"
+        );
+        assert!(std::fs::read(&aside).expect("kept") == bad, "as it was");
+        assert_eq!(ask(&host, "/get?key=k"), "ok none");
+        assert_eq!(ask(&host, "/set?key=new&value=v"), "ok");
+        host.stop();
+    }
+    // A copy that is put back is what it was.
+    std::fs::write(&file, &good).expect("written");
+    let host = TestHost::serve(BUCKETS, &flags);
+    assert_eq!(ask(&host, "/get?key=k"), "ok `v`");
+}
+
+#[test]
+fn two_hosts_do_not_share_a_file() {
+    let here = directory();
+    let flags = format!("--keyvalue default {}", state(here.path()));
+    let _host = TestHost::serve(BUCKETS, &flags);
+    let wasm = BUCKETS.path();
+    let second = host(&format!(
+        "serve --addr 127.0.0.1:0 {} {flags}",
+        wasm.display()
+    ));
+    assert_eq!(second.code, Some(1));
+    let said = second.stderr_text();
+    assert!(
+        said.contains("another host uses") && said.contains("--state"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_grant_of_what_does_not_exist_is_a_mistake_of_the_file() {
+    let here = directory();
+    let file = here.path().join("host.toml");
+    let wasm = BUCKETS.path();
+    for (stores, buckets, said) in [
+        (
+            "",
+            "b = \"carts\"",
+            "no store `carts`: write `file` or `memory`, or a table `[stores.NAME]`",
+        ),
+        ("", "b = { store = \"carts\" }", "no store `carts`"),
+        ("", "\"a/b\" = \"file\"", "a bucket:"),
+        ("", "b = { max_value = \"5MiB\" }", "`wasi:blobstore`"),
+        (
+            "",
+            "b = { durability = \"soon\" }",
+            "write `each-write`, or `50ms`",
+        ),
+        (
+            "",
+            "b = { store = \"memory\", durability = \"50ms\" }",
+            "`memory` is none",
+        ),
+        (
+            "[stores.file]\ntype = \"memory\"",
+            "b = \"file\"",
+            "always there",
+        ),
+        (
+            "[stores.r]\ntype = \"redis\"",
+            "b = \"r\"",
+            "`url` is missing",
+        ),
+        (
+            "[stores.r]\ntype = \"redis\"\nurl = \"http://a\"",
+            "b = \"r\"",
+            "not the URL of a Redis",
+        ),
+        (
+            "[stores.r]\ntype = \"redis\"\nurl = \"redis://u:hunter2@h\"",
+            "b = \"r\"",
+            "a secret that whoever reads this file can see",
+        ),
+        (
+            "[stores.r]\ntype = \"file\"\nurl = \"redis://h\"",
+            "b = \"r\"",
+            "leave it out",
+        ),
+        (
+            "[stores.r]\ntype = \"etcd\"",
+            "b = \"r\"",
+            "no kind of a store",
+        ),
+    ] {
+        let text = format!(
+            "{stores}\n[handlers.buckets]\nsource = \"{}\"\nroutes = [\"/*\"]\n[handlers.buckets.keyvalue]\n{buckets}\n",
+            wasm.display()
+        );
+        std::fs::write(&file, text).expect("written");
+        let checked = host(&format!("check {}", file.display()));
+        let all = checked.stderr_text() + &checked.stdout_text();
+        assert_eq!(checked.code, Some(78), "{all}");
+        assert!(all.contains(said), "{buckets}: {all}");
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+    let bad = host(&format!("serve {} --keyvalue a=etcd://x", wasm.display()));
+    assert_eq!(bad.code, Some(2));
+    assert!(
+        bad.stderr_text().contains("NAME=redis://HOST:PORT"),
+        "{}",
+        bad.stderr_text()
+    );
+}
+
+#[test]
+fn what_guests_ask_of_buckets_is_counted() {
+    let here = directory();
+    let file = here.path().join("host.toml");
+    let text = format!(
+        "[admin]\nsocket = \"admin.sock\"\n[state]\ndirectory = \"state\"\n[handlers.buckets]\nsource = \"{}\"\nroutes = [\"/*\"]\n[handlers.buckets.keyvalue]\ndefault = {{ store = \"memory\", max_keys = 1 }}\n",
+        BUCKETS.path().display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    for target in [
+        "/set?key=a",
+        "/set?key=b",
+        "/get?key=a",
+        "/stale?key=a&between=set",
+        "/get?bucket=c",
+        "/increment?key=a&value=",
+    ] {
+        ask(&host, target);
+    }
+    let page = Connection::to_unix(&here.path().join("admin.sock"))
+        .get("/metrics")
+        .text();
+    for (operation, outcome, count) in [
+        ("open", "ok", 5),
+        ("open", "denied", 1),
+        ("set", "ok", 2),
+        ("set", "over-quota", 1),
+        ("swap", "stale", 1),
+        ("swap", "ok", 1),
+        ("increment", "invalid", 1),
+    ] {
+        let line = format!(
+            "host_keyvalue_operations_total{{host_handler=\"buckets\",host_operation=\"{operation}\",host_outcome=\"{outcome}\"}} {count}"
+        );
+        assert!(page.lines().any(|it| it == line), "{line} in {page}");
+    }
+}
+
+#[test]
+fn counter_counts_each_visit_of_a_path_once() {
+    let here = directory();
+    let flags = format!("--keyvalue counters {}", state(here.path()));
+    let host = TestHost::serve(COUNTER, &flags);
+    for (path, visits) in [("/a", 1), ("/a", 2), ("/b", 1), ("/a?x", 3)] {
+        assert_eq!(ask(&host, path), visits.to_string(), "{path}");
+    }
+    host.stop();
+    let host = TestHost::serve(COUNTER, &flags);
+    assert_eq!(ask(&host, "/a"), "4");
+    let host = TestHost::serve(COUNTER, "");
+    assert_eq!(host.get("/a").status(), 500);
+    host.says("--keyvalue counters");
+}
+
+#[test]
+fn guestbook_shows_what_was_signed_escaped_and_after_a_redirect() {
+    let here = directory();
+    let handlers = here.path().join("handlers");
+    std::fs::create_dir(&handlers).expect("made");
+    for guest in [COUNTER, GUESTBOOK] {
+        let name = guest.handler();
+        std::fs::copy(guest.path(), handlers.join(format!("{name}.wasm"))).expect("copied");
+        let manifest = format!(
+            "{}/../guests/{name}/{name}.toml",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        std::fs::copy(manifest, handlers.join(format!("{name}.toml"))).expect("copied");
+    }
+    let host = TestHost::serve_file(&handlers, &state(&here.path().join("state")));
+    assert_eq!(ask(&host, "/count/x"), "1");
+    let sign = |form: &str| {
+        let mut connection = host.connect();
+        let length = form.len();
+        connection.send(format!(
+            "POST /guestbook/ HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
+        ));
+        connection.reply()
+    };
+    let signed = sign("name=Ada+%3Cb%3E&text=%3Cscript%3Ealert(1)%3C%2Fscript%3E+%26+%22quotes%22");
+    assert_eq!(
+        (signed.status(), signed.header("location")),
+        (303, Some("./"))
+    );
+    let book = host.get("/guestbook/").text();
+    assert!(book.contains("<b>Ada &lt;b&gt;</b>"), "{book}");
+    assert!(
+        book.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quotes&quot;"),
+        "{book}"
+    );
+    assert!(!book.contains("<script>"), "{book}");
+
+    let wrong = sign("name=&text=%22%3E%3Ci%3E");
+    assert_eq!(wrong.status(), 422);
+    let page = wrong.text();
+    assert!(
+        page.contains("write your name") && page.contains("&quot;&gt;&lt;i&gt;</textarea>"),
+        "{page}"
+    );
+    for nth in 0..25 {
+        assert_eq!(sign(&format!("name=n{nth}&text=t{nth}")).status(), 303);
+    }
+    let newest = host.get("/guestbook/").text();
+    assert!(
+        newest.contains("t24") && !newest.contains("t0<"),
+        "{newest}"
+    );
+    let older = newest
+        .split("href=\"")
+        .nth(1)
+        .and_then(|it| it.split('"').next())
+        .expect("a link");
+    let older = host.get(&format!("/guestbook/{older}")).text();
+    assert!(
+        older.contains("t0<") && older.contains("&lt;script&gt;") && !older.contains("older"),
+        "{older}"
+    );
+    assert_eq!(
+        sign(&format!("name=a&text={}", "x".repeat(20_000))).status(),
+        413
+    );
+}
+
+/// The stores that claims are made of.
+const STORES: [&str; 3] = ["memory", "file", "redis"];
+
+/// A store with nothing in it.
+struct Place {
+    store: &'static str,
+    directory: tempfile::TempDir,
+    redis: Option<Redis>,
+}
+
+impl Place {
+    /// None, which is said, if there is no server for it on this machine.
+    fn of(store: &'static str) -> Option<Self> {
+        let directory = directory();
+        let redis = match store {
+            "redis" => Some(Redis::start(directory.path())?),
+            _ => None,
+        };
+        Some(Self {
+            store,
+            directory,
+            redis,
+        })
+    }
+
+    fn flag(&self, bucket: &str) -> String {
+        let place = match &self.redis {
+            Some(redis) => redis.url(),
+            None => self.store.to_owned(),
+        };
+        let state = state(&self.directory.path().join("state"));
+        format!("--keyvalue {bucket}={place} {state}")
+    }
+
+    /// The file of a host with one handler that has these buckets, in `STORE`.
+    fn file(&self, buckets: &str) -> std::path::PathBuf {
+        self.file_of(&format!(
+            "[handlers.buckets]\nsource = \"{}\"\nroutes = [\"/*\"]\n[handlers.buckets.keyvalue]\n{buckets}",
+            BUCKETS.path().display()
+        ))
+    }
+
+    fn file_of(&self, rest: &str) -> std::path::PathBuf {
+        let (store, defined) = match &self.redis {
+            Some(redis) => {
+                let url = redis.url();
+                (
+                    "shared",
+                    format!("[stores.shared]\ntype = \"redis\"\nurl = \"{url}\"\n"),
+                )
+            }
+            None => (self.store, String::new()),
+        };
+        let rest = rest.replace("STORE", store);
+        let file = self.directory.path().join("host.toml");
+        let head = "admin = \"off\"\n[state]\ndirectory = \"state\"\n";
+        std::fs::write(&file, format!("{head}{defined}{rest}")).expect("written");
+        file
+    }
+}
+
+/// A `redis-server` on a port of its own. Killed when it is dropped.
+struct Redis {
+    child: std::process::Child,
+    port: u16,
+    directory: std::path::PathBuf,
+}
+
+impl Redis {
+    fn start(directory: &Path) -> Option<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        Self::start_at(port, directory)
+    }
+
+    fn start_at(port: u16, directory: &Path) -> Option<Self> {
+        let child = std::process::Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+            ])
+            .arg("--dir")
+            .arg(directory)
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!(
+                    "SKIPPED: no `redis-server` here ({error}): install Debian's package `redis-server`"
+                );
+                return None;
+            }
+        };
+        eventually("the Redis", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Some(Self {
+            child,
+            port,
+            directory: directory.to_owned(),
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Ends it at once, and starts it again at the same place.
+    fn killed(mut self) -> (u16, std::path::PathBuf) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+        (self.port, self.directory.clone())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back() {
+    let here = directory();
+    let Some(redis) = Redis::start(here.path()) else {
+        return;
+    };
+    let url = redis.url();
+    let host = TestHost::serve(BUCKETS, &format!("--keyvalue default={url}"));
+    assert_eq!(ask(&host, "/set?key=k&value=v"), "ok");
+    // Killed under load.
+    let address = host.address;
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let prefix = format!("w{writer}-");
+            std::thread::spawn(move || write_until_it_fails(address, "default", &prefix))
+        })
+        .collect();
+    eventually("some writes", || {
+        (ask(&host, "/exists?key=w0-20") == "ok true").then_some(())
+    });
+    let (port, place) = redis.killed();
+    let acknowledged: Vec<usize> = writers
+        .into_iter()
+        .map(|writer| writer.join().expect("a writer"))
+        .collect();
+    let began = std::time::Instant::now();
+    let said = ask(&host, "/get?key=k");
+    assert_eq!(
+        said,
+        "other: the store is not available now: try again later"
+    );
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    host.says("does not answer");
+
+    let redis = Redis::start_at(port, &place).expect("it was there");
+    eventually("the Redis to be used again", || {
+        (ask(&host, "/get?key=k") == "ok `v`").then_some(())
+    });
+    for (writer, many) in acknowledged.into_iter().enumerate() {
+        for from in (0..many).step_by(1_000) {
+            let upto = (many - from).min(1_000);
+            let target = format!("/get-many?key=w{writer}-&from={from}&n={upto}");
+            assert_eq!(ask(&host, &target), format!("ok {upto} of {upto}"));
+        }
+    }
+
+    // One that is there and does not answer.
+    redis.signal(Signal::STOP);
+    let began = std::time::Instant::now();
+    let said = ask(&host, "/increment?key=n");
+    assert!(said.starts_with("other: the store"), "{said}");
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    redis.signal(Signal::CONT);
+    eventually("the Redis to answer again", || {
+        (ask(&host, "/get?key=k") == "ok `v`").then_some(())
+    });
+}
+
+#[test]
+fn a_host_starts_without_its_redis_and_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    let host = TestHost::serve(
+        BUCKETS,
+        &format!("--keyvalue default=redis://:hunter2@127.0.0.1:{port}"),
+    );
+    host.says("does not answer");
+    assert_eq!(
+        ask(&host, "/get?key=k"),
+        "other: the store is not available now: try again later"
+    );
+    assert_eq!(ask(&host, "/get?bucket=other&key=k"), "access-denied");
+    assert!(!host.stderr().iter().any(|line| line.contains("hunter2")));
+    let here = directory();
+    let Some(_redis) = Redis::start_at(port, here.path()) else {
+        return;
+    };
+}
+
+#[test]
+fn hosts_share_what_is_in_a_redis() {
+    let Some(place) = Place::of("redis") else {
+        return;
+    };
+    let one = TestHost::serve(BUCKETS, &place.flag("default"));
+    let url = place.redis.as_ref().expect("there").url();
+    let other = TestHost::serve(BUCKETS, &format!("--keyvalue default={url}"));
+    assert_eq!(ask(&one, "/increment?key=n&n=3"), "ok 3");
+    assert_eq!(ask(&other, "/increment?key=n&n=3"), "ok 6");
+}
