@@ -42,6 +42,8 @@
 //! | `grpc` | gRPC through a guest: trailers, and long streams both ways |
 //! | `machine` | calls to the system that fail, a full disk, a log that nobody reads, a clock that jumps |
 //! | `lifecycle` | clients that leave, signals, the drain, no file descriptors |
+//! | `files` | directories of a guest and the way out of them; scratch directories |
+//! | `sockets` | sockets, names and clocks of a guest |
 //! | `told` | configuration and environment of a guest, and that no secret of it is seen |
 //! | `guests` | `hello`, `echo`, `methods`, `static-files` |
 //! | `tls` | HTTPS: certificates by name, both versions, resumption, renewal, clients' certificates |
@@ -68,6 +70,7 @@ mod dev;
 mod directory;
 mod failures;
 mod file_versions;
+mod files;
 mod grants;
 mod grpc;
 mod guest_view;
@@ -93,6 +96,7 @@ mod problems;
 mod proxies;
 mod refused_requests;
 mod reuse;
+mod sockets;
 mod streaming;
 mod support;
 mod tenants;

@@ -186,7 +186,21 @@ pub const SPARE_INSTANCES: usize = 64;
 /// against [`HandlerLimits::memory`].
 pub const RESOURCES: usize = 1_024;
 
-/// Files and directories that one instance may have open: descriptors are everybody's, and a process has some
+/// Files and directories in a scratch directory. Each takes a block of the disk, however short it is.
+pub const SCRATCH_FILES: u64 = 1_000;
+/// Directories in it, one in another: who removes them holds as many open.
+pub const SCRATCH_DIRECTORIES: u64 = 100;
+/// Threads that one instance's writes into it may take at once: there are some hundred for everybody.
+pub const SCRATCH_WRITERS: u32 = 4;
+/// Scratch directories of all instances together, those included that are being removed.
+pub const SCRATCHES: usize = 4_096;
+
+/// Names that one instance looks up at once: each takes a thread for as long as a server of names leaves it waiting.
+pub const LOOKUPS_AT_ONCE: usize = 8;
+/// Addresses that an instance has looked up and may connect to. Of more, the oldest is forgotten.
+pub const ADDRESSES_LOOKED_UP: usize = 256;
+
+/// Files, directories and sockets that one instance may have open: descriptors are everybody's, and a process has some
 /// thousands.
 pub const OPEN_FILES: usize = 256;
 

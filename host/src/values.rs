@@ -41,6 +41,14 @@ pub fn rate(text: &str) -> Result<u32, String> {
     u32::try_from(bytes).map_err(|_| "not a rate: write a number of bytes below `4GiB`".to_owned())
 }
 
+/// A [`size`] of a directory: below a block nothing fits.
+pub fn scratch(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes >= 4 << 10 => Ok(bytes),
+        _ => Err("a scratch directory of less than 4KiB holds nothing".to_owned()),
+    }
+}
+
 /// `128MiB`, `64K`, `1GiB`; a bare number is bytes. Units are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();

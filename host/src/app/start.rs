@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Follower, Owners, Settings, Subject, Watched, numbers};
 use crate::admin::{self, Address, Keys, Token};
+use crate::capabilities::files;
 use crate::catalog::{self, Deployer, HandlerSpec, Rollout, Store, Versions};
 use crate::gate::Gate;
 use crate::observe::log;
@@ -113,6 +114,12 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     log::set(&plan.settings.log)?;
     // What is asked for now is done already: nothing is older than this start.
     super::hangup()?;
+    // What a host has left over that was killed: nobody waits for it.
+    tokio::task::spawn_blocking(|| {
+        if let Err(error) = files::sweep() {
+            tracing::warn!("scratch directories that are left over cannot be removed: {error}");
+        }
+    });
     let (deployer, watched) = (plan.deployer, Watched::new());
     let services = Arc::clone(deployer.services());
     services.keyvalue.open_needed()?;

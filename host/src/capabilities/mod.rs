@@ -7,18 +7,22 @@ pub mod blobstore;
 pub mod calls;
 pub mod clocks;
 pub mod config;
+pub mod files;
 pub mod judge;
 pub mod keyvalue;
 pub mod logging;
 pub mod outbound_http;
+pub mod sockets;
 
 use std::sync::Arc;
 
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
+use files::Scratches;
 use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
+use sockets::{SocketGrant, SocketRule};
 
 /// What a guest may reach, as it was written. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Grants {
     pub keyvalue: Vec<BucketGrant>,
     /// Containers that it may use.
     pub blobstore: Vec<ContainerGrant>,
+    /// Where its sockets may send something.
+    pub sockets: Vec<SocketRule>,
 }
 
 impl Grants {
@@ -53,6 +59,7 @@ impl Grants {
                 self.blobstore.push(container.clone());
             }
         }
+        self.sockets.splice(0..0, every.sockets.iter().cloned());
     }
 }
 
@@ -65,6 +72,7 @@ pub struct Services {
     pub keyvalue: Stores,
     /// Where containers are.
     pub blobs: Blobs,
+    pub(crate) scratches: Arc<Scratches>,
 }
 
 /// What a handler was granted, ready for its instances, which share it.
@@ -74,6 +82,8 @@ pub struct Granted {
     pub(crate) outbound: Arc<OutboundGrant>,
     pub(crate) buckets: Buckets,
     pub(crate) containers: Containers,
+    pub(crate) sockets: SocketGrant,
+    pub(crate) scratches: Arc<Scratches>,
 }
 
 impl Granted {
@@ -92,6 +102,8 @@ impl Granted {
         let (blobs, of_tenant) = (&services.blobs, tenant.as_deref());
         Ok(Self {
             containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
+            scratches: Arc::clone(&services.scratches),
+            sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
             buckets: Buckets::new(Arc::clone(&handler), tenant, &grants.keyvalue, stores)?,
             calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),
             outbound: Arc::new(OutboundGrant::new(handler, outbound, client)),

@@ -11,6 +11,7 @@ use super::values::{self, Bucket};
 use crate::capabilities::blobstore::{Blobs, ContainerGrant, Quota};
 use crate::capabilities::keyvalue::{StoreKind, Stores};
 use crate::capabilities::outbound_http::{Destination, OutboundGrants, Pattern};
+use crate::capabilities::sockets::SocketRule;
 use crate::capabilities::{Grants, Services};
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
@@ -38,6 +39,12 @@ pub(super) struct GuestArgs {
     /// Give the guest a directory, read-only unless `:rw` is added; without GUEST it keeps its name.
     #[arg(long, value_name = "HOST[::GUEST][:rw]", value_parser = values::directory, help_heading = "Grants")]
     dir: Vec<Directory>,
+    /// Give each instance of the guest a directory `/tmp` of its own with room for so many bytes, gone with it.
+    #[arg(long, value_name = "SIZE", value_parser = values::scratch, help_heading = "Grants")]
+    scratch: Option<u64>,
+    /// Let the guest connect, or send datagrams, to a name, an address or a network, and a port or `*`.
+    #[arg(long, value_name = "tcp|udp://HOST:PORT", help_heading = "Grants")]
+    allow_socket: Vec<SocketRule>,
     /// Let the guest call another handler of this host: a request to `http://NAME.handler.internal`.
     #[arg(long, value_name = "NAME", help_heading = "Grants")]
     allow_call: Vec<HandlerName>,
@@ -154,6 +161,7 @@ impl GuestArgs {
             guest: GuestSettings {
                 environment: [&*self.env, &self.env_from].concat(),
                 directories: self.dir.clone(),
+                scratch: self.scratch,
                 grants: Grants {
                     calls: self.allow_call.iter().map(HandlerName::shared).collect(),
                     config: [&*self.config, &self.config_from].concat(),
@@ -169,6 +177,7 @@ impl GuestArgs {
                     },
                     keyvalue: self.keyvalue.iter().map(|it| it.grant.clone()).collect(),
                     blobstore: self.blobstore.iter().map(container).collect(),
+                    sockets: self.allow_socket.clone(),
                 },
                 coarse_clocks: self.coarse_clocks,
                 memory: self.memory,

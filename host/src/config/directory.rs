@@ -132,6 +132,8 @@ impl Listing {
         said.guest
             .directories
             .splice(0..0, template.guest.directories.iter().cloned());
+        said.guest.scratch = said.guest.scratch.or(template.guest.scratch);
+        said.guest.coarse_clocks = template.guest.coarse_clocks;
         said.guest.grants.add(&template.guest.grants);
         said.warm_up = said.warm_up.or_else(|| template.warm_up.clone());
         Ok(said)

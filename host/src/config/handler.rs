@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -16,6 +17,8 @@ use super::reader::{Named, Table, Value};
 use super::route::route;
 use crate::capabilities::Grants;
 use crate::capabilities::blobstore::{ContainerGrant, Quota};
+use crate::capabilities::files::SCRATCH;
+use crate::capabilities::sockets::SocketRule;
 use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
 use crate::limits::{self, HandlerLimits};
@@ -146,15 +149,18 @@ impl HandlerConfig {
             fields,
             reuse,
         } = own.or(&defaults.limits).settle();
+        let directories = directories(table);
         let guest = GuestSettings {
             environment: named(table, "env", "a variable"),
-            directories: directories(table),
+            scratch: scratch(table, &directories),
+            directories,
             grants: Grants {
                 calls: calls(table),
                 config: named(table, "config", "a value"),
                 outbound: outbound(table),
                 keyvalue: buckets(table, &defaults.stores),
                 blobstore: containers(table),
+                sockets: sockets(table),
             },
             coarse_clocks: None,
             memory: limits.memory,
@@ -257,6 +263,24 @@ fn container(named: &Named<'_>) -> Option<ContainerGrant> {
                 .unwrap_or(unsaid.bytes),
         },
     })
+}
+
+fn sockets(table: &Table<'_>) -> Vec<SocketRule> {
+    let list = table.list("sockets");
+    let rules = list.iter();
+    rules
+        .filter_map(|rule| rule.parsed(SocketRule::from_str))
+        .collect()
+}
+
+fn scratch(table: &Table<'_>, directories: &[Directory]) -> Option<u64> {
+    let said = table.value("scratch")?;
+    if directories.iter().any(|it| it.guest == SCRATCH) {
+        said.mistake(format_args!(
+            "one of its `dirs` is `{SCRATCH}` too, where its scratch directory is: give that one another name"
+        ));
+    }
+    said.parsed(values::scratch)
 }
 
 fn warm_up(table: &Table<'_>) -> Option<WarmUp> {

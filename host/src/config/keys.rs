@@ -587,6 +587,18 @@ const DIRS: Key = key(
     Nothing,
     "Directories that it may use.",
 );
+const SCRATCH: Key = key(
+    "scratch",
+    Size,
+    Nothing,
+    "Bytes of a directory `/tmp` that each of its instances has to itself, gone with it; at least 4KiB. Unsaid, there is none.",
+);
+const SOCKETS: Key = key(
+    "sockets",
+    List(&Text("tcp://db.example.com:5432")),
+    Nothing,
+    "Where it may connect to, or send datagrams: `tcp://` or `udp://`, a name, `*.` and a name, an address or a network, and a port or `*`.",
+);
 const CALLS: Key = key(
     "calls",
     List(&Text("cart")),
@@ -638,6 +650,8 @@ pub(super) static HANDLER: Shape = Shape {
         ENV,
         CONFIG,
         DIRS,
+        SCRATCH,
+        SOCKETS,
         CALLS,
         OUTBOUND_OF,
         KEYVALUE,
@@ -779,6 +793,8 @@ pub(super) static MANIFEST: Shape = Shape {
         ENV,
         CONFIG,
         DIRS,
+        SCRATCH,
+        SOCKETS,
         CALLS,
         OUTBOUND_OF,
         KEYVALUE,

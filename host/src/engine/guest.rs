@@ -23,6 +23,8 @@ use super::state::{Context, Memory, State};
 use super::{Engine, Fault, Generation};
 use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
+use crate::capabilities::files::Scratch;
+use crate::capabilities::sockets::Sockets;
 use crate::capabilities::{Granted, Grants, Services};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
@@ -36,6 +38,8 @@ pub struct GuestSettings {
     pub environment: Vec<(String, Secret)>,
     /// Directories, by the names that the guest sees.
     pub directories: Vec<Directory>,
+    /// Bytes of a scratch directory that each instance has of its own. None: it has none.
+    pub scratch: Option<u64>,
     /// What it reaches through the host.
     pub grants: Grants,
     /// What its clocks show at least between two steps. None: they are those of this machine.
@@ -314,9 +318,16 @@ impl Guest {
                 Fault::new(super::FaultKind::NoRoom, detail)
             })?),
         };
+        let scratch = match self.settings.scratch {
+            None => None,
+            Some(quota) => Some(self.granted.scratches.make(quota).await.map_err(|error| {
+                let detail = format!("a scratch directory cannot be made: {error}");
+                Fault::new(super::FaultKind::StartFailed, detail)
+            })?),
+        };
         let output = Current::new(output);
         let context = self
-            .context(&output, Arc::clone(&values))
+            .context(&output, Arc::clone(&values), scratch)
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(self.settings.memory, shared_memory, usage);
@@ -366,7 +377,12 @@ impl Guest {
         }
     }
 
-    fn context(&self, output: &Arc<Current>, values: Arc<Values>) -> anyhow::Result<Context> {
+    fn context(
+        &self,
+        output: &Arc<Current>,
+        values: Arc<Values>,
+        scratch: Option<Arc<Scratch>>,
+    ) -> anyhow::Result<Context> {
         let mut wasi = WasiCtx::builder();
         wasi.max_random_size(limits::RANDOM_BYTES)
             .stdout(Stream {
@@ -395,8 +411,12 @@ impl Guest {
                 .map_err(anyhow::Error::from)
                 .with_context(|| format!("opening the directory `{}`", directory.host.display()))?;
         }
+        let sockets = Sockets::new(Arc::clone(&self.granted));
+        sockets.grant(&mut wasi);
         Ok(Context {
             wasi: wasi.build(),
+            sockets,
+            scratch,
             clocks,
             values,
         })

@@ -6,7 +6,9 @@ use std::any::Any;
 use http::HeaderMap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2;
 use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntryStream;
+use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
@@ -18,7 +20,7 @@ use crate::limits::{BODY_CHUNK, MIB};
 pub(super) struct Holdings {
     /// An estimate, and rather too much than too little.
     pub(super) bytes: usize,
-    /// Open files and directories: next to no memory, but everybody's.
+    /// Open files, directories and sockets: next to no memory, but everybody's.
     pub(super) files: usize,
 }
 
@@ -27,7 +29,12 @@ pub(super) fn of(table: &mut ResourceTable) -> Holdings {
     let mut holdings = Holdings { bytes: 0, files: 0 };
     for object in table.iter_mut() {
         holdings.bytes += OBJECT + bytes_in(object);
-        holdings.files += usize::from(object.is::<Descriptor>());
+        let is_file = object.is::<Descriptor>()
+            || object.is::<p2::TcpSocket>()
+            || object.is::<p2::UdpSocket>()
+            || object.is::<TcpSocket>()
+            || object.is::<UdpSocket>();
+        holdings.files += usize::from(is_file);
     }
     holdings
 }

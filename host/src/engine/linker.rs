@@ -12,8 +12,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use super::Generation;
 use super::state::State;
 use crate::capabilities::logging::{self, Logging};
-use crate::capabilities::{blobstore, keyvalue};
-use crate::capabilities::{clocks, config};
+use crate::capabilities::{blobstore, clocks, config, files, keyvalue, sockets};
 
 pub(super) fn link(
     engine: &wasmtime::Engine,
@@ -33,7 +32,10 @@ pub(super) fn link(
     config::link(&mut linker, State::values)?;
     // Some interfaces are linked again, over those that are there.
     linker.allow_shadowing(true);
-    clocks::link(&mut linker, generation == Generation::P3, State::clocks)?;
+    let is_p3 = generation == Generation::P3;
+    clocks::link(&mut linker, is_p3, State::clocks)?;
+    files::link(&mut linker, is_p3, State::files)?;
+    sockets::link(&mut linker, is_p3, State::names)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

@@ -7,6 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::clocks::WasiClocksCtxView;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -19,8 +21,10 @@ use crate::capabilities::Granted;
 use crate::capabilities::blobstore::{self, Blobstore};
 use crate::capabilities::clocks::{Clocks, ClocksView};
 use crate::capabilities::config::Values;
+use crate::capabilities::files::{FilesView, Scratch};
 use crate::capabilities::keyvalue::{self, KeyValue};
 use crate::capabilities::outbound_http::OutboundHttp;
+use crate::capabilities::sockets::{NamesView, Sockets};
 use crate::limits;
 use crate::meter::Meter;
 
@@ -29,6 +33,8 @@ pub(super) struct Context {
     pub(super) wasi: WasiCtx,
     pub(super) clocks: Clocks,
     pub(super) values: Arc<Values>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) scratch: Option<Arc<Scratch>>,
 }
 
 pub(super) struct State {
@@ -82,6 +88,26 @@ impl State {
             clocks: &self.context.clocks,
             wasi: WasiClocksCtxView {
                 ctx: self.context.wasi.clocks(),
+                table: &mut self.table,
+            },
+        }
+    }
+
+    pub(super) fn files(&mut self) -> FilesView<'_> {
+        FilesView {
+            scratch: self.context.scratch.as_ref(),
+            wasi: WasiFilesystemCtxView {
+                ctx: self.context.wasi.filesystem(),
+                table: &mut self.table,
+            },
+        }
+    }
+
+    pub(super) fn names(&mut self) -> NamesView<'_> {
+        NamesView {
+            sockets: &self.context.sockets,
+            wasi: WasiSocketsCtxView {
+                ctx: self.context.wasi.sockets(),
                 table: &mut self.table,
             },
         }

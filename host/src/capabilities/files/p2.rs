@@ -1,0 +1,324 @@
+//! The files of 0.2.
+
+use rustix::fs::{Timespec, Timestamps};
+use wasmtime::component::Resource;
+use wasmtime_wasi::FsPerms;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream,
+    ErrorCode, Filesize, Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue,
+    NewTimestamp, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+
+use super::open::{self, How};
+use super::scratch::{At, Room};
+use super::writing::Written;
+use super::{FilesView, blocking, inner};
+
+impl Host for FilesView<'_> {
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        Host::filesystem_error_code(&mut self.wasi, error)
+    }
+
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        Host::convert_error_code(&mut self.wasi, error)
+    }
+}
+
+impl HostDirectoryEntryStream for FilesView<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        HostDirectoryEntryStream::read_directory_entry(&mut self.wasi, stream).await
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+    }
+}
+
+/// What wasmtime does as it is.
+macro_rules! handed_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        async fn $name(&mut self, $($argument: $type),*) -> $result {
+            HostDescriptor::$name(&mut self.wasi, $($argument),*).await
+        }
+    )*};
+}
+
+/// What makes something in a scratch directory less, or moves it.
+macro_rules! in_turn {
+    ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
+        async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<()> {
+            let Some(scratch) = self.scratch_of(self.wasi.table.get(&fd)?) else {
+                return HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
+            };
+            let _turn = scratch.turn().await;
+            let done = HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
+            scratch.may_be_less();
+            done
+        }
+    )*};
+}
+
+impl HostDescriptor for FilesView<'_> {
+    handed_on! {
+        fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()>;
+        fn sync_data(fd: Resource<Descriptor>) -> FsResult<()>;
+        fn sync(fd: Resource<Descriptor>) -> FsResult<()>;
+        fn get_flags(fd: Resource<Descriptor>) -> FsResult<DescriptorFlags>;
+        fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
+        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
+        fn read(fd: Resource<Descriptor>, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
+        fn read_directory(fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>>;
+        fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
+        fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
+        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
+        fn is_same_object(fd: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        fn metadata_hash(fd: Resource<Descriptor>) -> FsResult<MetadataHashValue>;
+        fn metadata_hash_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<MetadataHashValue>;
+    }
+
+    in_turn! {
+        fn remove_directory_at(path: String);
+        fn unlink_file_at(path: String);
+    }
+
+    async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
+        let descriptor = self.wasi.table.get(&fd)?;
+        match (self.scratch_of(descriptor), descriptor) {
+            (Some(scratch), Descriptor::File(file)) => {
+                Ok(scratch.set_size(file.file.clone(), size).await?)
+            }
+            _ => HostDescriptor::set_size(&mut self.wasi, fd, size).await,
+        }
+    }
+
+    async fn write(
+        &mut self,
+        fd: Resource<Descriptor>,
+        bytes: Vec<u8>,
+        offset: Filesize,
+    ) -> FsResult<Filesize> {
+        let descriptor = self.wasi.table.get(&fd)?;
+        match (self.scratch_of(descriptor), descriptor) {
+            (Some(scratch), Descriptor::File(file)) => {
+                let at = At::Offset(offset);
+                let written = scratch.write(file.file.clone(), at, bytes.into()).await?;
+                Ok(written as Filesize)
+            }
+            _ => HostDescriptor::write(&mut self.wasi, fd, bytes, offset).await,
+        }
+    }
+
+    fn read_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        HostDescriptor::read_via_stream(&mut self.wasi, fd, offset)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        match self.written(&fd, At::Offset(offset))? {
+            Some(written) => Ok(self.wasi.table.push(written)?),
+            None => HostDescriptor::write_via_stream(&mut self.wasi, fd, offset),
+        }
+    }
+
+    fn append_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        match self.written(&fd, At::End)? {
+            Some(written) => Ok(self.wasi.table.push(written)?),
+            None => HostDescriptor::append_via_stream(&mut self.wasi, fd),
+        }
+    }
+
+    async fn create_directory_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path: String,
+    ) -> FsResult<()> {
+        let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
+        let _turn = match &scratch {
+            Some(scratch) => Some(scratch.room(Room::DIRECTORY).await?),
+            None => None,
+        };
+        HostDescriptor::create_directory_at(&mut self.wasi, fd, path).await
+    }
+
+    async fn symlink_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        to: String,
+        path: String,
+    ) -> FsResult<()> {
+        let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
+        let room = Room {
+            bytes: to.len() as u64,
+            ..Room::FILE
+        };
+        let _turn = match &scratch {
+            Some(scratch) => Some(scratch.room(room).await?),
+            None => None,
+        };
+        HostDescriptor::symlink_at(&mut self.wasi, fd, to, path).await
+    }
+
+    async fn link_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        let from = self.scratch_of(self.wasi.table.get(&fd)?);
+        let to = self.scratch_of(self.wasi.table.get(&new_fd)?);
+        if from.is_some() != to.is_some() {
+            return Err(ErrorCode::CrossDevice.into());
+        }
+        let _turn = match &to {
+            Some(scratch) => Some(scratch.room(Room::FILE).await?),
+            None => None,
+        };
+        HostDescriptor::link_at(&mut self.wasi, fd, flags, path, new_fd, new_path).await
+    }
+
+    async fn rename_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        let from = self.scratch_of(self.wasi.table.get(&fd)?);
+        let to = self.scratch_of(self.wasi.table.get(&new_fd)?);
+        if from.is_some() != to.is_some() {
+            return Err(ErrorCode::CrossDevice.into());
+        }
+        let _turn = match &to {
+            Some(scratch) => Some(scratch.turn().await),
+            None => None,
+        };
+        let done = HostDescriptor::rename_at(&mut self.wasi, fd, path, new_fd, new_path).await;
+        if let Some(scratch) = to {
+            scratch.may_be_less();
+        }
+        done
+    }
+
+    async fn set_times_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        if flags.contains(PathFlags::SYMLINK_FOLLOW)
+            && let Descriptor::Dir(directory) = self.wasi.table.get(&fd)?
+            && directory.perms == FsPerms::ReadWrite
+        {
+            let (directory, path) = (directory.dir.clone(), path.clone());
+            let times = Timestamps {
+                last_access: time(accessed)?,
+                last_modification: time(modified)?,
+            };
+            if blocking(move || open::set_times(&directory, &path, &times)).await? {
+                return Ok(());
+            }
+        }
+        HostDescriptor::set_times_at(&mut self.wasi, fd, flags, path, accessed, modified).await
+    }
+
+    async fn open_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        let Descriptor::Dir(directory) = self.wasi.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let how = How {
+            follow: path_flags.contains(PathFlags::SYMLINK_FOLLOW),
+            create: open_flags.contains(OpenFlags::CREATE),
+            exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
+            truncate: open_flags.contains(OpenFlags::TRUNCATE),
+            directory: open_flags.contains(OpenFlags::DIRECTORY),
+            read: flags.contains(DescriptorFlags::READ),
+            write: flags.contains(DescriptorFlags::WRITE),
+            sync: flags.intersects(
+                DescriptorFlags::FILE_INTEGRITY_SYNC
+                    | DescriptorFlags::DATA_INTEGRITY_SYNC
+                    | DescriptorFlags::REQUESTED_WRITE_SYNC,
+            ),
+        };
+        let directory = directory.clone();
+        let opened = open::descriptor(directory, self.scratch, path.clone(), how).await?;
+        if let Some(opened) = opened {
+            return Ok(self.wasi.table.push(opened)?);
+        }
+        // An old kernel, or a filter of system calls. What is there may be another when it is opened.
+        if self.scratch.is_some() {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let there = Resource::new_borrow(fd.rep());
+        let stat = HostDescriptor::stat_at(&mut self.wasi, there, path_flags, path.clone()).await;
+        if let Ok(stat) = stat
+            && !matches!(
+                stat.type_,
+                DescriptorType::Directory
+                    | DescriptorType::RegularFile
+                    | DescriptorType::SymbolicLink
+            )
+        {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        HostDescriptor::open_at(&mut self.wasi, fd, path_flags, path, open_flags, flags).await
+    }
+
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        if let Some(scratch) = self.scratch {
+            scratch.may_be_less();
+        }
+        HostDescriptor::drop(&mut self.wasi, fd)
+    }
+}
+
+impl FilesView<'_> {
+    /// A stream into a file of the scratch directory, if it is one.
+    fn written(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Option<DynOutputStream>> {
+        let descriptor = self.wasi.table.get(fd)?;
+        let (Some(scratch), Descriptor::File(_)) = (self.scratch_of(descriptor), descriptor) else {
+            return Ok(None);
+        };
+        let file = inner(descriptor).clone();
+        Ok(Some(Box::new(Written::new(scratch, file, at))))
+    }
+}
+
+fn time(of: NewTimestamp) -> Result<Timespec, ErrorCode> {
+    Ok(match of {
+        NewTimestamp::NoChange => open::UNCHANGED,
+        NewTimestamp::Now => open::NOW,
+        NewTimestamp::Timestamp(time) => Timespec {
+            tv_sec: time.seconds.try_into().map_err(|_| ErrorCode::Overflow)?,
+            tv_nsec: time.nanoseconds.into(),
+        },
+    })
+}

@@ -1,0 +1,368 @@
+//! The files of 0.3.
+
+use rustix::fs::{Timespec, Timestamps};
+use tokio::sync::oneshot;
+use wasmtime::AsContextMut as _;
+use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+use wasmtime_wasi::FsPerms;
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p3::bindings::filesystem::types::{
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize,
+    Host, HostDescriptor, HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags,
+    PathFlags,
+};
+use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
+
+use std::sync::Arc;
+
+use super::open::{self, How};
+use super::scratch::{At, Room, Scratch};
+use super::writing::Consumed;
+use super::{FilesView, HasFiles, blocking, inner};
+
+impl Host for FilesView<'_> {
+    fn convert_error_code(&mut self, error: FilesystemError) -> wasmtime::Result<ErrorCode> {
+        Host::convert_error_code(&mut self.wasi, error)
+    }
+}
+
+impl HostDescriptor for FilesView<'_> {
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        if let Some(scratch) = self.scratch {
+            scratch.may_be_less();
+        }
+        HostDescriptor::drop(&mut self.wasi, fd)
+    }
+}
+
+fn wasi<'a, T: WasiFilesystemView + 'static>(
+    store: &'a mut Access<'_, T, HasFiles>,
+) -> Access<'a, T, WasiFilesystem> {
+    Access::<T, WasiFilesystem>::new(store.as_context_mut(), T::filesystem)
+}
+
+type Of<T> = Accessor<T, HasFiles>;
+
+fn descriptor<T: 'static>(
+    store: &Of<T>,
+    fd: &Resource<Descriptor>,
+) -> FilesystemResult<(Descriptor, Option<Arc<Scratch>>)> {
+    store.with(|mut store| {
+        let view = store.get();
+        let descriptor = view.wasi.table.get(fd)?.clone();
+        let scratch = view.scratch_of(&descriptor);
+        Ok((descriptor, scratch))
+    })
+}
+
+/// What wasmtime does as it is.
+macro_rules! handed_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        async fn $name(store: &Of<T>, $($argument: $type),*) -> $result {
+            let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+            WasiFilesystem::$name(&store, $($argument),*).await
+        }
+    )*};
+}
+
+/// What makes something in a scratch directory less, or moves it.
+macro_rules! in_turn {
+    ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
+        async fn $name(store: &Of<T>, fd: Resource<Descriptor>, $($argument: $type),*) -> FilesystemResult<()> {
+            let (_, scratch) = descriptor(store, &fd)?;
+            let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
+            let Some(scratch) = scratch else {
+                return WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
+            };
+            let _turn = scratch.turn().await;
+            let done = WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
+            scratch.may_be_less();
+            done
+        }
+    )*};
+}
+
+impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
+    handed_on! {
+        fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FilesystemResult<()>;
+        fn sync_data(fd: Resource<Descriptor>) -> FilesystemResult<()>;
+        fn sync(fd: Resource<Descriptor>) -> FilesystemResult<()>;
+        fn get_flags(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorFlags>;
+        fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
+        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
+        fn stat(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorStat>;
+        fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FilesystemResult<DescriptorStat>;
+        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<String>;
+        fn is_same_object(fd: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        fn metadata_hash(fd: Resource<Descriptor>) -> FilesystemResult<MetadataHashValue>;
+        fn metadata_hash_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FilesystemResult<MetadataHashValue>;
+    }
+
+    in_turn! {
+        fn remove_directory_at(path: String);
+        fn unlink_file_at(path: String);
+    }
+
+    fn read_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
+        let store = wasi(&mut store);
+        WasiFilesystem::read_via_stream(store, fd, offset)
+    }
+
+    fn read_directory(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+    ) -> wasmtime::Result<(
+        StreamReader<DirectoryEntry>,
+        FutureReader<Result<(), ErrorCode>>,
+    )> {
+        let store = wasi(&mut store);
+        WasiFilesystem::read_directory(store, fd)
+    }
+
+    fn write_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        data: StreamReader<u8>,
+        offset: Filesize,
+    ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
+        match consumed(&mut store, &fd, At::Offset(offset))? {
+            Some((consumed, end)) => {
+                data.pipe(&mut store, consumed)?;
+                FutureReader::new(&mut store, end)
+            }
+            None => {
+                let store = wasi(&mut store);
+                WasiFilesystem::write_via_stream(store, fd, data, offset)
+            }
+        }
+    }
+
+    fn append_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        data: StreamReader<u8>,
+    ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
+        match consumed(&mut store, &fd, At::End)? {
+            Some((consumed, end)) => {
+                data.pipe(&mut store, consumed)?;
+                FutureReader::new(&mut store, end)
+            }
+            None => {
+                let store = wasi(&mut store);
+                WasiFilesystem::append_via_stream(store, fd, data)
+            }
+        }
+    }
+
+    async fn set_size(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        size: Filesize,
+    ) -> FilesystemResult<()> {
+        match descriptor(store, &fd)? {
+            (Descriptor::File(file), Some(scratch)) => {
+                Ok(scratch.set_size(file.file, size).await?)
+            }
+            _ => {
+                let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+                WasiFilesystem::set_size(&store, fd, size).await
+            }
+        }
+    }
+
+    async fn create_directory_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        path: String,
+    ) -> FilesystemResult<()> {
+        let _turn = room(store, &fd, Room::DIRECTORY).await?;
+        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+        WasiFilesystem::create_directory_at(&store, fd, path).await
+    }
+
+    async fn symlink_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        to: String,
+        path: String,
+    ) -> FilesystemResult<()> {
+        let bytes = to.len() as u64;
+        let _turn = room(
+            store,
+            &fd,
+            Room {
+                bytes,
+                ..Room::FILE
+            },
+        )
+        .await?;
+        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+        WasiFilesystem::symlink_at(&store, fd, to, path).await
+    }
+
+    async fn link_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FilesystemResult<()> {
+        same_place(store, &fd, &new_fd)?;
+        let _turn = room(store, &new_fd, Room::FILE).await?;
+        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+        WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path).await
+    }
+
+    async fn rename_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        path: String,
+        new_fd: Resource<Descriptor>,
+        new_path: String,
+    ) -> FilesystemResult<()> {
+        let scratch = same_place(store, &fd, &new_fd)?;
+        let _turn = match &scratch {
+            Some(scratch) => Some(scratch.turn().await),
+            None => None,
+        };
+        let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
+        let done = WasiFilesystem::rename_at(&wasi, fd, path, new_fd, new_path).await;
+        if let Some(scratch) = scratch {
+            scratch.may_be_less();
+        }
+        done
+    }
+
+    async fn set_times_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FilesystemResult<()> {
+        if flags.contains(PathFlags::SYMLINK_FOLLOW)
+            && let (Descriptor::Dir(directory), _) = descriptor(store, &fd)?
+            && directory.perms == FsPerms::ReadWrite
+        {
+            let path = path.clone();
+            let times = Timestamps {
+                last_access: time(accessed),
+                last_modification: time(modified),
+            };
+            if blocking(move || open::set_times(&directory.dir, &path, &times)).await? {
+                return Ok(());
+            }
+        }
+        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+        WasiFilesystem::set_times_at(&store, fd, flags, path, accessed, modified).await
+    }
+
+    async fn open_at(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FilesystemResult<Resource<Descriptor>> {
+        let (Descriptor::Dir(directory), scratch) = descriptor(store, &fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let how = How {
+            follow: path_flags.contains(PathFlags::SYMLINK_FOLLOW),
+            create: open_flags.contains(OpenFlags::CREATE),
+            exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
+            truncate: open_flags.contains(OpenFlags::TRUNCATE),
+            directory: open_flags.contains(OpenFlags::DIRECTORY),
+            read: flags.contains(DescriptorFlags::READ),
+            write: flags.contains(DescriptorFlags::WRITE),
+            sync: flags.intersects(
+                DescriptorFlags::FILE_INTEGRITY_SYNC
+                    | DescriptorFlags::DATA_INTEGRITY_SYNC
+                    | DescriptorFlags::REQUESTED_WRITE_SYNC,
+            ),
+        };
+        let opened = open::descriptor(directory, scratch.as_ref(), path.clone(), how).await?;
+        if let Some(opened) = opened {
+            return Ok(store.with(|mut store| store.get().wasi.table.push(opened))?);
+        }
+        // An old kernel, or a filter of system calls. What is there may be another when it is opened.
+        if scratch.is_some() {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
+        let there = Resource::new_borrow(fd.rep());
+        let stat = WasiFilesystem::stat_at(&wasi, there, path_flags, path.clone()).await;
+        if let Ok(stat) = stat
+            && !matches!(
+                stat.type_,
+                DescriptorType::Directory
+                    | DescriptorType::RegularFile
+                    | DescriptorType::SymbolicLink
+            )
+        {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        WasiFilesystem::open_at(&wasi, fd, path_flags, path, open_flags, flags).await
+    }
+}
+
+/// Room for one thing in a directory, if that is the scratch directory or in it.
+async fn room<T: 'static>(
+    store: &Of<T>,
+    fd: &Resource<Descriptor>,
+    room: Room,
+) -> FilesystemResult<Option<impl Send + use<T>>> {
+    Ok(match descriptor(store, fd)?.1 {
+        Some(scratch) => Some(scratch.room(room).await?),
+        None => None,
+    })
+}
+
+/// The scratch directory, if both are in it. Who moves a file there from elsewhere would not have paid for it.
+fn same_place<T: 'static>(
+    store: &Of<T>,
+    one: &Resource<Descriptor>,
+    other: &Resource<Descriptor>,
+) -> FilesystemResult<Option<Arc<Scratch>>> {
+    let (from, to) = (descriptor(store, one)?.1, descriptor(store, other)?.1);
+    if from.is_some() != to.is_some() {
+        return Err(ErrorCode::CrossDevice.into());
+    }
+    Ok(to)
+}
+
+type Consuming = (Consumed, oneshot::Receiver<Result<(), ErrorCode>>);
+
+/// What writes to a file of the scratch directory, if it is one, and what comes of that.
+fn consumed<T: 'static>(
+    store: &mut Access<'_, T, HasFiles>,
+    fd: &Resource<Descriptor>,
+    at: At,
+) -> wasmtime::Result<Option<Consuming>> {
+    let view = store.get();
+    let descriptor = view.wasi.table.get(fd)?;
+    let (Some(scratch), Descriptor::File(_)) = (view.scratch_of(descriptor), descriptor) else {
+        return Ok(None);
+    };
+    let (end, ended) = oneshot::channel();
+    let file = Arc::clone(inner(descriptor));
+    Ok(Some((Consumed::new(scratch, file, at, end), ended)))
+}
+
+fn time(of: NewTimestamp) -> Timespec {
+    match of {
+        NewTimestamp::NoChange => open::UNCHANGED,
+        NewTimestamp::Now => open::NOW,
+        NewTimestamp::Timestamp(time) => Timespec {
+            tv_sec: time.seconds,
+            tv_nsec: time.nanoseconds.into(),
+        },
+    }
+}

@@ -1,0 +1,499 @@
+//! A directory of an instance's own, with a quota, gone with it. Room is counted by what could at most be taken: each
+//! write is charged what it can add before it is made, and nothing is given back until there is no room, when all that
+//! there is is counted again, while nobody writes. So what is counted is never less than what is there.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
+use wasmtime_wasi::{FsPerms, OpenMode};
+
+use super::blocking;
+use super::open::{How, open};
+use crate::limits;
+
+/// The scratch directory of one instance.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    /// The directory itself.
+    root: Arc<File>,
+    quota: u64,
+    /// What it takes, at most.
+    taken: Mutex<Room>,
+    /// Whether it may take less than that.
+    may_be_less: AtomicBool,
+    /// Held together by those who write, and alone by who counts.
+    turns: Arc<RwLock<()>>,
+    /// What is open in it, by its place in memory, which is nobody else's for as long as it is here.
+    open: Mutex<HashMap<usize, Weak<File>>>,
+    removal: Option<Removal>,
+}
+
+/// What things in a directory take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Room {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+    pub(super) directories: u64,
+}
+
+impl Room {
+    pub(super) const FILE: Self = Self {
+        bytes: 0,
+        files: 1,
+        directories: 0,
+    };
+    pub(super) const DIRECTORY: Self = Self {
+        bytes: 0,
+        files: 1,
+        directories: 1,
+    };
+
+    fn and(self, more: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(more.bytes),
+            files: self.files + more.files,
+            directories: self.directories + more.directories,
+        }
+    }
+}
+
+/// Where in a file bytes are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum At {
+    End,
+    Offset(u64),
+}
+
+impl Scratch {
+    /// What a guest gets of it: a descriptor of its own.
+    pub(super) fn descriptor(&self) -> io::Result<Descriptor> {
+        let mode = OpenMode::READ | OpenMode::WRITE;
+        let root = Dir::new(self.root.try_clone()?, FsPerms::ReadWrite, mode, false);
+        self.register(&root.dir);
+        Ok(Descriptor::Dir(root))
+    }
+
+    /// Whether this was opened in it.
+    pub(super) fn holds(&self, file: &Arc<File>) -> bool {
+        self.opened().contains_key(&place(file))
+    }
+
+    /// What is opened in it is told apart from other files by this.
+    pub(super) fn register(&self, file: &Arc<File>) {
+        let mut open = self.opened();
+        open.retain(|_, file| file.strong_count() > 0);
+        open.insert(place(file), Arc::downgrade(file));
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<usize, Weak<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something in it went, or became shorter.
+    pub(super) fn may_be_less(&self) {
+        self.may_be_less.store(true, Ordering::Release);
+    }
+
+    /// Opens something in it.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        directory: Arc<File>,
+        path: String,
+        how: How,
+    ) -> io::Result<Option<(File, bool)>> {
+        self.with_room(move |scratch| {
+            let there = How {
+                create: false,
+                // It is created for writing.
+                write: how.write || how.create,
+                read: how.read || !how.write,
+                ..how
+            };
+            if !how.exclusive || !how.create {
+                match open(&directory, &path, if how.create { there } else { how }) {
+                    Err(error) if how.create && error.kind() == io::ErrorKind::NotFound => {}
+                    found => return found,
+                }
+            }
+            scratch.take(Room::FILE)?;
+            open(&directory, &path, how)
+        })
+        .await
+    }
+
+    /// Writes all of the bytes.
+    pub(super) async fn write(
+        self: Arc<Self>,
+        file: Arc<File>,
+        at: At,
+        bytes: Bytes,
+    ) -> io::Result<usize> {
+        self.with_room(move |scratch| {
+            let length = bytes.len() as u64;
+            let growth = match at {
+                At::End => length,
+                At::Offset(from) => {
+                    let to = from.checked_add(length).ok_or(Errno::FBIG)?;
+                    to.saturating_sub(file.metadata()?.len())
+                }
+            };
+            scratch.take(Room {
+                bytes: growth,
+                ..Room::default()
+            })?;
+            write_all(&file, at, &bytes)
+        })
+        .await
+    }
+
+    /// Makes a file longer or shorter.
+    pub(super) async fn set_size(self: &Arc<Self>, file: Arc<File>, size: u64) -> io::Result<()> {
+        self.with_room(move |scratch| {
+            let growth = size.saturating_sub(file.metadata()?.len());
+            scratch.take(Room {
+                bytes: growth,
+                ..Room::default()
+            })?;
+            file.set_len(size)
+        })
+        .await
+    }
+
+    /// Room for one thing that somebody else puts there, for as long as the turn is held.
+    pub(super) async fn room(self: &Arc<Self>, room: Room) -> io::Result<OwnedRwLockReadGuard<()>> {
+        let turn = self.turn().await;
+        if self.take(room).is_ok() {
+            return Ok(turn);
+        }
+        drop(turn);
+        self.count().await?;
+        let turn = self.turn().await;
+        self.take(room)?;
+        Ok(turn)
+    }
+
+    pub(super) async fn turn(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.turns).read_owned().await
+    }
+
+    /// Does what takes room. If there is none, counts what there is and tries again.
+    async fn with_room<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Self) -> io::Result<R> + Send + Sync + 'static,
+    ) -> io::Result<R> {
+        let work = Arc::new(work);
+        let done = self.in_turn(&work).await;
+        if !matches!(&done, Err(error) if error.kind() == io::ErrorKind::StorageFull) {
+            return done;
+        }
+        self.count().await?;
+        self.in_turn(&work).await
+    }
+
+    async fn in_turn<R: Send + 'static>(
+        self: &Arc<Self>,
+        work: &Arc<impl Fn(&Self) -> io::Result<R> + Send + Sync + 'static>,
+    ) -> io::Result<R> {
+        let turn = self.turn().await;
+        let (scratch, work) = (Arc::clone(self), Arc::clone(work));
+        blocking(move || {
+            let done = work(&scratch);
+            scratch.may_be_less();
+            drop(turn);
+            done
+        })
+        .await
+    }
+
+    fn take(&self, more: Room) -> io::Result<()> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let with = taken.and(more);
+        let fits = with.bytes <= self.quota
+            && with.files <= limits::SCRATCH_FILES
+            && with.directories <= limits::SCRATCH_DIRECTORIES;
+        if !fits {
+            return Err(Errno::NOSPC.into());
+        }
+        *taken = with;
+        Ok(())
+    }
+
+    /// Counts what there is, while nobody writes.
+    ///
+    /// # Errors
+    /// That there is no room, if nothing can have become less since it was counted last.
+    async fn count(self: &Arc<Self>) -> io::Result<()> {
+        let alone = Arc::clone(&self.turns).write_owned().await;
+        if !self.may_be_less.swap(false, Ordering::AcqRel) {
+            return Err(Errno::NOSPC.into());
+        }
+        let scratch = Arc::clone(self);
+        blocking(move || {
+            let root = rustix::fs::openat(&*scratch.root, ".", DIRECTORY, Mode::empty())?;
+            let mut found = HashMap::new();
+            let mut room = walk(root, &mut found, 0)?;
+            let open: Vec<_> = scratch
+                .opened()
+                .values()
+                .filter_map(Weak::upgrade)
+                .collect();
+            for file in open {
+                let metadata = file.metadata()?;
+                if metadata.nlink() == 0 && found.insert(metadata.ino(), ()).is_none() {
+                    room.bytes = room.bytes.saturating_add(metadata.len());
+                    room.files += 1;
+                }
+            }
+            *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room;
+            drop(alone);
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn place(file: &Arc<File>) -> usize {
+    Arc::as_ptr(file).addr()
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Adds up what is in a directory. It goes by descriptors, so that no link leads it out.
+fn walk(directory: OwnedFd, found: &mut HashMap<u64, ()>, depth: u64) -> io::Result<Room> {
+    let mut room = Room::default();
+    if depth > limits::SCRATCH_DIRECTORIES {
+        return Ok(room);
+    }
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let stat = rustix::fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+        room = room.and(Room::FILE);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                room.directories += 1;
+                let inner = rustix::fs::openat(directory.as_fd(), name, DIRECTORY, Mode::empty())?;
+                room = room.and(walk(inner, found, depth + 1)?);
+            }
+            // A file with two names takes its bytes once.
+            _ if found.insert(stat.st_ino, ()).is_none() => {
+                room.bytes = room.bytes.saturating_add(stat.st_size.unsigned_abs());
+            }
+            _ => {}
+        }
+    }
+    Ok(room)
+}
+
+fn write_all(file: &File, at: At, bytes: &[u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let rest = [io::IoSlice::new(&bytes[done..])];
+        let (offset, flags) = match at {
+            At::End => (0, ReadWriteFlags::APPEND),
+            At::Offset(from) => (from + done as u64, ReadWriteFlags::empty()),
+        };
+        match rustix::io::pwritev2(file, &rest, offset, flags) {
+            Ok(written) => done += written,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Where the scratch directories of a host are: in the system's directory for temporary files, `$TMPDIR` or `/tmp`.
+#[derive(Debug)]
+pub struct Scratches {
+    home: Mutex<Option<Arc<Home>>>,
+    next: AtomicU64,
+    places: Arc<Semaphore>,
+    removers: Arc<Semaphore>,
+}
+
+impl Default for Scratches {
+    fn default() -> Self {
+        Self {
+            home: Mutex::default(),
+            next: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(limits::SCRATCHES)),
+            removers: Arc::new(Semaphore::new(2)),
+        }
+    }
+}
+
+/// What this process has there. The lock says that it lives.
+#[derive(Debug)]
+struct Home {
+    path: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Removal {
+    removers: Arc<Semaphore>,
+    _place: OwnedSemaphorePermit,
+    _home: Arc<Home>,
+}
+
+impl Scratches {
+    /// A new directory with room for so many bytes. It is made on a thread that may wait for a disk.
+    ///
+    /// # Errors
+    /// When there are too many, or none can be made.
+    pub async fn make(self: &Arc<Self>, quota: u64) -> io::Result<Arc<Scratch>> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            io::Error::other("as many scratch directories are in use as there may be")
+        })?;
+        let scratches = Arc::clone(self);
+        blocking(move || {
+            let home = scratches.home()?;
+            let nth = scratches.next.fetch_add(1, Ordering::Relaxed);
+            let path = home.path.join(nth.to_string());
+            DirBuilder::new().mode(0o700).create(&path)?;
+            Ok(Arc::new(Scratch {
+                root: Arc::new(File::open(&path)?),
+                path,
+                quota,
+                taken: Mutex::default(),
+                may_be_less: AtomicBool::new(false),
+                turns: Arc::new(RwLock::with_max_readers((), limits::SCRATCH_WRITERS)),
+                open: Mutex::default(),
+                removal: Some(Removal {
+                    removers: Arc::clone(&scratches.removers),
+                    _place: place,
+                    _home: home,
+                }),
+            }))
+        })
+        .await
+    }
+
+    fn home(&self) -> io::Result<Arc<Home>> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(home) = &*home {
+            return Ok(Arc::clone(home));
+        }
+        let all = everybody();
+        match DirBuilder::new().mode(0o700).create(&all) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => trusted(&all)?,
+        }
+        let made = Arc::new(Home::new(&all)?);
+        *home = Some(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl Home {
+    fn new(all: &Path) -> io::Result<Self> {
+        for _ in 0..8 {
+            let made = tempfile::Builder::new().prefix("host-").tempdir_in(all)?;
+            let lock = File::open(made.path())?;
+            // Another host that starts now may have taken it for one that is left over.
+            if is_locked(&lock)? && made.path().is_dir() {
+                return Ok(Self {
+                    path: made.keep(),
+                    _lock: lock,
+                });
+            }
+        }
+        Err(io::Error::other("others remove it as soon as it is made"))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn is_locked(directory: &File) -> io::Result<bool> {
+    match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The directory of all hosts of this user, which nobody else can write to.
+fn everybody() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("host-scratch-{user}"))
+}
+
+/// # Errors
+/// When it is somebody else's, who could have put links there.
+fn trusted(all: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(all)?;
+    let user = rustix::process::geteuid().as_raw();
+    if found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "`{}` is not this user's alone: remove it, or set `TMPDIR`",
+        all.display()
+    )))
+}
+
+/// Removes what hosts have left over that were killed. Takes as long as the disk does.
+///
+/// # Errors
+/// When the directory of temporary files cannot be used.
+pub fn sweep() -> io::Result<()> {
+    let all = everybody();
+    match trusted(&all) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        trusted => trusted?,
+    }
+    for entry in fs::read_dir(all)? {
+        let path = entry?.path();
+        let Ok(found) = rustix::fs::open(&path, DIRECTORY, Mode::empty()) else {
+            continue;
+        };
+        if is_locked(&File::from(found))? {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        let Some(removal) = self.removal.take() else {
+            return;
+        };
+        let remove = move || {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!("`{}` cannot be removed: {error}: remove it", path.display());
+            }
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return remove();
+        };
+        runtime.spawn(async move {
+            let _turn = removal.removers.acquire().await;
+            let _ = tokio::task::spawn_blocking(remove).await;
+            drop(removal._place);
+        });
+    }
+}

@@ -1,0 +1,184 @@
+//! Streams into files of a scratch directory.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Source, StreamConsumer, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
+use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
+
+use super::scratch::{At, Scratch};
+use crate::limits::BODY_CHUNK;
+
+/// Of 0.2.
+pub(super) struct Written {
+    scratch: Arc<Scratch>,
+    file: Arc<File>,
+    at: At,
+    state: State,
+}
+
+enum State {
+    Ready,
+    Writing(JoinHandle<io::Result<usize>>),
+    Failed(io::Error),
+    Closed,
+}
+
+impl Written {
+    pub(super) fn new(scratch: Arc<Scratch>, file: Arc<File>, at: At) -> Self {
+        Self {
+            scratch,
+            file,
+            at,
+            state: State::Ready,
+        }
+    }
+
+    /// The last error, once.
+    fn failed(&mut self) -> Result<(), StreamError> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => Err(StreamError::Closed),
+            State::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
+            other => {
+                self.state = other;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl At {
+    fn advance(&mut self, by: usize) {
+        if let Self::Offset(offset) = self {
+            *offset += by as u64;
+        }
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for Written {
+    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        self.failed()?;
+        if !matches!(self.state, State::Ready) {
+            let message = "a write that was not permitted";
+            return Err(StreamError::Trap(wasmtime::Error::msg(message)));
+        }
+        let (scratch, file) = (Arc::clone(&self.scratch), Arc::clone(&self.file));
+        let writing = tokio::spawn(scratch.write(file, self.at, bytes));
+        self.state = State::Writing(writing);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        self.failed()
+    }
+
+    fn check_write(&mut self) -> Result<usize, StreamError> {
+        self.failed()?;
+        Ok(match self.state {
+            State::Ready => BODY_CHUNK,
+            _ => 0,
+        })
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Written {
+    async fn ready(&mut self) {
+        let State::Writing(writing) = &mut self.state else {
+            return;
+        };
+        let written = writing.await;
+        self.state = match written {
+            Ok(Ok(written)) => {
+                self.at.advance(written);
+                State::Ready
+            }
+            Ok(Err(error)) => State::Failed(error),
+            Err(_) => State::Failed(io::ErrorKind::Interrupted.into()),
+        };
+    }
+}
+
+/// Of 0.3.
+pub(super) struct Consumed {
+    scratch: Arc<Scratch>,
+    file: Arc<File>,
+    at: At,
+    end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+    writing: Option<Writing>,
+}
+
+type Writing = Pin<Box<dyn Future<Output = io::Result<usize>> + Send>>;
+
+impl Consumed {
+    pub(super) fn new(
+        scratch: Arc<Scratch>,
+        file: Arc<File>,
+        at: At,
+        end: oneshot::Sender<Result<(), ErrorCode>>,
+    ) -> Self {
+        Self {
+            scratch,
+            file,
+            at,
+            end: Some(end),
+            writing: None,
+        }
+    }
+
+    fn end(&mut self, with: Result<(), ErrorCode>) {
+        if let Some(end) = self.end.take() {
+            // The guest may not care.
+            let _ = end.send(with);
+        }
+    }
+}
+
+impl<D> StreamConsumer<D> for Consumed {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        source: Source<'_, u8>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut source = source.as_direct(store);
+        let me = &mut *self;
+        let writing = me.writing.get_or_insert_with(|| {
+            let bytes = source.remaining();
+            let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(BODY_CHUNK)]);
+            Box::pin(Arc::clone(&me.scratch).write(Arc::clone(&me.file), me.at, bytes))
+        });
+        let written = ready!(writing.as_mut().poll(cx));
+        me.writing = None;
+        Poll::Ready(Ok(match written {
+            Ok(written) => {
+                source.mark_read(written);
+                me.at.advance(written);
+                StreamResult::Completed
+            }
+            Err(error) => {
+                me.end(Err(error.into()));
+                StreamResult::Dropped
+            }
+        }))
+    }
+}
+
+impl Drop for Consumed {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}

@@ -1,0 +1,588 @@
+//! `wasi:sockets`: connections and datagrams to where a rule lets them, and names that a rule names. Listening is for
+//! nobody. What wasmtime asks before it uses an address is answered here, and addresses are judged as those of HTTP are.
+//!
+//! A name grants the addresses that it was looked up to have, by this instance, and only those that are public; others
+//! are granted by network. So it does not matter to what a name leads later.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+use wasmtime::component::{Accessor, HasData, Linker, Resource};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup as p2;
+use wasmtime_wasi::p2::bindings::sockets::network::{self, IpAddress, Network as WasiNetwork};
+use wasmtime_wasi::p2::{DynPollable, SocketError};
+use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSockets, WasiSocketsCtxView, WasiSocketsView};
+
+use super::Granted;
+use super::judge::judge;
+use crate::limits;
+use crate::names::short;
+use crate::networks::{Network, Networks};
+use crate::observe::Seldom;
+
+/// What is spoken over a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Where a guest may send something: `tcp://db.example.com:5432`, `udp://10.0.0.0/8:53`, `tcp://[fd00::/8]:*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketRule {
+    protocol: Protocol,
+    host: Host,
+    /// None: any.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Network(IpNet),
+    Name(String),
+    /// All names that end so, with a dot before it.
+    Below(String),
+}
+
+impl Host {
+    fn is_name(&self, name: &str) -> bool {
+        match self {
+            Self::Network(_) => false,
+            Self::Name(own) => own == name,
+            Self::Below(end) => name
+                .strip_suffix(end.as_str())
+                .is_some_and(|start| start.len() > 1 && start.ends_with('.')),
+        }
+    }
+}
+
+impl SocketRule {
+    fn is_for(&self, protocol: Protocol, port: u16) -> bool {
+        self.protocol == protocol && self.port.is_none_or(|own| own == port)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for SocketRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.protocol)?;
+        match &self.host {
+            Host::Network(net) => {
+                let net = match net.prefix_len() == net.max_prefix_len() {
+                    true => net.addr().to_string(),
+                    false => net.to_string(),
+                };
+                match net.contains(':') {
+                    true => write!(f, "[{net}]")?,
+                    false => f.write_str(&net)?,
+                }
+            }
+            Host::Name(name) => f.write_str(name)?,
+            Host::Below(end) => write!(f, "*.{end}")?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => f.write_str(":*"),
+        }
+    }
+}
+
+const EXAMPLES: &str = "write `tcp://db.example.com:5432`, `tcp://10.0.0.0/8:6379`, `udp://[fd00::53]:53` or `*` for any port";
+
+impl FromStr for SocketRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let none = |what: &str| format!("{what}: {EXAMPLES}");
+        let (protocol, rest) = text
+            .split_once("://")
+            .ok_or_else(|| none("not a place for sockets"))?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(none("neither `tcp` nor `udp`")),
+        };
+        let (host, port) = rest
+            .rsplit_once(':')
+            .ok_or_else(|| none("no port is said"))?;
+        let port = match port {
+            "*" => None,
+            port => match port.parse() {
+                Ok(port) if port > 0 => Some(port),
+                _ => return Err(none("not a port")),
+            },
+        };
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let host = match bare.unwrap_or(host).parse::<Network>() {
+            Ok(Network::Addresses(net)) if net.prefix_len() == 0 => {
+                return Err(none("a network of all addresses there are"));
+            }
+            Ok(Network::Addresses(net)) => Host::Network(net),
+            Ok(Network::Unix) => return Err(none("a guest has no Unix sockets")),
+            // Only networks have `/`.
+            Err(error) if host.contains(['/', '[', ']']) => return Err(error.to_string()),
+            Err(_) => name(host).ok_or_else(|| none("not a name, an address or a network"))?,
+        };
+        Ok(Self {
+            protocol,
+            host,
+            port,
+        })
+    }
+}
+
+fn name(text: &str) -> Option<Host> {
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        (1..=63).contains(&bytes.len())
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+    };
+    let (is_below, own) = match text.strip_prefix("*.") {
+        Some(end) => (true, end),
+        None => (false, text),
+    };
+    // What ends with a number is an address, or was meant to be one.
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = own.len() <= 253
+        && own.split('.').all(is_label)
+        && !own.rsplit('.').next().is_some_and(is_number);
+    let own = own.to_ascii_lowercase();
+    is_name.then_some(match is_below {
+        true => Host::Below(own),
+        false => Host::Name(own),
+    })
+}
+
+/// Where the guests of a handler may send something.
+#[derive(Debug)]
+pub struct SocketGrant {
+    /// Whose guest it is, for the log.
+    handler: Arc<str>,
+    rules: Vec<SocketRule>,
+    refused: Seldom,
+}
+
+impl SocketGrant {
+    /// For the guest of this handler.
+    #[must_use]
+    pub fn new(handler: Arc<str>, rules: Vec<SocketRule>) -> Self {
+        Self {
+            handler,
+            rules,
+            refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+        }
+    }
+
+    fn has(&self, protocol: Protocol) -> bool {
+        self.rules.iter().any(|rule| rule.protocol == protocol)
+    }
+
+    fn has_names(&self) -> bool {
+        let is_network = |rule: &SocketRule| matches!(rule.host, Host::Network(_));
+        !self.rules.iter().all(is_network)
+    }
+
+    /// Whether something may be sent there. `names` are those that were looked up to have the address.
+    fn permits(
+        &self,
+        protocol: Protocol,
+        to: SocketAddr,
+        names: &[Arc<str>],
+    ) -> Result<(), String> {
+        let rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.is_for(protocol, to.port()));
+        let address = to.ip().to_canonical();
+        let granted: Networks = rules
+            .clone()
+            .filter_map(|rule| match rule.host {
+                Host::Network(net) => Some(Network::Addresses(net)),
+                _ => None,
+            })
+            .collect();
+        let is_named = rules
+            .clone()
+            .any(|rule| names.iter().any(|name| rule.host.is_name(name)));
+        if !is_named && !granted.hold_address(address) {
+            return Err(String::new());
+        }
+        judge(address, &granted).map_err(|denied| format!(": {denied}"))
+    }
+
+    fn tell(&self, what: fmt::Arguments<'_>, rule: fmt::Arguments<'_>) {
+        if let Some(refused) = self.refused.count() {
+            let handler = &*self.handler;
+            tracing::warn!(
+                handler,
+                refused,
+                "`{handler}` may not {what}: add `{rule}` to its `sockets`, or say `--allow-socket {rule}`"
+            );
+        }
+    }
+}
+
+/// The sockets of an instance.
+pub struct Sockets {
+    granted: Arc<Granted>,
+    looked_up: Mutex<LookedUp>,
+}
+
+#[derive(Default)]
+struct LookedUp {
+    /// The name that each stream of addresses is for.
+    names: HashMap<u32, Arc<str>>,
+    /// Look-ups of 0.3 on their way.
+    waiting: usize,
+    /// What was found, the oldest first.
+    found: VecDeque<(IpAddr, Arc<str>)>,
+}
+
+impl Sockets {
+    /// For an instance that has none yet.
+    #[must_use]
+    pub fn new(granted: Arc<Granted>) -> Arc<Self> {
+        Arc::new(Self {
+            granted,
+            looked_up: Mutex::default(),
+        })
+    }
+
+    /// Lets wasmtime ask here.
+    pub fn grant(self: &Arc<Self>, wasi: &mut WasiCtxBuilder) {
+        let grant = &self.granted.sockets;
+        if grant.rules.is_empty() {
+            return;
+        }
+        let (tcp, udp) = (grant.has(Protocol::Tcp), grant.has(Protocol::Udp));
+        wasi.allow_tcp(tcp).allow_udp(udp);
+        wasi.allow_ip_name_lookup(grant.has_names());
+        let sockets = Arc::clone(self);
+        wasi.socket_addr_check(move |address, what| {
+            let is_permitted = sockets.permits(address, what);
+            Box::pin(std::future::ready(is_permitted))
+        });
+    }
+
+    fn permits(&self, address: SocketAddr, what: SocketAddrUse) -> bool {
+        let protocol = match what {
+            SocketAddrUse::TcpConnect => Protocol::Tcp,
+            SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => Protocol::Udp,
+            // Whatever is bound so is bound by the way, to send something.
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+                return address.ip().is_unspecified() && address.port() == 0;
+            }
+            SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => return false,
+        };
+        let ip = address.ip().to_canonical();
+        let names: Vec<Arc<str>> = self
+            .looked_up()
+            .found
+            .iter()
+            .filter(|(found, _)| *found == ip)
+            .map(|(_, name)| Arc::clone(name))
+            .collect();
+        let grant = &self.granted.sockets;
+        match grant.permits(protocol, address, &names) {
+            Ok(()) => true,
+            // What comes from elsewhere is not the guest's doing.
+            Err(_) if matches!(what, SocketAddrUse::UdpReceive) => false,
+            Err(why) => {
+                grant.tell(
+                    format_args!("reach `{protocol}://{address}`{why}"),
+                    format_args!("{protocol}://{address}"),
+                );
+                false
+            }
+        }
+    }
+
+    /// The name, if it may be looked up.
+    fn name(&self, name: &str) -> Option<Arc<str>> {
+        let grant = &self.granted.sockets;
+        let plain = name.trim_end_matches('.').to_ascii_lowercase();
+        if plain.parse::<IpAddr>().is_ok() || grant.rules.iter().any(|it| it.host.is_name(&plain)) {
+            return Some(plain.into());
+        }
+        let shown = short(name).escape_debug().to_string();
+        grant.tell(
+            format_args!("look up `{shown}`"),
+            format_args!("tcp://{shown}:PORT"),
+        );
+        None
+    }
+
+    fn found(&self, name: &Arc<str>, address: IpAddr) {
+        let found = (address.to_canonical(), Arc::clone(name));
+        let mut looked_up = self.looked_up();
+        if looked_up.found.contains(&found) {
+            return;
+        }
+        if looked_up.found.len() >= limits::ADDRESSES_LOOKED_UP {
+            looked_up.found.pop_front();
+        }
+        looked_up.found.push_back(found);
+    }
+
+    fn looked_up(&self) -> MutexGuard<'_, LookedUp> {
+        self.looked_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LookedUp {
+    fn is_full(&self) -> bool {
+        self.names.len() + self.waiting >= limits::LOOKUPS_AT_ONCE
+    }
+}
+
+/// A look-up of 0.3 on its way.
+struct Waiting(Arc<Sockets>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.looked_up().waiting -= 1;
+    }
+}
+
+/// What an instance has of names.
+pub struct NamesView<'a> {
+    /// Its sockets.
+    pub sockets: &'a Arc<Sockets>,
+    /// Wasmtime's view of them.
+    pub wasi: WasiSocketsCtxView<'a>,
+}
+
+struct HasNames;
+
+impl HasData for HasNames {
+    type Data<'a> = NamesView<'a>;
+}
+
+/// Puts the look-up of names of 0.2, and of 0.3 if that `is_p3`, in place of the one that is linked.
+///
+/// # Errors
+/// When the linker does not allow that.
+pub fn link<T: WasiSocketsView + 'static>(
+    linker: &mut Linker<T>,
+    is_p3: bool,
+    view: fn(&mut T) -> NamesView<'_>,
+) -> wasmtime::Result<()> {
+    p2::add_to_linker::<T, HasNames>(linker, view)?;
+    if is_p3 {
+        p3::add_to_linker::<T, HasNames>(linker, view)?;
+    }
+    Ok(())
+}
+
+impl network::HostNetwork for NamesView<'_> {
+    fn drop(&mut self, network: Resource<WasiNetwork>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.wasi, network)
+    }
+}
+
+impl network::Host for NamesView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<network::ErrorCode> {
+        network::Host::convert_error_code(&mut self.wasi, error)
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<network::ErrorCode>> {
+        network::Host::network_error_code(&mut self.wasi, error)
+    }
+}
+
+impl p2::Host for NamesView<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<WasiNetwork>,
+        name: String,
+    ) -> Result<Resource<p2::ResolveAddressStream>, SocketError> {
+        let Some(plain) = self.sockets.name(&name) else {
+            return Err(network::ErrorCode::AccessDenied.into());
+        };
+        if self.sockets.looked_up().is_full() {
+            return Err(network::ErrorCode::TemporaryResolverFailure.into());
+        }
+        let stream = p2::Host::resolve_addresses(&mut self.wasi, network, name)?;
+        self.sockets.looked_up().names.insert(stream.rep(), plain);
+        Ok(stream)
+    }
+}
+
+impl p2::HostResolveAddressStream for NamesView<'_> {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<p2::ResolveAddressStream>,
+    ) -> Result<Option<IpAddress>, SocketError> {
+        let name = self.sockets.looked_up().names.get(&stream.rep()).cloned();
+        let next = p2::HostResolveAddressStream::resolve_next_address(&mut self.wasi, stream)?;
+        if let (Some(next), Some(name)) = (&next, name) {
+            self.sockets.found(&name, address_of_p2(*next));
+        }
+        Ok(next)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<p2::ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        p2::HostResolveAddressStream::subscribe(&mut self.wasi, stream)
+    }
+
+    fn drop(&mut self, stream: Resource<p2::ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.sockets.looked_up().names.remove(&stream.rep());
+        p2::HostResolveAddressStream::drop(&mut self.wasi, stream)
+    }
+}
+
+impl p3::Host for NamesView<'_> {}
+
+impl<T: WasiSocketsView + 'static> p3::HostWithStore<T> for HasNames {
+    async fn resolve_addresses(
+        store: &Accessor<T, Self>,
+        name: String,
+    ) -> wasmtime::Result<Result<Vec<types::IpAddress>, p3::ErrorCode>> {
+        let sockets = store.with(|mut store| Arc::clone(store.get().sockets));
+        let Some(plain) = sockets.name(&name) else {
+            return Ok(Err(p3::ErrorCode::AccessDenied));
+        };
+        let _waiting = {
+            let mut looked_up = sockets.looked_up();
+            if looked_up.is_full() {
+                return Ok(Err(p3::ErrorCode::TemporaryResolverFailure));
+            }
+            looked_up.waiting += 1;
+            Waiting(Arc::clone(&sockets))
+        };
+        let wasi = store.with_getter::<WasiSockets>(T::sockets);
+        let found = WasiSockets::resolve_addresses(&wasi, name).await?;
+        for address in found.iter().flatten() {
+            sockets.found(&plain, address_of_p3(*address));
+        }
+        Ok(found)
+    }
+}
+
+fn address_of_p2(address: IpAddress) -> IpAddr {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}
+
+fn address_of_p3(address: types::IpAddress) -> IpAddr {
+    match address {
+        types::IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        types::IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> SocketRule {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn rules_are_read_as_they_are_written() {
+        for text in [
+            "tcp://db.example.com:5432",
+            "tcp://*.example.com:5432",
+            "tcp://10.0.0.0/8:6379",
+            "udp://10.0.0.53:53",
+            "udp://[fd00::53]:53",
+            "tcp://[fd00::/8]:*",
+            "tcp://localhost:*",
+        ] {
+            assert_eq!(rule(text).to_string(), text);
+        }
+        assert_eq!(rule("tcp://DB.example:1").to_string(), "tcp://db.example:1");
+    }
+
+    #[test]
+    fn what_is_no_rule_says_how_to_write_one() {
+        for (text, why) in [
+            ("db.example.com:5432", "not a place"),
+            ("http://db.example.com:80", "neither `tcp` nor `udp`"),
+            ("tcp://db.example.com", "no port"),
+            ("tcp://db.example.com:0", "not a port"),
+            ("tcp://db.example.com:70000", "not a port"),
+            ("tcp://*:80", "not a name"),
+            ("tcp://*.:80", "not a name"),
+            ("tcp://:80", "not a name"),
+            ("tcp://1.2.3:80", "not a name"),
+            ("tcp://me@db:80", "not a name"),
+            ("tcp://0.0.0.0/0:80", "all addresses"),
+            ("tcp://[::/0]:80", "all addresses"),
+            ("tcp://unix:80", "no Unix sockets"),
+            ("tcp://10.0.0.1/8:80", "10.0.0.0/8"),
+        ] {
+            let refused = text.parse::<SocketRule>().expect_err(text);
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_reached_by_its_network_or_by_a_name_that_has_it() {
+        let rules = [
+            "tcp://db.example.com:5432",
+            "tcp://*.example.org:80",
+            "tcp://127.0.0.0/8:6379",
+            "udp://1.1.1.1:53",
+        ];
+        let grant = SocketGrant::new(Arc::from("shop"), rules.map(rule).to_vec());
+        let may = |protocol, to: &str, name: &str| {
+            let to = to.parse().expect(to);
+            grant.permits(protocol, to, &[Arc::from(name)]).is_ok()
+        };
+        for (protocol, to, name, is_permitted) in [
+            (Protocol::Tcp, "8.8.8.8:5432", "db.example.com", true),
+            (Protocol::Tcp, "8.8.8.8:5432", "x.example.com", false),
+            (Protocol::Tcp, "8.8.8.8:5433", "db.example.com", false),
+            (Protocol::Udp, "8.8.8.8:5432", "db.example.com", false),
+            (Protocol::Tcp, "8.8.8.8:80", "a.b.example.org", true),
+            (Protocol::Tcp, "8.8.8.8:80", "example.org", false),
+            (Protocol::Tcp, "8.8.8.8:80", "badexample.org", false),
+            // A name that leads inside is no way in, other than to what is granted by network.
+            (Protocol::Tcp, "127.0.0.1:5432", "db.example.com", false),
+            (Protocol::Tcp, "10.0.0.1:5432", "db.example.com", false),
+            (Protocol::Tcp, "169.254.169.254:80", "a.example.org", false),
+            (Protocol::Tcp, "127.0.0.1:6379", "", true),
+            (Protocol::Tcp, "[::ffff:127.0.0.1]:6379", "", true),
+            (Protocol::Tcp, "[::1]:6379", "", false),
+            (Protocol::Udp, "1.1.1.1:53", "", true),
+            (Protocol::Tcp, "1.1.1.1:53", "", false),
+            (Protocol::Udp, "1.1.1.2:53", "", false),
+        ] {
+            assert_eq!(
+                may(protocol, to, name),
+                is_permitted,
+                "{protocol} {to} {name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Files of a guest: what was granted and nothing beside it, whatever is swapped meanwhile; and a scratch directory of
+//! its own, within its quota and gone with it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode};
+
+use crate::support::program::without_settings;
+use crate::support::*;
+
+const BOTH: [Guest; 2] = [PROBE, PROBE_P3];
+
+/// A granted directory beside what must not be reached from it.
+fn site() -> tempfile::TempDir {
+    let site = directory();
+    let granted = site.path().join("granted");
+    fs::create_dir_all(granted.join("inner")).expect("made");
+    fs::write(granted.join("inside"), "inside").expect("written");
+    fs::write(granted.join("inner/deep"), "deep").expect("written");
+    fs::create_dir(site.path().join("outer")).expect("made");
+    fs::write(site.path().join("outer/inside"), "outside").expect("written");
+    fs::write(site.path().join("outside"), "outside").expect("written");
+    site
+}
+
+fn granted(site: &tempfile::TempDir, mode: &str) -> String {
+    format!(
+        "--dir {}::/data{mode}",
+        site.path().join("granted").display()
+    )
+}
+
+#[test]
+fn no_path_leads_out_of_a_granted_directory() {
+    let site = site();
+    let inside = site.path().join("granted");
+    symlink(site.path().join("outside"), inside.join("absolute")).expect("linked");
+    symlink("../outside", inside.join("relative")).expect("linked");
+    symlink("..", inside.join("up")).expect("linked");
+    symlink("inner/deep", inside.join("good")).expect("linked");
+    symlink("loop", inside.join("loop")).expect("linked");
+    for guest in BOTH {
+        let host = TestHost::serve(guest, &granted(&site, ":rw"));
+        let read = |path: &str| host.get(&format!("/read?path={path}")).text();
+        assert_eq!(read("/data/inside"), "read: inside\n", "{guest}");
+        assert_eq!(read("/data/good"), "read: deep\n", "{guest}");
+        assert_eq!(read("/data/inner/../inside"), "read: inside\n", "{guest}");
+        for path in [
+            "/data/../outside",
+            "/data/inner/../../outside",
+            "/data/absolute",
+            "/data/relative",
+            "/data/up/outside",
+            "/data/loop",
+            "/data/inside/",
+            "/data/good/",
+            "/data/inside/..",
+            "/data//etc/passwd",
+            "/data/../../../../../../etc/passwd",
+            "/data/nothing",
+        ] {
+            let said = read(path);
+            assert!(said.starts_with("refused"), "{guest} {path}: {said}");
+            if !path.contains("good") && !path.contains("inside") {
+                let said = host.get(&format!("/write?path={path}")).text();
+                let is_new = path == "/data/nothing" || path == "/data//etc/passwd";
+                assert!(
+                    is_new || said.starts_with("refused"),
+                    "{guest} {path}: {said}"
+                );
+            }
+        }
+        // A guest's own links lead no further.
+        for (to, path) in [("../outside", "/data/own"), ("../..", "/data/own-up")] {
+            host.get(&format!("/symlink?to={to}&path={path}"));
+        }
+        for path in ["/data/own", "/data/own-up/outside"] {
+            let said = read(path);
+            assert!(said.starts_with("refused"), "{guest} {path}: {said}");
+        }
+        for left in ["own", "own-up", "nothing"] {
+            let _ = fs::remove_file(inside.join(left));
+        }
+    }
+    let outside = fs::read_to_string(site.path().join("outside")).expect("read");
+    assert_eq!(outside, "outside");
+}
+
+#[test]
+fn what_is_read_only_changes_in_no_way() {
+    let site = site();
+    let host = TestHost::serve(PROBE, &granted(&site, ""));
+    let before = fs::metadata(site.path().join("granted/inside")).expect("there");
+    for target in [
+        "/write?path=/data/new",
+        "/write?path=/data/inside",
+        "/append?path=/data/inside",
+        "/truncate?path=/data/inside",
+        "/mkdir?path=/data/made",
+        "/remove?path=/data/inside",
+        "/rename?from=/data/inside&to=/data/moved",
+        "/link?from=/data/inside&to=/data/linked",
+        "/symlink?to=inside&path=/data/linked",
+        "/times?path=/data/inside",
+    ] {
+        let said = host.get(target).text();
+        assert!(said.starts_with("refused"), "{target}: {said}");
+    }
+    let after = fs::metadata(site.path().join("granted/inside")).expect("there");
+    assert_eq!(after.modified().ok(), before.modified().ok());
+    let mut left: Vec<_> = fs::read_dir(site.path().join("granted"))
+        .expect("read")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["inner", "inside"]);
+}
+
+#[test]
+fn a_link_that_is_swapped_under_a_guests_feet_leads_nowhere() {
+    let site = site();
+    let inside = site.path().join("granted");
+    symlink("inner", inside.join("swapped")).expect("linked");
+    fs::write(inside.join("inner/inside"), "inside").expect("written");
+    let host = TestHost::serve(PROBE, &granted(&site, ""));
+    let over = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        scope.spawn(|| {
+            let next = inside.join("next");
+            for to in ["../outer", "inner"].iter().cycle() {
+                symlink(to, &next).expect("linked");
+                fs::rename(&next, inside.join("swapped")).expect("renamed");
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let seen = host
+            .get("/open-often?path=/data/swapped/inside&n=5000")
+            .text();
+        over.store(true, Ordering::Relaxed);
+        seen
+    });
+    assert!(seen.contains("read: inside"), "{seen}");
+    assert!(!seen.contains("outside"), "{seen}");
+}
+
+#[test]
+fn a_pipe_or_a_device_in_a_granted_directory_holds_nobody_up() {
+    let site = site();
+    let pipe = site.path().join("granted/pipe");
+    rustix::fs::mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("made");
+    symlink("pipe", site.path().join("granted/to-pipe")).expect("linked");
+    let socket = site.path().join("granted/socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    for guest in BOTH {
+        let host = TestHost::serve(guest, &granted(&site, ":rw"));
+        for path in ["/data/pipe", "/data/to-pipe", "/data/socket"] {
+            for what in ["read", "write", "append", "truncate"] {
+                let began = Instant::now();
+                let said = host.get(&format!("/{what}?path={path}")).text();
+                assert!(said.starts_with("refused"), "{guest} {what} {path}: {said}");
+                assert!(
+                    began.elapsed() < Duration::from_secs(10),
+                    "{guest} {what} {path}"
+                );
+            }
+            let began = Instant::now();
+            host.get(&format!("/times?path={path}"));
+            assert!(began.elapsed() < Duration::from_secs(10), "{guest} {path}");
+        }
+    }
+}
+
+#[test]
+fn who_swaps_a_pipe_for_a_file_holds_nobody_up() {
+    let site = site();
+    let inside = site.path().join("granted");
+    let host = TestHost::serve(PROBE, &granted(&site, ""));
+    let over = AtomicBool::new(false);
+    let (seen, took) = thread::scope(|scope| {
+        scope.spawn(|| {
+            let next = inside.join("next");
+            while !over.load(Ordering::Relaxed) {
+                rustix::fs::mkfifoat(CWD, &next, Mode::RUSR).expect("made");
+                fs::rename(&next, inside.join("swapped")).expect("renamed");
+                fs::write(&next, "inside").expect("written");
+                fs::rename(&next, inside.join("swapped")).expect("renamed");
+            }
+        });
+        let began = Instant::now();
+        let seen = host.get("/open-often?path=/data/swapped&n=5000").text();
+        over.store(true, Ordering::Relaxed);
+        (seen, began.elapsed())
+    });
+    assert!(
+        seen.contains("read: inside") && seen.contains("refused"),
+        "{seen}"
+    );
+    assert!(took < Duration::from_secs(25), "{took:?}");
+}
+
+/// A host whose temporary files are here.
+fn with_scratch(here: &Path, guest: Guest, flags: &str) -> TestHost {
+    let mut program = without_settings(Command::new(env!("CARGO_BIN_EXE_host")));
+    program.env("TMPDIR", here);
+    TestHost::serve_as(program, guest, flags)
+}
+
+/// Bytes and files of all scratch directories.
+fn taken(directory: &Path) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if metadata.is_dir() {
+            let (bytes, files) = taken(&entry.path());
+            sum = (sum.0 + bytes, sum.1 + files);
+        } else {
+            sum = (sum.0 + metadata.len(), sum.1 + 1);
+        }
+    }
+    sum
+}
+
+#[test]
+fn an_instance_has_a_scratch_directory_of_its_own_that_goes_with_it() {
+    for guest in BOTH {
+        let here = directory();
+        let reuse = "--scratch 1MiB --max-instance-reuse-count 2";
+        let host = with_scratch(here.path(), guest, reuse);
+        assert_eq!(
+            host.get("/write?path=/tmp/file&n=1000").text(),
+            "written 1000\n"
+        );
+        assert!(
+            host.get("/read?path=/tmp/file")
+                .text()
+                .starts_with("read: xxx")
+        );
+        // Another instance.
+        let said = host.get("/read?path=/tmp/file").text();
+        assert!(said.starts_with("refused"), "{guest}: {said}");
+        host.get("/count");
+        eventually("that nothing is left", || {
+            (taken(here.path()) == (0, 0)).then_some(())
+        });
+        let ended = host.stop();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    let host = TestHost::serve(PROBE, "");
+    let said = host.get("/write?path=/tmp/file").text();
+    assert!(said.starts_with("refused"), "{said}");
+}
+
+#[test]
+fn a_scratch_directory_takes_no_more_than_its_quota_however_it_is_filled() {
+    for guest in BOTH {
+        let here = directory();
+        let host = with_scratch(
+            here.path(),
+            guest,
+            "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h",
+        );
+        let refuses = |target: &str| {
+            let said = host.get(target).text();
+            let is_refused = ["space", "Space", "storage"]
+                .iter()
+                .any(|it| said.contains(it));
+            assert!(is_refused, "{guest} {target}: {said}");
+            let (bytes, files) = taken(here.path());
+            assert!(
+                bytes <= 1 << 20 && files <= 1_000,
+                "{guest} {target}: {bytes} {files}"
+            );
+        };
+        assert_eq!(
+            host.get("/write?path=/tmp/half&n=524288").text(),
+            "written 524288\n"
+        );
+        refuses("/write?path=/tmp/file&n=2000000");
+        refuses("/truncate?path=/tmp/sparse&n=10000000");
+        refuses("/append?path=/tmp/half&n=2000000");
+        // What is written over takes no more, and what is cut short makes room.
+        assert_eq!(host.get("/truncate?path=/tmp/file&n=0").text(), "done\n");
+        assert_eq!(host.get("/truncate?path=/tmp/half&n=0").text(), "done\n");
+        for _ in 0..5 {
+            assert_eq!(
+                host.get("/write?path=/tmp/half&n=1000000").text(),
+                "written 1000000\n"
+            );
+        }
+        assert_eq!(host.get("/truncate?path=/tmp/half&n=0").text(), "done\n");
+        refuses("/fill?path=/tmp&files=2000&n=1");
+        refuses("/mkdir?path=/tmp/made");
+    }
+}
+
+#[test]
+fn what_has_no_name_any_more_takes_room_until_it_is_closed() {
+    let here = directory();
+    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h";
+    let host = with_scratch(here.path(), PROBE, reuse);
+    let said = host.get("/unlinked?path=/tmp&files=20&n=100000").text();
+    assert!(said.starts_with("10 files, then"), "{said}");
+    // Closed, they are gone.
+    let said = host.get("/unlinked?path=/tmp&files=10&n=100000").text();
+    assert_eq!(said, "all\n");
+    assert_eq!(
+        host.get("/churn?path=/tmp&n=500000&times=50").text(),
+        "done\n"
+    );
+    for i in 0..100 {
+        let said = host.get(&format!("/mkdir?path=/tmp/{i}")).text();
+        assert_eq!(said, "done\n", "{i}");
+    }
+    assert!(
+        host.get("/mkdir?path=/tmp/more")
+            .text()
+            .starts_with("refused")
+    );
+}
+
+#[test]
+fn nothing_is_moved_into_a_scratch_directory_past_its_quota() {
+    let (here, site) = (directory(), site());
+    fs::write(site.path().join("granted/large"), vec![b'x'; 2 << 20]).expect("written");
+    let flags = format!("--scratch 1MiB {}", granted(&site, ":rw"));
+    let host = with_scratch(here.path(), PROBE, &flags);
+    for what in ["rename", "link"] {
+        let said = host
+            .get(&format!("/{what}?from=/data/large&to=/tmp/large"))
+            .text();
+        assert!(said.starts_with("refused"), "{what}: {said}");
+    }
+    assert_eq!(taken(here.path()), (0, 0));
+}
+
+#[test]
+fn what_a_host_leaves_over_that_is_killed_the_next_one_removes() {
+    let here = directory();
+    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h";
+    let killed = with_scratch(here.path(), PROBE, reuse);
+    let lives = with_scratch(here.path(), PROBE, reuse);
+    for host in [&killed, &lives] {
+        assert_eq!(
+            host.get("/write?path=/tmp/file&n=1000").text(),
+            "written 1000\n"
+        );
+    }
+    killed.signal(rustix::process::Signal::KILL);
+    killed.ended();
+    assert_eq!(taken(here.path()), (2_000, 2));
+    let _next = with_scratch(here.path(), PROBE, "");
+    eventually("that it is removed", || {
+        (taken(here.path()) == (1_000, 1)).then_some(())
+    });
+    assert!(
+        lives
+            .get("/read?path=/tmp/file")
+            .text()
+            .starts_with("read: xxx")
+    );
+}
+
+#[test]
+fn every_mistake_of_directories_comes_out_in_one_run() {
+    let site = directory();
+    fs::copy(PROBE.path(), site.path().join("shop.wasm")).expect("copied");
+    fs::write(site.path().join("file"), "").expect("written");
+    let file = site.path().join("host.toml");
+    let text = r#"
+[handlers.shop]
+source = "shop.wasm"
+routes = ["/*"]
+scratch = "1KiB"
+sockets = ["db.example.com:5432", "tcp://0.0.0.0/0:80"]
+dirs = [{ host = "gone", guest = "/a" }, { host = "file", guest = "/b" }, { host = ".", guest = "" }]
+[handlers.more]
+source = "shop.wasm"
+routes = ["/more/*"]
+scratch = "1MiB"
+dirs = [{ host = ".", guest = "/tmp" }]
+"#;
+    fs::write(&file, text).expect("written");
+    let checked = host(&format!("check {}", file.display()));
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text() + &checked.stdout_text();
+    for mistake in [
+        "less than 4KiB",
+        "not a place for sockets",
+        "a network of all addresses",
+        "make it first",
+        "is a file",
+        "an empty name",
+        "give that one another name",
+    ] {
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+}
