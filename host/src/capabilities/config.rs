@@ -140,7 +140,7 @@ enum Error {
     Io(String),
 }
 
-/// Links the interface under each of its [`NAMES`].
+/// Links the interface under each of its names.
 ///
 /// # Errors
 /// When one of them is linked already.
