@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -90,20 +90,7 @@ impl Guest {
 
         let head = std::future::poll_fn(|cx| {
             let ended = running.poll(cx).is_ready();
-            if let Some(answer) = &mut answered
-                && let Poll::Ready(answer) = Pin::new(answer).poll(cx)
-            {
-                answered = None;
-                if let Ok(answer) = answer {
-                    return Poll::Ready(Some(answer));
-                }
-            }
-            // Who gives up answering may still do something wrong, which says more.
-            if ended {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
-            }
+            poll_answer(&mut answered, ended, cx)
         })
         .await;
         let Some(head) = head else {
@@ -190,6 +177,34 @@ impl Drop for CutOff<'_> {
     }
 }
 
+/// What the guest has answered; nothing once it has `ended` without. Who gives up answering may still do something wrong,
+/// which says more, and is waited for.
+fn poll_answer<T>(
+    answered: &mut Option<oneshot::Receiver<T>>,
+    ended: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<T>> {
+    let Some(waits) = answered else {
+        return if ended {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        };
+    };
+    if ended {
+        // A poll may be told to wait for what is there: tokio does that to a task that has done much in one turn.
+        return Poll::Ready(waits.try_recv().ok());
+    }
+    match Pin::new(waits).poll(cx) {
+        Poll::Ready(Ok(answer)) => Poll::Ready(Some(answer)),
+        Poll::Ready(Err(_)) => {
+            *answered = None;
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Pending,
+    }
+}
+
 fn no_response() -> Fault {
     Fault::new(
         FaultKind::NoResponse,
@@ -227,5 +242,40 @@ fn check_head(
     match digits.and_then(|digits| digits.parse().ok()) {
         Some(length) if lengths.next().is_none() => Ok(Some(length)),
         _ => invalid("the `content-length` is not one number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_is_found_by_a_task_that_has_done_much() {
+        let (answer, answered) = oneshot::channel();
+        let mut answered = Some(answered);
+        answer.send("an answer").expect("it is waited for");
+        let found = std::future::poll_fn(|cx| {
+            while coop::has_budget_remaining() {
+                let _ = std::pin::pin!(coop::consume_budget()).poll(cx);
+            }
+            let waits = poll_answer(&mut answered, false, cx);
+            assert_eq!(waits, Poll::Pending, "a turn has no end");
+            poll_answer(&mut answered, true, cx)
+        });
+        assert_eq!(found.await, Some("an answer"));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_answering_has_answered_when_it_has_ended() {
+        let (answer, answered) = oneshot::channel::<()>();
+        let mut answered = Some(answered);
+        drop(answer);
+        let polled = std::future::poll_fn(|cx| {
+            let before = poll_answer(&mut answered, false, cx);
+            Poll::Ready((before, poll_answer(&mut answered, true, cx)))
+        });
+        assert_eq!(polled.await, (Poll::Pending, Poll::Ready(None)));
     }
 }
