@@ -234,7 +234,7 @@ fn taken(directory: &Path) -> (u64, u64) {
 fn an_instance_has_a_scratch_directory_of_its_own_that_goes_with_it() {
     for guest in BOTH {
         let here = directory();
-        let reuse = "--scratch 1MiB --max-instance-reuse-count 2";
+        let reuse = "--scratch 1MiB --max-instance-reuse-count 2 --max-concurrent-requests 1";
         let host = with_scratch(here.path(), guest, reuse);
         assert_eq!(
             host.get("/write?path=/tmp/file&n=1000").text(),
@@ -267,7 +267,7 @@ fn a_scratch_directory_takes_no_more_than_its_quota_however_it_is_filled() {
         let host = with_scratch(
             here.path(),
             guest,
-            "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h",
+            "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h --max-concurrent-requests 1",
         );
         let refuses = |target: &str| {
             let said = host.get(target).text();
@@ -307,7 +307,7 @@ fn a_scratch_directory_takes_no_more_than_its_quota_however_it_is_filled() {
 #[test]
 fn what_has_no_name_any_more_takes_room_until_it_is_closed() {
     let here = directory();
-    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h";
+    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h --max-concurrent-requests 1";
     let host = with_scratch(here.path(), PROBE, reuse);
     let said = host.get("/unlinked?path=/tmp&files=20&n=100000").text();
     assert!(said.starts_with("10 files, then"), "{said}");
@@ -347,7 +347,7 @@ fn nothing_is_moved_into_a_scratch_directory_past_its_quota() {
 #[test]
 fn what_a_host_leaves_over_that_is_killed_the_next_one_removes() {
     let here = directory();
-    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h";
+    let reuse = "--scratch 1MiB --max-instance-reuse-count 1000 --idle-instance-timeout 1h --max-concurrent-requests 1";
     let killed = with_scratch(here.path(), PROBE, reuse);
     let lives = with_scratch(here.path(), PROBE, reuse);
     for host in [&killed, &lives] {

@@ -265,10 +265,13 @@ fn a_silent_client_and_an_idle_one_are_closed_in_their_own_time() {
     assert!((300..3_000).contains(&start.elapsed().as_millis()));
 
     let mut kept = host.connect();
+    let asked = Instant::now();
     assert_eq!(kept.get("/ok").text(), "ok\n");
     let rested = Instant::now();
     assert!(kept.is_closed());
-    assert!((600..6_000).contains(&rested.elapsed().as_millis()));
+    // It may have rested for a moment before we have read its answer.
+    assert!(asked.elapsed().as_millis() >= 600);
+    assert!(rested.elapsed().as_millis() < 6_000);
 }
 
 #[test]

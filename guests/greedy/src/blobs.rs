@@ -41,9 +41,8 @@ fn done(name: &str, asked: &Asked) -> Result<String, String> {
         "put-late" => put_late(&got()?, &n, asked.number("size", 0)).map(ok),
         "put-many" => {
             let container = got()?;
-            let many = 0..asked.number("many", 1);
-            many.map(|i| put(&container, &format!("{n}{i}"), 1))
-                .collect::<Result<(), _>>()
+            let mut many = 0..asked.number("many", 1);
+            many.try_for_each(|i| put(&container, &format!("{n}{i}"), 1))
                 .map(ok)
         }
         "get" => {

@@ -9,9 +9,9 @@ use crate::networks::Networks;
 
 /// Whether the guest of a handler with these networks may reach an address.
 ///
-/// An IPv6 address that stands for an IPv4 one, or leads to one through a gateway, is judged as both: what is behind it must
-/// be allowed too. Who grants a network grants what is in it, except the services that hand out a machine's credentials
-/// ([`Kind::Metadata`]): they are granted by their address alone, and by no network around it.
+/// An IPv6 address that stands for an IPv4 one, or leads to one through a gateway, is judged as that one; one of ISATAP,
+/// which can be in whatever network, as both. Who grants a network grants what is in it, except the services that hand out a
+/// machine's credentials ([`Kind::Metadata`]): they are granted by their address alone, and by no network around it.
 ///
 /// # Errors
 /// When it is not public, and in none of the networks.
@@ -25,14 +25,10 @@ pub fn judge(address: IpAddr, granted: &Networks) -> Result<(), Denied> {
         kind => Err(kind),
     };
     let denied = |kind| Denied { address, kind };
-    let [first, second] = behind(address);
-    if first.is_none() {
-        return allowed(address).map_err(denied);
-    }
     // A network that holds the address as it is written is granted with what is behind it, credentials aside.
     let is_granted = granted.hold_address(address);
-    for inner in [first, second].into_iter().flatten() {
-        match allowed(IpAddr::V4(inner)) {
+    for one in judged_as(address).into_iter().flatten() {
+        match allowed(one) {
             Err(kind) if kind == Kind::Metadata || !is_granted => return Err(denied(kind)),
             _ => {}
         }
@@ -153,14 +149,18 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
     }
 }
 
-/// The IPv4 addresses that an IPv6 address leads to.
-fn behind(address: IpAddr) -> [Option<Ipv4Addr>; 2] {
-    let IpAddr::V6(address) = address else {
-        return [None; 2];
+/// The addresses of which each must be allowed: the IPv4 ones that an IPv6 address leads to, or else itself.
+fn judged_as(address: IpAddr) -> [Option<IpAddr>; 2] {
+    let itself = [Some(address), None];
+    let IpAddr::V6(written) = address else {
+        return itself;
     };
-    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 2],
+    let v4 = |high: u16, low: u16| {
+        let address = u32::from(high) << 16 | u32::from(low);
+        Some(IpAddr::V4(Ipv4Addr::from(address)))
+    };
+    match written.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => itself,
         // Compatible, mapped, translated (RFC 4291, RFC 2765) and NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
@@ -171,9 +171,9 @@ fn behind(address: IpAddr) -> [Option<Ipv4Addr>; 2] {
         [0x2001, 0, high, low, _, _, inner_high, inner_low] => {
             [v4(high, low), v4(!inner_high, !inner_low)]
         }
-        // ISATAP (RFC 5214), in whatever network.
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => [v4(high, low), None],
-        _ => [None; 2],
+        // ISATAP (RFC 5214), in whatever network: that one must be allowed as well.
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => [Some(address), v4(high, low)],
+        _ => itself,
     }
 }
 
@@ -282,6 +282,10 @@ mod tests {
             ("2001:0:101:101::f5ff:fffe", Kind::Private),
             ("2606::5efe:10.0.0.1", Kind::Private),
             ("2606::200:5efe:127.0.0.1", Kind::Loopback),
+            // ISATAP of 8.8.8.8, in networks that are not public.
+            ("fd00:1:2:3:0:5efe:808:808", Kind::Private),
+            ("fe80::5efe:808:808", Kind::LinkLocal),
+            ("ff02::5efe:808:808", Kind::Multicast),
         ] {
             assert_eq!(judged(address, &[]), Err(kind), "{address}");
         }
@@ -301,6 +305,8 @@ mod tests {
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.2", "10.0.0.1", false),
             ("fd00::5", "fd00::/8", true),
+            ("fd00:1:2:3:0:5efe:808:808", "fd00::/8", true),
+            ("fd00:1:2:3:0:5efe:a00:1", "10.0.0.0/8", false),
             // Credentials of the machine are granted by their address alone.
             ("169.254.169.254", "169.254.0.0/16", false),
             ("169.254.169.254", "169.254.169.254", true),

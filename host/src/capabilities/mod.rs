@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
-use files::Scratches;
+use files::{ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
 use sockets::{SocketGrant, SocketRule};
@@ -83,7 +83,7 @@ pub struct Granted {
     pub(crate) buckets: Buckets,
     pub(crate) containers: Containers,
     pub(crate) sockets: SocketGrant,
-    pub(crate) scratches: Arc<Scratches>,
+    pub(crate) scratches: ScratchShare,
 }
 
 impl Granted {
@@ -102,7 +102,7 @@ impl Granted {
         let (blobs, of_tenant) = (&services.blobs, tenant.as_deref());
         Ok(Self {
             containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
-            scratches: Arc::clone(&services.scratches),
+            scratches: ScratchShare::new(&services.scratches),
             sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
             buckets: Buckets::new(Arc::clone(&handler), tenant, &grants.keyvalue, stores)?,
             calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),

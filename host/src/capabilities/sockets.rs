@@ -4,20 +4,22 @@
 //! A name grants the addresses that it was looked up to have, by this instance, and only those that are public; others
 //! are granted by network. So it does not matter to what a name leads later.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, vec};
 
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime::component::{Accessor, HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup as p2;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, IpAddress, Network as WasiNetwork};
-use wasmtime_wasi::p2::{DynPollable, SocketError};
+use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSockets, WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
 use super::Granted;
 use super::judge::judge;
@@ -147,14 +149,15 @@ impl FromStr for SocketRule {
     }
 }
 
+fn is_label(label: &str) -> bool {
+    let bytes = label.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+}
+
 fn name(text: &str) -> Option<Host> {
-    let is_label = |label: &str| {
-        let bytes = label.as_bytes();
-        (1..=63).contains(&bytes.len())
-            && bytes
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
-    };
     let (is_below, own) = match text.strip_prefix("*.") {
         Some(end) => (true, end),
         None => (false, text),
@@ -178,7 +181,12 @@ pub struct SocketGrant {
     handler: Arc<str>,
     rules: Vec<SocketRule>,
     refused: Seldom,
+    /// Its share of [`LOOKUPS`].
+    lookups: Arc<Semaphore>,
 }
+
+/// Look-ups of all guests: each holds a thread.
+static LOOKUPS: Semaphore = Semaphore::const_new(limits::LOOKUPS);
 
 impl SocketGrant {
     /// For the guest of this handler.
@@ -188,6 +196,7 @@ impl SocketGrant {
             handler,
             rules,
             refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+            lookups: Arc::new(Semaphore::new(limits::LOOKUPS.div_ceil(limits::SHARE))),
         }
     }
 
@@ -243,17 +252,22 @@ impl SocketGrant {
 /// The sockets of an instance.
 pub struct Sockets {
     granted: Arc<Granted>,
-    looked_up: Mutex<LookedUp>,
+    /// Places for its look-ups on their way.
+    lookups: Arc<Semaphore>,
+    /// What was found, the oldest first.
+    looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,
 }
 
-#[derive(Default)]
-struct LookedUp {
-    /// The name that each stream of addresses is for.
-    names: HashMap<u32, Arc<str>>,
-    /// Look-ups of 0.3 on their way.
-    waiting: usize,
-    /// What was found, the oldest first.
-    found: VecDeque<(IpAddr, Arc<str>)>,
+/// Addresses of a name.
+struct LookUp {
+    name: Arc<str>,
+    addresses: Addresses,
+}
+
+enum Addresses {
+    Coming(oneshot::Receiver<Vec<IpAddr>>),
+    Here(vec::IntoIter<IpAddr>),
+    None,
 }
 
 impl Sockets {
@@ -262,6 +276,7 @@ impl Sockets {
     pub fn new(granted: Arc<Granted>) -> Arc<Self> {
         Arc::new(Self {
             granted,
+            lookups: Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE)),
             looked_up: Mutex::default(),
         })
     }
@@ -295,7 +310,6 @@ impl Sockets {
         let ip = address.ip().to_canonical();
         let names: Vec<Arc<str>> = self
             .looked_up()
-            .found
             .iter()
             .filter(|(found, _)| *found == ip)
             .map(|(_, name)| Arc::clone(name))
@@ -330,37 +344,83 @@ impl Sockets {
         None
     }
 
+    /// Begins to look up a name.
+    fn look_up(&self, name: String) -> Result<LookUp, network::ErrorCode> {
+        let plain = self.name(&name).ok_or(network::ErrorCode::AccessDenied)?;
+        if !self.granted.sockets.has_names() {
+            return Err(network::ErrorCode::PermanentResolverFailure);
+        }
+        let addresses = match plain.parse::<IpAddr>() {
+            Ok(address) => Addresses::Here(vec![address].into_iter()),
+            Err(_) if !plain.split('.').all(is_label) => {
+                return Err(network::ErrorCode::InvalidArgument);
+            }
+            Err(_) => Addresses::Coming(
+                self.ask(name)
+                    .ok_or(network::ErrorCode::TemporaryResolverFailure)?,
+            ),
+        };
+        Ok(LookUp {
+            name: plain,
+            addresses,
+        })
+    }
+
+    /// Asks the resolver, when there is a place for that. None: this instance waits for too many answers.
+    fn ask(&self, name: String) -> Option<oneshot::Receiver<Vec<IpAddr>>> {
+        let of_instance = Arc::clone(&self.lookups).try_acquire_owned().ok()?;
+        let of_handler = Arc::clone(&self.granted.sockets.lookups);
+        let (mut answer, coming) = oneshot::channel::<Vec<IpAddr>>();
+        tokio::spawn(async move {
+            let places = async { (of_handler.acquire_owned().await, LOOKUPS.acquire().await) };
+            let places = tokio::select! {
+                places = places => (of_instance, places),
+                () = answer.closed() => return,
+            };
+            tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                // Whoever gave up waiting has left the thread to the resolver, and its places with it.
+                drop(places);
+                if let Ok(found) = found {
+                    let _ = answer.send(found.map(|it| it.ip().to_canonical()).collect());
+                }
+            });
+        });
+        Some(coming)
+    }
+
     fn found(&self, name: &Arc<str>, address: IpAddr) {
         let found = (address.to_canonical(), Arc::clone(name));
         let mut looked_up = self.looked_up();
-        if looked_up.found.contains(&found) {
+        if looked_up.contains(&found) {
             return;
         }
-        if looked_up.found.len() >= limits::ADDRESSES_LOOKED_UP {
-            looked_up.found.pop_front();
+        if looked_up.len() >= limits::ADDRESSES_LOOKED_UP {
+            looked_up.pop_front();
         }
-        looked_up.found.push_back(found);
+        looked_up.push_back(found);
     }
 
-    fn looked_up(&self) -> MutexGuard<'_, LookedUp> {
+    fn looked_up(&self) -> MutexGuard<'_, VecDeque<(IpAddr, Arc<str>)>> {
         self.looked_up
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl LookedUp {
-    fn is_full(&self) -> bool {
-        self.names.len() + self.waiting >= limits::LOOKUPS_AT_ONCE
+impl From<Option<Vec<IpAddr>>> for Addresses {
+    fn from(found: Option<Vec<IpAddr>>) -> Self {
+        found.map_or(Self::None, |found| Self::Here(found.into_iter()))
     }
 }
 
-/// A look-up of 0.3 on its way.
-struct Waiting(Arc<Sockets>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.looked_up().waiting -= 1;
+#[wasmtime_wasi::async_trait]
+impl Pollable for LookUp {
+    async fn ready(&mut self) {
+        if let Addresses::Coming(coming) = &mut self.addresses {
+            let found = coming.await;
+            self.addresses = found.ok().into();
+        }
     }
 }
 
@@ -419,16 +479,16 @@ impl p2::Host for NamesView<'_> {
         network: Resource<WasiNetwork>,
         name: String,
     ) -> Result<Resource<p2::ResolveAddressStream>, SocketError> {
-        let Some(plain) = self.sockets.name(&name) else {
-            return Err(network::ErrorCode::AccessDenied.into());
-        };
-        if self.sockets.looked_up().is_full() {
-            return Err(network::ErrorCode::TemporaryResolverFailure.into());
-        }
-        let stream = p2::Host::resolve_addresses(&mut self.wasi, network, name)?;
-        self.sockets.looked_up().names.insert(stream.rep(), plain);
-        Ok(stream)
+        self.wasi.table.get(&network)?;
+        let look_up = self.sockets.look_up(name)?;
+        let stream = self.wasi.table.push(look_up)?;
+        Ok(Resource::new_own(stream.rep()))
     }
+}
+
+/// What a stream of addresses is here: only its type in the linker is wasmtime's.
+fn own(stream: &Resource<p2::ResolveAddressStream>) -> Resource<LookUp> {
+    Resource::new_borrow(stream.rep())
 }
 
 impl p2::HostResolveAddressStream for NamesView<'_> {
@@ -436,24 +496,35 @@ impl p2::HostResolveAddressStream for NamesView<'_> {
         &mut self,
         stream: Resource<p2::ResolveAddressStream>,
     ) -> Result<Option<IpAddress>, SocketError> {
-        let name = self.sockets.looked_up().names.get(&stream.rep()).cloned();
-        let next = p2::HostResolveAddressStream::resolve_next_address(&mut self.wasi, stream)?;
-        if let (Some(next), Some(name)) = (&next, name) {
-            self.sockets.found(&name, address_of_p2(*next));
+        let look_up = self.wasi.table.get_mut(&own(&stream))?;
+        if let Addresses::Coming(coming) = &mut look_up.addresses {
+            let found = coming.try_recv();
+            if matches!(found, Err(TryRecvError::Empty)) {
+                return Err(network::ErrorCode::WouldBlock.into());
+            }
+            look_up.addresses = found.ok().into();
         }
-        Ok(next)
+        let Addresses::Here(addresses) = &mut look_up.addresses else {
+            return Err(network::ErrorCode::NameUnresolvable.into());
+        };
+        let next = addresses.next();
+        if let Some(next) = next {
+            self.sockets.found(&look_up.name, next);
+        }
+        Ok(next.map(IpAddress::from))
     }
 
     fn subscribe(
         &mut self,
         stream: Resource<p2::ResolveAddressStream>,
     ) -> wasmtime::Result<Resource<DynPollable>> {
-        p2::HostResolveAddressStream::subscribe(&mut self.wasi, stream)
+        subscribe(self.wasi.table, own(&stream))
     }
 
     fn drop(&mut self, stream: Resource<p2::ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.sockets.looked_up().names.remove(&stream.rep());
-        p2::HostResolveAddressStream::drop(&mut self.wasi, stream)
+        let stream = Resource::<LookUp>::new_own(stream.rep());
+        self.wasi.table.delete(stream)?;
+        Ok(())
     }
 }
 
@@ -465,37 +536,25 @@ impl<T: WasiSocketsView + 'static> p3::HostWithStore<T> for HasNames {
         name: String,
     ) -> wasmtime::Result<Result<Vec<types::IpAddress>, p3::ErrorCode>> {
         let sockets = store.with(|mut store| Arc::clone(store.get().sockets));
-        let Some(plain) = sockets.name(&name) else {
-            return Ok(Err(p3::ErrorCode::AccessDenied));
+        let mut look_up = match sockets.look_up(name) {
+            Ok(look_up) => look_up,
+            Err(error) => return Ok(Err(of_p3(error))),
         };
-        let _waiting = {
-            let mut looked_up = sockets.looked_up();
-            if looked_up.is_full() {
-                return Ok(Err(p3::ErrorCode::TemporaryResolverFailure));
-            }
-            looked_up.waiting += 1;
-            Waiting(Arc::clone(&sockets))
+        look_up.ready().await;
+        let Addresses::Here(found) = look_up.addresses else {
+            return Ok(Err(p3::ErrorCode::NameUnresolvable));
         };
-        let wasi = store.with_getter::<WasiSockets>(T::sockets);
-        let found = WasiSockets::resolve_addresses(&wasi, name).await?;
-        for address in found.iter().flatten() {
-            sockets.found(&plain, address_of_p3(*address));
-        }
-        Ok(found)
+        let granted = found.inspect(|address| sockets.found(&look_up.name, *address));
+        Ok(Ok(granted.map(types::IpAddress::from).collect()))
     }
 }
 
-fn address_of_p2(address: IpAddress) -> IpAddr {
-    match address {
-        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
-    }
-}
-
-fn address_of_p3(address: types::IpAddress) -> IpAddr {
-    match address {
-        types::IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
-        types::IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+fn of_p3(error: network::ErrorCode) -> p3::ErrorCode {
+    match error {
+        network::ErrorCode::AccessDenied => p3::ErrorCode::AccessDenied,
+        network::ErrorCode::InvalidArgument => p3::ErrorCode::InvalidArgument,
+        network::ErrorCode::TemporaryResolverFailure => p3::ErrorCode::TemporaryResolverFailure,
+        _ => p3::ErrorCode::PermanentResolverFailure,
     }
 }
 

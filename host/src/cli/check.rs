@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::guest::GuestArgs;
 use super::{print, say};
-use crate::capabilities::{Grants, Services};
+use crate::capabilities::Services;
 use crate::config;
 use crate::engine::Guests;
 use crate::observe::log;
@@ -39,7 +39,8 @@ impl Check {
         }
         let mut spec = self.of_guest.spec(&self.file);
         // What it remembers is for who serves it.
-        spec.guest.grants = Grants::default();
+        spec.guest.grants.keyvalue.clear();
+        spec.guest.grants.blobstore.clear();
         let deployer = self.of_guest.deployer(Guests::One, Services::default());
         let handler = deployer.build(spec).await?;
         print(&format!(

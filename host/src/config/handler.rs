@@ -21,9 +21,8 @@ use crate::capabilities::files::SCRATCH;
 use crate::capabilities::sockets::SocketRule;
 use crate::catalog::{HandlerName, HandlerSpec, Policy, Route, Source, WarmUp};
 use crate::engine::{Directory, GuestSettings};
-use crate::limits::{self, HandlerLimits};
+use crate::limits::HandlerLimits;
 use crate::names::{most_alike, short};
-use crate::networks::Networks;
 use crate::secret::Secret;
 use crate::values;
 
@@ -223,21 +222,6 @@ fn calls(table: &Table<'_>) -> Vec<Arc<str>> {
     let list = table.list("calls");
     list.iter()
         .filter_map(|name| name.parsed(checked))
-        .collect()
-}
-
-/// Networks that are not public and may be reached all the same.
-pub(super) fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
-    let all = table.list(key);
-    if let Some(value) = table.value(key).filter(|_| all.len() > limits::NETWORKS) {
-        value.mistake(format_args!(
-            "{} are more than can be: write at most {}",
-            all.len(),
-            limits::NETWORKS
-        ));
-    }
-    all.iter()
-        .filter_map(|it| it.parsed(values::granted_network))
         .collect()
 }
 

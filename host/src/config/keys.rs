@@ -1048,6 +1048,9 @@ pub(super) static REDIRECT: Shape = Shape {
     ],
 };
 
+// What the line about `max_value` says.
+const _: () = assert!(limits::KEYVALUE_BATCH_BYTES - limits::KEYVALUE_KEY == 4095 * KIB);
+
 pub(super) static BUCKET: Shape = Shape {
     name: "bucket",
     place: "in `keyvalue` of `[handlers.NAME]`",
@@ -1069,7 +1072,7 @@ pub(super) static BUCKET: Shape = Shape {
             "max_value",
             Size,
             Is(|| size(limits::KEYVALUE_VALUE as usize)),
-            "Bytes of one value, at most 4MiB.",
+            "Bytes of one value, at most 4095KiB.",
         ),
         key(
             "max_bytes",

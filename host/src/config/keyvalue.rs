@@ -161,12 +161,13 @@ fn durability(text: &str) -> Result<Durability, String> {
     }
 }
 
+/// A call that writes a value has room for its key too.
 fn value_size(text: &str) -> Result<u64, String> {
+    let most = (limits::KEYVALUE_BATCH_BYTES - limits::KEYVALUE_KEY) as u64;
     match values::size(text)? {
-        bytes if bytes > limits::KEYVALUE_BATCH_BYTES as u64 => {
-            let why = "a value of more than 4MiB is not possible: `wasi:blobstore` is for those";
-            Err(why.to_owned())
-        }
+        bytes if bytes > most => Err(format!(
+            "a value of more than {most} bytes is not possible: `wasi:blobstore` is for those"
+        )),
         bytes => Ok(bytes),
     }
 }

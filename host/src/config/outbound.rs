@@ -1,6 +1,5 @@
 //! Where a handler may send requests, as written.
 
-use super::handler::granted_networks;
 use super::keys::{DESTINATION, OUTBOUND};
 use super::policy::contents;
 use super::reader::{Table, Value};
@@ -8,6 +7,7 @@ use crate::capabilities::outbound_http::{
     Authorities, Destination, Identity, OutboundGrants, Pattern, Times,
 };
 use crate::limits;
+use crate::networks::Networks;
 use crate::secret::Secret;
 use crate::values;
 
@@ -33,6 +33,21 @@ pub(super) fn outbound(handler: &Table<'_>) -> OutboundGrants {
         requests: table.parsed("max_concurrent_requests", values::count),
         connections: table.parsed("max_connections", values::count),
     }
+}
+
+/// Networks that are not public and may be reached all the same.
+fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
+    let all = table.list(key);
+    if let Some(value) = table.value(key).filter(|_| all.len() > limits::NETWORKS) {
+        value.mistake(format_args!(
+            "{} are more than can be: write at most {}",
+            all.len(),
+            limits::NETWORKS
+        ));
+    }
+    all.iter()
+        .filter_map(|it| it.parsed(values::granted_network))
+        .collect()
 }
 
 fn allowed(value: &Value<'_>) -> Option<Destination> {

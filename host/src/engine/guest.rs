@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Store, UpdateDeadline};
@@ -23,7 +23,7 @@ use super::state::{Context, Memory, State};
 use super::{Engine, Fault, Generation};
 use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
-use crate::capabilities::files::Scratch;
+use crate::capabilities::files::{SCRATCH, Scratch};
 use crate::capabilities::sockets::Sockets;
 use crate::capabilities::{Granted, Grants, Services};
 use crate::limits::{self, Reuse};
@@ -131,7 +131,8 @@ impl Guest {
     /// [`limits::PARTS`].
     ///
     /// # Errors
-    /// When an import is provided by nobody, or the component exports no wasi:http handler.
+    /// When an import is provided by nobody, the component exports no wasi:http handler, or a directory has the name of
+    /// its scratch directory.
     pub(crate) fn link(
         engine: Arc<Engine>,
         component: &Component,
@@ -141,6 +142,11 @@ impl Guest {
         common: Common,
         services: &Services,
     ) -> anyhow::Result<Self> {
+        let is_taken = settings.directories.iter().any(|it| it.guest == SCRATCH);
+        ensure!(
+            settings.scratch.is_none() || !is_taken,
+            "one of its directories is `{SCRATCH}` too, where its scratch directory is: give that one another name"
+        );
         let linked = engine
             .linker
             .instantiate_pre(component)
@@ -320,10 +326,7 @@ impl Guest {
         };
         let scratch = match self.settings.scratch {
             None => None,
-            Some(quota) => Some(self.granted.scratches.make(quota).await.map_err(|error| {
-                let detail = format!("a scratch directory cannot be made: {error}");
-                Fault::new(super::FaultKind::StartFailed, detail)
-            })?),
+            Some(quota) => Some(self.scratch(quota).await?),
         };
         let output = Current::new(output);
         let context = self
@@ -375,6 +378,18 @@ impl Guest {
             }),
             Err(error) => Err(classify(&error, store.data(), Stage::Start)),
         }
+    }
+
+    async fn scratch(&self, quota: u64) -> Result<Arc<Scratch>, Fault> {
+        let scratches = &self.granted.scratches;
+        let places = scratches.places().ok_or_else(|| {
+            let detail = "as many scratch directories are in use as there may be";
+            Fault::new(super::FaultKind::NoRoom, detail)
+        })?;
+        scratches.make(quota, places).await.map_err(|error| {
+            let detail = format!("a scratch directory cannot be made: {error}");
+            Fault::new(super::FaultKind::StartFailed, detail)
+        })
     }
 
     fn context(

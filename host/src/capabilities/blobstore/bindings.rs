@@ -122,6 +122,8 @@ pub struct IncomingValue(Part);
 /// A listing.
 pub struct Names {
     files: Option<ReadDir>,
+    /// Why it could not be read on: it never looks as if it had ended.
+    failed: Option<Error>,
     lane: Lane,
     /// However many are made meanwhile, it ends.
     left: u64,
@@ -302,6 +304,7 @@ impl View<'_> {
         let (files, objects) = place.lane.run(read).await?;
         Ok(Names {
             files: Some(files),
+            failed: None,
             lane: place.lane,
             // There may be more than are allowed now.
             left: granted.quota.objects.max(objects),
@@ -318,7 +321,10 @@ impl View<'_> {
         let listing = self.table.get_mut(listing)?;
         let most = most.min(limits::BLOB_NAMES as u64).min(listing.left);
         let Some(mut files) = listing.files.take() else {
-            return Ok(Ok((Vec::new(), true)));
+            return Ok(match &listing.failed {
+                Some(error) => Err(error.clone()),
+                None => Ok((Vec::new(), true)),
+            });
         };
         let lane = listing.lane.clone();
         let read = move || {
@@ -332,7 +338,9 @@ impl View<'_> {
             }
             Ok((names, Some(files)))
         };
-        Ok(lane.run(read).await.map(|(names, files)| {
+        let read = lane.run(read).await;
+        listing.failed = read.as_ref().err().cloned();
+        Ok(read.map(|(names, files)| {
             listing.left -= names.len() as u64;
             listing.files = files.filter(|_| listing.left > 0);
             (names, listing.files.is_none())

@@ -18,7 +18,7 @@ use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::{p2 as wasi_p2, p3 as wasi_p3};
 
-pub use scratch::{Scratch, Scratches, sweep};
+pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 /// What an instance has of files.
 pub struct FilesView<'a> {

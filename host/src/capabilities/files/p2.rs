@@ -251,7 +251,9 @@ impl HostDescriptor for FilesView<'_> {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let Descriptor::Dir(directory) = self.wasi.table.get(&fd)? else {
+        let descriptor = self.wasi.table.get(&fd)?;
+        let scratch = self.scratch_of(descriptor);
+        let Descriptor::Dir(directory) = descriptor else {
             return Err(ErrorCode::NotDirectory.into());
         };
         let how = How {
@@ -269,12 +271,12 @@ impl HostDescriptor for FilesView<'_> {
             ),
         };
         let directory = directory.clone();
-        let opened = open::descriptor(directory, self.scratch, path.clone(), how).await?;
+        let opened = open::descriptor(directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
             return Ok(self.wasi.table.push(opened)?);
         }
         // An old kernel, or a filter of system calls. What is there may be another when it is opened.
-        if self.scratch.is_some() {
+        if scratch.is_some() {
             return Err(ErrorCode::Unsupported.into());
         }
         let there = Resource::new_borrow(fd.rep());

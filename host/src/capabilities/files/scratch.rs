@@ -2,7 +2,7 @@
 //! write is charged what it can add before it is made, and nothing is given back until there is no room, when all that
 //! there is is counted again, while nobody writes. So what is counted is never less than what is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,7 +42,7 @@ pub struct Scratch {
 }
 
 /// What things in a directory take.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) bytes: u64,
     pub(super) files: u64,
@@ -125,7 +125,12 @@ impl Scratch {
             if !how.exclusive || !how.create {
                 match open(&directory, &path, if how.create { there } else { how }) {
                     Err(error) if how.create && error.kind() == io::ErrorKind::NotFound => {}
-                    found => return found,
+                    found => {
+                        if how.truncate && found.is_ok() {
+                            scratch.may_be_less();
+                        }
+                        return found;
+                    }
                 }
             }
             scratch.take(Room::FILE)?;
@@ -162,7 +167,11 @@ impl Scratch {
     /// Makes a file longer or shorter.
     pub(super) async fn set_size(self: &Arc<Self>, file: Arc<File>, size: u64) -> io::Result<()> {
         self.with_room(move |scratch| {
-            let growth = size.saturating_sub(file.metadata()?.len());
+            let length = file.metadata()?.len();
+            if size < length {
+                scratch.may_be_less();
+            }
+            let growth = size.saturating_sub(length);
             scratch.take(Room {
                 bytes: growth,
                 ..Room::default()
@@ -211,7 +220,6 @@ impl Scratch {
         let (scratch, work) = (Arc::clone(self), Arc::clone(work));
         blocking(move || {
             let done = work(&scratch);
-            scratch.may_be_less();
             drop(turn);
             done
         })
@@ -228,6 +236,10 @@ impl Scratch {
             return Err(Errno::NOSPC.into());
         }
         *taken = with;
+        // It may come to nothing, and two who write to one place have both taken it.
+        if more != Room::default() {
+            self.may_be_less();
+        }
         Ok(())
     }
 
@@ -242,26 +254,30 @@ impl Scratch {
         }
         let scratch = Arc::clone(self);
         blocking(move || {
-            let root = rustix::fs::openat(&*scratch.root, ".", DIRECTORY, Mode::empty())?;
-            let mut found = HashMap::new();
-            let mut room = walk(root, &mut found, 0)?;
-            let open: Vec<_> = scratch
-                .opened()
-                .values()
-                .filter_map(Weak::upgrade)
-                .collect();
-            for file in open {
-                let metadata = file.metadata()?;
-                if metadata.nlink() == 0 && found.insert(metadata.ino(), ()).is_none() {
-                    room.bytes = room.bytes.saturating_add(metadata.len());
-                    room.files += 1;
-                }
-            }
+            let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
             *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room;
             drop(alone);
             Ok(())
         })
         .await
+    }
+
+    /// What there is, as long as nobody writes.
+    fn there(&self) -> io::Result<Room> {
+        let root = rustix::fs::openat(&*self.root, ".", DIRECTORY, Mode::empty())?;
+        let mut found = HashSet::new();
+        let mut room = walk(root, &mut found, 0)?;
+        let open: Vec<_> = self.opened().values().filter_map(Weak::upgrade).collect();
+        for file in open {
+            let metadata = file.metadata()?;
+            if metadata.nlink() == 0 && found.insert(metadata.ino()) {
+                room.bytes = room.bytes.saturating_add(metadata.len());
+                room.files += 1;
+                // It goes when it is closed, which a stream does without a word.
+                self.may_be_less();
+            }
+        }
+        Ok(room)
     }
 }
 
@@ -274,7 +290,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC);
 
 /// Adds up what is in a directory. It goes by descriptors, so that no link leads it out.
-fn walk(directory: OwnedFd, found: &mut HashMap<u64, ()>, depth: u64) -> io::Result<Room> {
+fn walk(directory: OwnedFd, found: &mut HashSet<u64>, depth: u64) -> io::Result<Room> {
     let mut room = Room::default();
     if depth > limits::SCRATCH_DIRECTORIES {
         return Ok(room);
@@ -294,7 +310,7 @@ fn walk(directory: OwnedFd, found: &mut HashMap<u64, ()>, depth: u64) -> io::Res
                 room = room.and(walk(inner, found, depth + 1)?);
             }
             // A file with two names takes its bytes once.
-            _ if found.insert(stat.st_ino, ()).is_none() => {
+            _ if found.insert(stat.st_ino) => {
                 room.bytes = room.bytes.saturating_add(stat.st_size.unsigned_abs());
             }
             _ => {}
@@ -350,20 +366,44 @@ struct Home {
 #[derive(Debug)]
 struct Removal {
     removers: Arc<Semaphore>,
-    _place: OwnedSemaphorePermit,
+    _places: Places,
     _home: Arc<Home>,
 }
 
-impl Scratches {
+/// The places of one scratch directory: of its handler, and of the host.
+pub(crate) type Places = [OwnedSemaphorePermit; 2];
+
+/// The scratch directories of one handler's instances.
+#[derive(Debug)]
+pub struct ScratchShare {
+    scratches: Arc<Scratches>,
+    places: Arc<Semaphore>,
+}
+
+impl ScratchShare {
+    /// For a handler that has none yet.
+    #[must_use]
+    pub fn new(scratches: &Arc<Scratches>) -> Self {
+        Self {
+            scratches: Arc::clone(scratches),
+            places: Arc::new(Semaphore::new(limits::SCRATCHES.div_ceil(limits::SHARE))),
+        }
+    }
+
+    /// Places for one more, if there are any.
+    #[must_use]
+    pub fn places(&self) -> Option<Places> {
+        let of_handler = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let of_host = Arc::clone(&self.scratches.places);
+        Some([of_handler, of_host.try_acquire_owned().ok()?])
+    }
+
     /// A new directory with room for so many bytes. It is made on a thread that may wait for a disk.
     ///
     /// # Errors
-    /// When there are too many, or none can be made.
-    pub async fn make(self: &Arc<Self>, quota: u64) -> io::Result<Arc<Scratch>> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            io::Error::other("as many scratch directories are in use as there may be")
-        })?;
-        let scratches = Arc::clone(self);
+    /// When none can be made.
+    pub async fn make(&self, quota: u64, places: Places) -> io::Result<Arc<Scratch>> {
+        let scratches = Arc::clone(&self.scratches);
         blocking(move || {
             let home = scratches.home()?;
             let nth = scratches.next.fetch_add(1, Ordering::Relaxed);
@@ -379,14 +419,16 @@ impl Scratches {
                 open: Mutex::default(),
                 removal: Some(Removal {
                     removers: Arc::clone(&scratches.removers),
-                    _place: place,
+                    _places: places,
                     _home: home,
                 }),
             }))
         })
         .await
     }
+}
 
+impl Scratches {
     fn home(&self) -> io::Result<Arc<Home>> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(home) = &*home {
@@ -493,7 +535,7 @@ impl Drop for Scratch {
         runtime.spawn(async move {
             let _turn = removal.removers.acquire().await;
             let _ = tokio::task::spawn_blocking(remove).await;
-            drop(removal._place);
+            drop(removal._places);
         });
     }
 }

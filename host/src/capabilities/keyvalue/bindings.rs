@@ -274,7 +274,8 @@ fn many(count: usize) -> Result<(), Error> {
     Ok(())
 }
 
-const UNSIGNED: (i128, i128) = (0, u64::MAX as i128);
+/// A Redis counts no further, and so does no other store.
+const UNSIGNED: (i128, i128) = (0, i64::MAX as i128);
 const SIGNED: (i128, i128) = (i64::MIN as i128, i64::MAX as i128);
 
 impl View<'_> {

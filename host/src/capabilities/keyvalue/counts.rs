@@ -112,10 +112,11 @@ impl Counts {
         Arc::clone(all.entry(whose).or_default())
     }
 
-    /// All of them, by name. Those of handlers of which `is_there` says that they are gone are forgotten.
+    /// All of them, by name. Those of handlers of which `is_there` says that they are gone are forgotten, unless somebody still
+    /// counts: a handler that is being put in place does already.
     pub fn all(&self, is_there: impl Fn(&Whose) -> bool) -> Vec<(Whose, Arc<OfHandler>)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|whose, _| is_there(whose));
+        all.retain(|whose, counts| is_there(whose) || Arc::strong_count(counts) > 1);
         let mut all: Vec<_> = all
             .iter()
             .map(|(whose, counts)| (whose.clone(), Arc::clone(counts)))

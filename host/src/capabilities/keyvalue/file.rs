@@ -43,6 +43,9 @@ const FORMAT_KEY: &str = "format";
 /// The form of what is written.
 const FORMAT: u64 = 1;
 
+/// What became of changes, in their order.
+type Answers = Vec<Result<Changed, Error>>;
+
 /// A store that is a file.
 #[derive(Debug)]
 pub(super) struct FileStore {
@@ -293,13 +296,16 @@ impl Shared {
                 writes.push(write);
             }
             let now = Instant::now();
-            let mut is_synced = is_closed || due.is_some_and(|due| due <= now);
+            // Then what was acknowledged before goes to disk, whatever becomes of these writes.
+            let is_due = is_closed || due.is_some_and(|due| due <= now);
+            let mut is_synced = is_due;
+            let mut next_due = due;
             for write in &writes {
                 match write.place.durability {
                     grant::Durability::EachWrite => is_synced = true,
                     grant::Durability::Within(time) => {
                         let at = now + time;
-                        due = Some(due.map_or(at, |due| due.min(at)));
+                        next_due = Some(next_due.map_or(at, |next| next.min(at)));
                     }
                 }
             }
@@ -307,16 +313,16 @@ impl Shared {
                 .into_iter()
                 .map(|write| ((write.done, write._room), (write.place, write.change)))
                 .unzip();
-            let commit = AssertUnwindSafe(|| self.commit(changes, is_synced));
+            let commit = AssertUnwindSafe(|| self.commit(changes, is_synced, is_due));
             let committed = match catch_unwind(commit) {
-                Ok(Ok(answers)) => Ok(answers),
+                Ok(Ok(committed)) => Ok(committed),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("what it holds makes no sense".to_owned()),
             };
             match committed {
-                Ok(answers) => {
-                    if is_synced {
-                        due = None;
+                Ok((answers, is_committed)) => {
+                    if is_committed {
+                        due = if is_synced { None } else { next_due };
                     }
                     for ((done, _room), answer) in dones.into_iter().zip(answers) {
                         // Nobody may wait for it any more.
@@ -341,15 +347,17 @@ impl Shared {
         }
     }
 
-    /// Makes all changes that are possible in one transaction.
+    /// Makes all changes that are possible in one transaction. Says too whether it was committed: one that changes nothing is
+    /// only when a sync is due.
     fn commit(
         &self,
         changes: Vec<(Place, Change)>,
         is_synced: bool,
-    ) -> Result<Vec<Result<Changed, Error>>, redb::Error> {
+        is_due: bool,
+    ) -> Result<(Answers, bool), redb::Error> {
         let transaction = self.begin()?;
         let mut answers = Vec::with_capacity(changes.len());
-        let mut has_changed = is_synced && changes.is_empty();
+        let mut has_changed = false;
         {
             let mut table = transaction.open_table(BUCKETS)?;
             let mut entries = transaction.open_table(ENTRIES)?;
@@ -386,9 +394,9 @@ impl Shared {
                 table.insert(&*name, (number, totals.keys, totals.bytes, totals.last))?;
             }
         }
-        if !has_changed {
+        if !has_changed && !is_due {
             transaction.abort()?;
-            return Ok(answers);
+            return Ok((answers, false));
         }
         let mut transaction = transaction;
         if is_synced {
@@ -398,7 +406,7 @@ impl Shared {
             transaction.set_durability(Durability::None)?;
         }
         transaction.commit()?;
-        Ok(answers)
+        Ok((answers, true))
     }
 
     /// A transaction, of the database opened again if that must be.

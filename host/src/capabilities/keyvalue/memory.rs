@@ -30,9 +30,6 @@ struct Kept {
 impl Memory {
     fn bucket(&self, place: &Place) -> Arc<Mutex<Bucket>> {
         let mut buckets = lock(&self.0);
-        if let Some(bucket) = buckets.get(&place.bucket) {
-            return Arc::clone(bucket);
-        }
         let bucket = buckets.entry(Arc::clone(&place.bucket)).or_default();
         Arc::clone(bucket)
     }

@@ -151,7 +151,7 @@ impl Buckets {
     /// Those of the handler of this name and tenant. It may wait for a disk.
     ///
     /// # Errors
-    /// As [`Stores::open`].
+    /// When there is no store of a name, or its file cannot be had.
     pub(crate) fn new(
         handler: Arc<str>,
         tenant: Option<Arc<str>>,

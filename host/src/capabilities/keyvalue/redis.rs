@@ -31,13 +31,21 @@ struct Shared {
     scripts: Scripts,
     /// The runtime that drives the connection, whoever asks.
     runtime: Handle,
-    /// None until it is made, and after it broke.
-    connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    connection: tokio::sync::Mutex<Connection>,
     /// When the last try to connect failed.
     failed: Mutex<Option<Instant>>,
     /// Of bytes that are on their way to the server.
     room: Arc<Semaphore>,
     told: Seldom,
+}
+
+/// The connection of the moment.
+#[derive(Default)]
+struct Connection {
+    /// None until it is made, and after it broke.
+    current: Option<MultiplexedConnection>,
+    /// How many were made: the number of the last.
+    made: u64,
 }
 
 struct Scripts {
@@ -95,7 +103,7 @@ impl Redis {
         Ok(Self(shared))
     }
 
-    /// Runs a script, or a command, with so many bytes of arguments.
+    /// Runs a script, or a command, with so many bytes of keys and values.
     fn ask<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -104,17 +112,18 @@ impl Redis {
     ) -> Answer<T> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            let bytes = u32::try_from(bytes.min(limits::KEYVALUE_QUEUE_BYTES)).unwrap_or(u32::MAX);
+            let bytes = (ROOM + bytes).min(limits::KEYVALUE_QUEUE_BYTES);
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let room = Arc::clone(&shared.room).acquire_many_owned(bytes).await;
             let runtime = shared.runtime.clone();
             // A guest may be on threads of low priority, and the connection is everybody's.
             let answer = runtime.spawn(async move {
                 let _room = room;
-                let mut connection = shared.connected().await?;
+                let (mut connection, number) = shared.connected().await?;
                 match asked.ask(&shared.scripts, &mut connection).await {
                     Ok(value) => Ok(value),
                     Err(error) => {
-                        shared.broken(&error).await;
+                        shared.broken(number, &error).await;
                         Err(unavailable())
                     }
                 }
@@ -194,11 +203,11 @@ fn key(bucket: &str, part: &str) -> String {
 }
 
 impl Shared {
-    /// The connection, made if there is none. Only one at a time makes it.
-    async fn connected(&self) -> Result<MultiplexedConnection, Error> {
+    /// The connection and its number, made if there is none. Only one at a time makes it.
+    async fn connected(&self) -> Result<(MultiplexedConnection, u64), Error> {
         let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
+        if let Some(current) = &connection.current {
+            return Ok((current.clone(), connection.made));
         }
         let failed = *self.failed();
         if failed.is_some_and(|at| at.elapsed() < limits::KEYVALUE_RECONNECT) {
@@ -215,8 +224,9 @@ impl Shared {
                 if self.failed().take().is_some() {
                     tracing::info!("the store `{}` is there again", self.name);
                 }
-                *connection = Some(made.clone());
-                Ok(made)
+                connection.current = Some(made.clone());
+                connection.made += 1;
+                Ok((made, connection.made))
             }
             Err(error) => {
                 *self.failed() = Some(Instant::now());
@@ -226,13 +236,15 @@ impl Shared {
         }
     }
 
-    /// What the server itself has said leaves the connection as it is.
-    async fn broken(&self, error: &RedisError) {
+    /// An error of the connection of this number. What the server itself has said leaves the connection as it is.
+    async fn broken(&self, number: u64, error: &RedisError) {
         self.tell(error);
         if error.kind() == redis::ErrorKind::Io || error.is_unrecoverable_error() {
-            // One that was made anew meanwhile may go with it: the next makes another.
-            *self.connection.lock().await = None;
-            *self.failed() = Some(Instant::now());
+            let mut connection = self.connection.lock().await;
+            // One that was made anew meanwhile stays.
+            if connection.made == number && connection.current.take().is_some() {
+                *self.failed() = Some(Instant::now());
+            }
         }
     }
 
@@ -354,7 +366,7 @@ impl Store for Redis {
             .arg("LIMIT")
             .arg(0)
             .arg(limits::KEYVALUE_PAGE + 1);
-        self.ask(ROOM, asked, move |answer| {
+        self.ask(0, asked, move |answer| {
             let (mut listed, mut bytes, mut last) = (Listed::default(), 0, before);
             let mut parts = array(answer)?.into_iter();
             while let Some(key) = parts.next() {
@@ -372,7 +384,7 @@ impl Store for Redis {
     }
 }
 
-/// What a request takes whose arguments are short.
+/// What a request takes besides keys and values.
 const ROOM: usize = 256;
 
 fn array(value: Value) -> Result<Vec<Value>, Error> {

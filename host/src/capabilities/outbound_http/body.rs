@@ -158,7 +158,9 @@ impl<H: Send + Unpin + 'static> Body for Received<H> {
         if this.kept.is_none() && !this.body.is_end_stream() {
             return Poll::Ready(None); // it has failed
         }
-        if let Some(total) = &mut this.total
+        // What has ended well was in time, however late its end is asked for.
+        if this.kept.is_some()
+            && let Some(total) = &mut this.total
             && total.as_mut().poll(cx).is_ready()
         {
             return this.fail(Error::HttpResponseTimeout);

@@ -124,7 +124,7 @@ pub(super) enum Sender {
 }
 
 impl Client {
-    /// Whom this system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` say otherwise.
+    /// Whom this system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` say otherwise. The first call waits for a disk.
     pub(super) fn system_roots(&self) -> Arc<RootCertStore> {
         let roots = self.system_roots.get_or_init(|| {
             let found = rustls_native_certs::load_native_certs();
@@ -151,7 +151,7 @@ impl Client {
         stage: &Stage,
     ) -> Result<Fresh, Error> {
         stage.is(Stage::LOOKUP);
-        let addresses = self.addresses(to, reach, grant).await?;
+        let addresses = self.addresses(to, grant).await?;
         stage.is(Stage::CONNECT);
         let stream = dial(&addresses)
             .await
@@ -182,12 +182,11 @@ impl Client {
     async fn addresses(
         &self,
         to: &Origin,
-        reach: &Reach,
         grant: &OutboundGrant,
     ) -> Result<Vec<SocketAddr>, Error> {
         let found = match &to.host {
             // An address that stands in `allow` as it is was meant.
-            Host::Address(address) if reach.said.to.address() == Some(*address) => {
+            Host::Address(address) if grant.names_address(to) => {
                 return Ok(vec![(*address, to.port).into()]);
             }
             Host::Address(address) => vec![(*address, to.port).into()],

@@ -129,8 +129,13 @@ pub(super) struct Reach {
 }
 
 impl OutboundGrant {
-    /// For the guest of this handler.
+    /// For the guest of this handler. It may wait for a disk.
     pub(crate) fn new(handler: Arc<str>, grants: &OutboundGrants, client: &Arc<Client>) -> Self {
+        // Read here, and not when a connection is made: that is on a thread that serves.
+        let needs_system = |said: &Destination| said.to.has_tls() && said.authorities.is_none();
+        if grants.allow.iter().any(needs_system) {
+            drop(client.system_roots());
+        }
         let reach = |said: &Destination| Reach {
             said: said.clone(),
             tls: OnceLock::new(),
@@ -163,6 +168,13 @@ impl OutboundGrant {
             ));
             Error::HttpRequestDenied
         })
+    }
+
+    /// Whether a destination that allows this one names its very address, whatever else allows it: what was written so
+    /// was meant.
+    pub(super) fn names_address(&self, origin: &Origin) -> bool {
+        let mut all = self.destinations.iter().map(|reach| &reach.said.to);
+        all.any(|to| to.address().is_some() && to.allows(origin))
     }
 
     pub(super) fn reach(&self, at: usize) -> Option<&Reach> {
@@ -205,5 +217,33 @@ impl Reach {
             tracing::error!("no TLS with `{}`: {why}", self.said.to);
             Error::ConfigurationError
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_named_is_meant_whatever_allows_it_before() {
+        let allow = ["everywhere", "http://127.0.0.1:9000"];
+        let grants = OutboundGrants {
+            allow: allow
+                .map(|to| Destination::from(to.parse::<Pattern>().expect(to)))
+                .to_vec(),
+            ..OutboundGrants::default()
+        };
+        let grant = OutboundGrant::new("shop".into(), &grants, &Arc::default());
+        for (uri, is_named) in [
+            ("http://127.0.0.1:9000/", true),
+            ("http://127.1:9000/", true),
+            ("http://127.0.0.1:9001/", false),
+            ("https://127.0.0.1:9000/", false),
+            ("http://127.0.0.2:9000/", false),
+            ("http://localhost:9000/", false),
+        ] {
+            let origin = Origin::of(&uri.parse().expect(uri)).expect(uri);
+            assert_eq!(grant.names_address(&origin), is_named, "{uri}");
+        }
     }
 }

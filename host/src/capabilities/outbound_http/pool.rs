@@ -198,6 +198,11 @@ impl Pool {
         if let Some(lease) = site.take(is_fresh) {
             return Ok(lease);
         }
+        if is_fresh && site.connections.available_permits() == 0 {
+            // One that waits gives way, and not under the lock.
+            let closed = lock(&site.shelf).pop_oldest();
+            drop(closed);
+        }
         // Who has read a response to its end may be quicker than the task that drives the connection.
         let until = Instant::now() + limits::OUTBOUND_RETURN;
         while !is_fresh && site.returning.load(Ordering::Acquire) > 0 {
@@ -366,9 +371,13 @@ fn expire(sites: &Mutex<Sites>) -> bool {
 }
 
 impl Site {
+    /// One that is kept, or shared. With `is_fresh`, none.
     fn take(self: &Arc<Self>, is_fresh: bool) -> Option<Lease> {
         let mut shelf = lock(&self.shelf);
         shelf.shared.retain(|shared| !shared.is_over());
+        if is_fresh {
+            return None;
+        }
         let least = shelf
             .shared
             .iter()
@@ -380,9 +389,6 @@ impl Site {
                 site: Arc::clone(self),
                 is_reused: true,
             }));
-        }
-        if is_fresh {
-            return None;
         }
         // Those that the other side has closed are dropped on the way.
         while let Some(Idle { line, .. }) = shelf.idle.pop() {
