@@ -843,7 +843,7 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
         "other: the store is not available now: try again later"
     );
     assert!(
-        began.elapsed() < std::time::Duration::from_secs(6),
+        began.elapsed() < std::time::Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
@@ -867,7 +867,7 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
     let said = ask(&host, "/increment?key=n");
     assert!(said.starts_with("other: the store"), "{said}");
     assert!(
-        began.elapsed() < std::time::Duration::from_secs(6),
+        began.elapsed() < std::time::Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );

@@ -140,7 +140,9 @@ impl CallGrant {
 
 /// The name before [`SUFFIX`].
 fn callee(uri: &Uri) -> Option<&str> {
+    // A name with a dot at its end is the same name.
     let host = uri.host()?;
+    let host = host.strip_suffix('.').unwrap_or(host);
     let (name, suffix) = host.split_at_checked(host.len().checked_sub(SUFFIX.len())?)?;
     (!name.is_empty() && suffix.eq_ignore_ascii_case(SUFFIX)).then_some(name)
 }
@@ -169,6 +171,7 @@ mod tests {
             ("http://Cart.handler.internal/a?b", "Cart"),
             ("http://CART.Handler.Internal:80/", "cart"),
             ("http://stock.v2_x.handler.internal/", "Stock.v2_x"),
+            ("http://cart.handler.internal./", "cart"),
             // For no handler.
             ("http://example.com/", ""),
             ("http://handler.internal/", ""),

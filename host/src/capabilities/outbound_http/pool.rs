@@ -483,7 +483,7 @@ impl Shared {
     fn has_room(&self) -> bool {
         let most = self.room.load(Ordering::Relaxed);
         let streams = self.streams.load(Ordering::Relaxed);
-        streams < most.clamp(1, limits::OUTBOUND_H2_STREAMS)
+        streams < most.min(limits::OUTBOUND_H2_STREAMS)
     }
 
     /// No request may come to it any more.
