@@ -6,9 +6,9 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
-use crate::capabilities::Services;
+use crate::capabilities::{Granted, Services};
 use crate::components::{Artifact, Compiled, Components, Stamp};
-use crate::engine::{Common, Engine, FaultKind, Generation, Guest, Instances, Room};
+use crate::engine::{Engine, FaultKind, Generation, Guest, Instances, Room};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -142,11 +142,8 @@ impl Loader {
     ) -> anyhow::Result<Guest> {
         let (loader, settings) = (Arc::clone(self), spec.guest.clone());
         let name = spec.name.shared();
-        let tenant = self.tenant(spec);
-        let common = Common {
-            tenant: spec.tenant.clone(),
-            ..tenant.map(|it| it.common()).unwrap_or_default()
-        };
+        let tenant = spec.tenant.clone();
+        let common = self.tenant(spec).map(|it| it.common()).unwrap_or_default();
         let file = spec.source.path().display().to_string();
         let link = move || {
             let generation = artifact.generation();
@@ -160,8 +157,10 @@ impl Loader {
             }
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
             let parts = artifact.inspection.parts;
-            let services = &loader.services;
-            Guest::link(engine, &component, parts, name, settings, common, services)
+            let grants = &settings.grants;
+            let granted = Granted::new(Arc::clone(&name), tenant, grants, &loader.services)
+                .with_context(|| format!("`{file}`"))?;
+            Guest::link(engine, &component, parts, name, settings, common, granted)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
         tokio::task::spawn_blocking(link).await?

@@ -150,7 +150,6 @@ impl Tenant {
         Common {
             memory: Some(Arc::clone(&self.memory)),
             clocks: Some(self.clocks.clone()),
-            tenant: None,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
 use crate::capabilities::files::{SCRATCH, Scratch};
 use crate::capabilities::sockets::Sockets;
-use crate::capabilities::{Granted, Grants, Services};
+use crate::capabilities::{Granted, Grants};
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId, Speaker};
@@ -84,8 +84,6 @@ pub(crate) struct Common {
     pub(crate) memory: Option<Arc<Budget>>,
     /// How coarse its clocks are.
     pub(crate) clocks: Option<Grain>,
-    /// Who owns them.
-    pub(crate) tenant: Option<Arc<str>>,
 }
 
 enum Pre {
@@ -140,7 +138,7 @@ impl Guest {
         handler: Arc<str>,
         settings: GuestSettings,
         common: Common,
-        services: &Services,
+        granted: Granted,
     ) -> anyhow::Result<Self> {
         let is_taken = settings.directories.iter().any(|it| it.guest == SCRATCH);
         ensure!(
@@ -166,13 +164,8 @@ impl Guest {
             engine,
             pre,
             places,
-            told: Arc::new(Told::new(Arc::clone(&handler), values)),
-            granted: Arc::new(Granted::new(
-                handler,
-                common.tenant.clone(),
-                &settings.grants,
-                services,
-            )?),
+            told: Arc::new(Told::new(handler, values)),
+            granted: Arc::new(granted),
             settings,
             common,
             idle: Mutex::default(),
