@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -174,6 +176,31 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
             assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
         }
         assert_eq!(upstream.connections(), 10, "{guest}");
+    }
+}
+
+#[test]
+fn a_request_that_a_kept_connection_swallows_is_sent_again_where_that_is_safe() {
+    for guest in BOTH_FAULTS {
+        let heads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&heads);
+        // It answers the first request of a connection, and reads the second one before it closes.
+        let upstream = Upstream::new(move |_, wire| {
+            if counted.fetch_add(1, Ordering::AcqRel) % 2 == 1 {
+                return Err(wire.close());
+            }
+            wire.hello()
+        });
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        for _ in 0..2 {
+            let seen = fetched(&host, &upstream.url(), "/");
+            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        }
+        assert_eq!(heads.load(Ordering::Acquire), 3, "{guest}");
+        // What may have been done is not done twice.
+        let seen = fetched(&host, &upstream.url(), "/&method=POST&body=10");
+        assert_eq!(seen, "error connection-terminated\n", "{guest}");
+        assert_eq!(heads.load(Ordering::Acquire), 4, "{guest}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bodies of a request that is on its way, and of the response that comes.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,55 +47,74 @@ impl Body for Written {
     }
 }
 
-/// When a piece of a request was taken last.
-#[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<Instant>>);
+/// The body of a request, of which one that sends it after another takes the pieces.
+#[derive(Clone)]
+pub(super) struct Outgoing(Arc<Mutex<Taken>>);
 
-impl Progress {
-    pub(super) fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    pub(super) fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn made(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-}
-
-/// The body of a request on its way.
-pub(super) struct Sent {
+struct Taken {
     body: WasiBody,
-    progress: Progress,
+    /// When a piece was taken last.
+    last: Instant,
+    is_begun: bool,
+    is_over: bool,
 }
 
-impl Sent {
-    pub(super) fn new(body: WasiBody, progress: Progress) -> Self {
-        Self { body, progress }
+impl Outgoing {
+    pub(super) fn new(body: WasiBody) -> Self {
+        Self(Arc::new(Mutex::new(Taken {
+            body,
+            last: Instant::now(),
+            is_begun: false,
+            is_over: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_progress(&self) -> Instant {
+        self.lock().last
+    }
+
+    pub(super) fn made_progress(&self) {
+        self.lock().last = Instant::now();
+    }
+
+    /// Whether pieces are missing for who begins anew.
+    pub(super) fn is_begun(&self) -> bool {
+        self.lock().is_begun
     }
 }
 
-impl Body for Sent {
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.progress.made();
+        let mut taken = self.lock();
+        if taken.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut taken.body).poll_frame(cx));
+        taken.last = Instant::now();
+        match frame {
+            Some(_) => taken.is_begun = true,
+            None => taken.is_over = true,
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let taken = self.lock();
+        taken.is_over || taken.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.lock().body.size_hint()
     }
 }
 

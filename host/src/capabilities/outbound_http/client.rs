@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
-use super::body::Sent;
+use super::body::Outgoing;
 use super::destination::{Host, Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
 use super::wire::{Heard, Wire};
@@ -118,9 +118,9 @@ pub(super) struct Fresh {
 }
 
 pub(super) enum Sender {
-    H1(http1::SendRequest<Sent>),
+    H1(http1::SendRequest<Outgoing>),
     /// And how many requests its server allows at once.
-    H2(http2::SendRequest<Sent>, Arc<AtomicUsize>),
+    H2(http2::SendRequest<Outgoing>, Arc<AtomicUsize>),
 }
 
 impl Client {

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::Error;
 
-use super::body::Sent;
+use super::body::Outgoing;
 use super::client::{Client, Driver, Fresh, Places, Sender, Stage};
 use super::destination::{Origin, Protocol};
 use super::grant::{Destination, OutboundGrant};
@@ -72,7 +72,7 @@ struct Idle {
 
 #[derive(Debug)]
 struct Line {
-    sender: http1::SendRequest<Sent>,
+    sender: http1::SendRequest<Outgoing>,
     heard: Heard,
     _driver: Driver,
     born: Instant,
@@ -81,7 +81,7 @@ struct Line {
 /// A connection of HTTP/2.
 #[derive(Debug)]
 struct Shared {
-    sender: http2::SendRequest<Sent>,
+    sender: http2::SendRequest<Outgoing>,
     heard: Heard,
     /// Requests that its server allows at once.
     room: Arc<AtomicUsize>,
@@ -524,7 +524,7 @@ impl Lease {
     /// Sends a request, and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: http::Request<Sent>,
+        request: http::Request<Outgoing>,
     ) -> Result<http::Response<hyper::body::Incoming>, Unsent> {
         self.heard().is_of_use();
         let sent = match self {
@@ -544,7 +544,7 @@ impl Lease {
 
 /// A request without a response; the request itself, if nothing of it was written.
 pub(super) struct Unsent {
-    pub(super) request: Option<Box<http::Request<Sent>>>,
+    pub(super) request: Option<Box<http::Request<Outgoing>>>,
     pub(super) error: hyper::Error,
 }
 

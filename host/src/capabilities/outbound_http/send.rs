@@ -7,13 +7,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_EN
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{Progress, Received, Sent};
+use super::body::{Outgoing, Received};
 use super::client::Stage;
 use super::destination::{Origin, Protocol};
 use super::error;
@@ -82,10 +81,10 @@ impl Asked {
         prepare(&mut parts)?;
         let target = parts.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let progress = Progress::now();
+        let body = Outgoing::new(body);
         // What may be sent twice, if a connection that was kept turns out to be closed (RFC 9110, 9.2.2).
-        let spare = (parts.method.is_safe() && body.is_end_stream()).then(|| parts.clone());
-        let mut next = Request::from_parts(parts, Sent::new(body, progress.clone()));
+        let spare = parts.method.is_safe().then(|| parts.clone());
+        let mut next = Request::from_parts(parts, body.clone());
         let mut tries = 0;
         let (response, lease) = loop {
             tries += 1;
@@ -93,8 +92,8 @@ impl Asked {
             let is_last = tries == TRIES;
             let mut lease = self.connection(connected_by, is_last).await?;
             let request = self.in_version(next, &target, lease.is_h2())?;
-            progress.made();
-            let head = wait_for_head(&mut lease, request, &progress, self.times.first_byte);
+            body.made_progress();
+            let head = wait_for_head(&mut lease, request, &body, self.times.first_byte);
             match head.await {
                 Ok(response) => break (response, lease),
                 Err(Failed::Late) => {
@@ -104,9 +103,8 @@ impl Asked {
                 Err(Failed::Unsent(error, request)) => {
                     let again = request.or_else(|| {
                         let parts = spare.clone()?;
-                        let empty = Empty::new().map_err(|never| match never {});
-                        let body = Sent::new(empty.boxed_unsync(), progress.clone());
-                        is_gone(&error).then(|| Box::new(Request::from_parts(parts, body)))
+                        let is_whole = is_gone(&error) && !body.is_begun();
+                        is_whole.then(|| Box::new(Request::from_parts(parts, body.clone())))
                     });
                     match again {
                         Some(request) if lease.is_reused() && !is_last => next = *request,
@@ -144,10 +142,10 @@ impl Asked {
     /// As the version of the connection has it.
     fn in_version(
         &self,
-        mut request: Request<Sent>,
+        mut request: Request<Outgoing>,
         target: &PathAndQuery,
         is_h2: bool,
-    ) -> Result<Request<Sent>, Error> {
+    ) -> Result<Request<Outgoing>, Error> {
         let authority = self.origin.authority();
         let invalid = |_| Error::HttpRequestUriInvalid;
         if is_h2 {
@@ -186,26 +184,26 @@ pub(super) fn after(time: Duration) -> Instant {
 enum Failed {
     Late,
     /// The request itself, if nothing of it was written.
-    Unsent(hyper::Error, Option<Box<Request<Sent>>>),
+    Unsent(hyper::Error, Option<Box<Request<Outgoing>>>),
 }
 
 /// The time runs anew with each piece of the request that is taken.
 async fn wait_for_head(
     lease: &mut Lease,
-    request: Request<Sent>,
-    progress: &Progress,
+    request: Request<Outgoing>,
+    body: &Outgoing,
     patience: Duration,
 ) -> Result<Response<Incoming>, Failed> {
     let mut head = std::pin::pin!(lease.send(request));
     loop {
-        let until = progress.last() + patience.min(FOR_EVER);
+        let until = body.last_progress() + patience.min(FOR_EVER);
         tokio::select! {
             biased;
             head = &mut head => {
                 return head.map_err(|unsent| Failed::Unsent(unsent.error, unsent.request));
             }
             () = sleep_until(until) => {
-                if progress.last() + patience.min(FOR_EVER) <= Instant::now() {
+                if body.last_progress() + patience.min(FOR_EVER) <= Instant::now() {
                     return Err(Failed::Late);
                 }
             }
