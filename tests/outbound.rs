@@ -205,6 +205,17 @@ fn a_request_that_a_kept_connection_swallows_is_sent_again_where_that_is_safe() 
 }
 
 #[test]
+fn an_instance_sends_more_requests_than_it_can_hold_things() {
+    let upstream = Upstream::hello();
+    let host = TestHost::serve(
+        FAULTS,
+        &format!("--cpu 20s --timeout 60s {}", allow(&[&upstream.url()])),
+    );
+    let target = format!("/fetch-many?n=1500&url={}/", upstream.url());
+    assert_eq!(host.get(&target).text(), "1500 of 1500\n");
+}
+
+#[test]
 fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
     let refused = {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
