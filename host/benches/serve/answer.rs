@@ -1,7 +1,7 @@
 //! One HTTP/1.1 response, followed as it arrives and not kept: the client shares the cores with the
 //! server, so it does no more than find the end.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
 /// Where the next byte belongs.
 enum Place {
@@ -25,6 +25,9 @@ pub(crate) struct Answer {
     line: Vec<u8>,
     length: u64,
     is_chunked: bool,
+    takes_any_status: bool,
+    /// 0 before its first line.
+    pub(crate) status: u16,
     /// The server closes the connection after it.
     pub(crate) closes: bool,
     /// Bytes of the body so far, in chunks or not.
@@ -38,12 +41,22 @@ impl Answer {
             line: Vec::new(),
             length: 0,
             is_chunked: false,
+            takes_any_status: false,
+            status: 0,
             closes: false,
             body: 0,
         }
     }
 
-    /// Takes what was read; true when the answer is complete. Anything but 200 is an error.
+    /// One that need not be 200.
+    pub(crate) fn of_any_status() -> Self {
+        Self {
+            takes_any_status: true,
+            ..Self::new()
+        }
+    }
+
+    /// Takes what was read; true when the answer is complete. Anything but 200 is an error, unless any status is taken.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> anyhow::Result<bool> {
         while !bytes.is_empty() {
             match self.place {
@@ -80,11 +93,9 @@ impl Answer {
     fn take_line(&mut self, line: &[u8]) -> anyhow::Result<()> {
         match self.place {
             Place::StatusLine => {
-                ensure!(
-                    line.starts_with(b"HTTP/1.1 200"),
-                    "answered `{}`",
-                    line.escape_ascii()
-                );
+                self.status = status(line)
+                    .filter(|&status| status == 200 || self.takes_any_status)
+                    .with_context(|| format!("answered `{}`", line.escape_ascii()))?;
                 self.place = Place::Headers;
             }
             Place::Headers if line.is_empty() => {
@@ -130,6 +141,11 @@ impl Answer {
             left => Place::Body { left },
         }
     }
+}
+
+fn status(line: &[u8]) -> Option<u16> {
+    let digits = line.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn left_in_chunk(place: &mut Place, left: u64) {

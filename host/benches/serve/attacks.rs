@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::contender::Installed;
+use crate::crowd;
 use crate::guests::Guests;
+use crate::quiet::{self, PER_SECOND};
 use crate::report::{Section, Table};
 use crate::server::Server;
 
@@ -26,11 +28,9 @@ const ATTACKERS: usize = 4_000;
 /// How long they may take to be all there.
 const GATHERING: Duration = Duration::from_secs(30);
 /// How long they are left alone with the host before the healthy client is looked at.
-const SETTLING: Duration = Duration::from_secs(3);
+pub(crate) const SETTLING: Duration = Duration::from_secs(3);
 /// How often an attacker does something.
 const PULSE: Duration = Duration::from_secs(5);
-/// How often the healthy client asks.
-const ASKS: Duration = Duration::from_millis(5);
 
 /// Whoever only holds connections is let.
 pub(crate) const PATIENT: [&str; 6] = [
@@ -43,7 +43,7 @@ pub(crate) const PATIENT: [&str; 6] = [
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Attack {
+pub(crate) enum Attack {
     Nothing,
     Heads,
     Bodies,
@@ -84,10 +84,7 @@ pub(crate) fn measure(
         "requests",
         "asked",
     ]);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = crowd::runtime()?;
 
     eprintln!("attacks: {IDLE} idle connections");
     let host = installed.host("idle connections", &guests.hello, &PATIENT);
@@ -108,25 +105,24 @@ pub(crate) fn measure(
         eprintln!("attacks: {}", attack.name());
         let host = installed.host("attacks", &guests.faults, &["--access-log", "off"]);
         let server = Server::start(&host)?;
-        let attackers = runtime.block_on(gather(attack, server.address));
+        let count = match attack {
+            Attack::Nothing => 0,
+            _ => ATTACKERS,
+        };
+        let attackers = runtime.block_on(gather(attack, count, server.address));
         thread::sleep(SETTLING);
-        let (latencies, failures) = healthy(server.address, period)?;
+        let healthy = quiet::ask(server.address, "/ok", period);
         drop(attackers);
-        ensure!(!latencies.is_empty(), "no request was answered");
-        let part = |part: f64| {
-            let index = (latencies.len() as f64 * part) as usize;
-            let latency = latencies[index.min(latencies.len() - 1)];
-            format!("{:.1}", latency.as_secs_f64() * 1e3)
+        let requests = match healthy.lost {
+            0 => healthy.requests().to_string(),
+            lost => format!("{}, {lost} lost", healthy.requests()),
         };
-        let requests = match failures {
-            0 => latencies.len().to_string(),
-            _ => format!("{}, {failures} failed", latencies.len()),
-        };
+        let [median, p99, most] = healthy.cells();
         table.row([
             attack.name(),
-            part(0.5),
-            part(0.99),
-            part(1.0),
+            median,
+            p99,
+            most,
             requests,
             "p99 ≤ 50".to_owned(),
         ]);
@@ -134,9 +130,9 @@ pub(crate) fn measure(
     Ok(Section {
         title: "Attacks",
         made: format!(
-            "One client asks `faults` for `/ok` every {ASKS:?} for {period:?}, every other time over a connection of its own, \
-             beside attackers that have been there for {SETTLING:?} and come again when they are closed. They send a byte \
-             every {PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults."
+            "One client asks `faults` for `/ok` {PER_SECOND} times a second for {period:?}, every other time over a new connection; \
+             latencies are from when a request was due. It does so beside attackers that have been there for {SETTLING:?} and come again \
+             when they are closed. They send a byte every {PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults."
         ),
         table,
         notes: vec![format!(
@@ -168,9 +164,17 @@ async fn hold_idle(address: SocketAddr) -> anyhow::Result<Vec<TcpStream>> {
 }
 
 /// Attackers, until they are dropped.
-struct Attackers {
+pub(crate) struct Attackers {
     _tasks: JoinSet<()>,
     is_over: Arc<AtomicBool>,
+    there: Arc<AtomicUsize>,
+}
+
+impl Attackers {
+    /// How many of them have begun.
+    pub(crate) fn there(&self) -> usize {
+        self.there.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Attackers {
@@ -179,15 +183,11 @@ impl Drop for Attackers {
     }
 }
 
-async fn gather(attack: Attack, address: SocketAddr) -> Attackers {
+/// Returns when so many are there, or when that takes too long.
+pub(crate) async fn gather(attack: Attack, attackers: usize, address: SocketAddr) -> Attackers {
     let mut tasks = JoinSet::new();
     let is_over = Arc::new(AtomicBool::new(false));
     let there = Arc::new(AtomicUsize::new(0));
-    let attackers = if attack == Attack::Nothing {
-        0
-    } else {
-        ATTACKERS
-    };
     for nth in 0..attackers {
         let (is_over, there) = (Arc::clone(&is_over), Arc::clone(&there));
         tasks.spawn(async move {
@@ -210,6 +210,7 @@ async fn gather(attack: Attack, address: SocketAddr) -> Attackers {
     Attackers {
         _tasks: tasks,
         is_over,
+        there,
     }
 }
 
@@ -246,51 +247,6 @@ async fn harm(
             }
         }
     }
-}
-
-/// Sorted latencies, and how many requests failed.
-fn healthy(address: SocketAddr, period: Duration) -> anyhow::Result<(Vec<Duration>, usize)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut kept = TcpStream::connect(address).await?;
-        kept.set_nodelay(true)?;
-        let (mut latencies, mut failures) = (Vec::new(), 0);
-        let mut clock = tokio::time::interval(ASKS);
-        let began = Instant::now();
-        for nth in 0_usize.. {
-            if began.elapsed() > period {
-                break;
-            }
-            clock.tick().await;
-            let start = Instant::now();
-            let asked = async {
-                if nth.is_multiple_of(2) {
-                    ask(&mut kept, "/ok").await
-                } else {
-                    let mut own = TcpStream::connect(address).await?;
-                    own.set_nodelay(true)?;
-                    ask(&mut own, "/ok").await
-                }
-            };
-            match timeout(Duration::from_secs(10), asked).await {
-                Ok(Ok(())) => latencies.push(start.elapsed()),
-                failed => {
-                    failures += 1;
-                    let why =
-                        failed.map_or_else(|_| "no answer".to_owned(), |it| format!("{it:?}"));
-                    eprintln!(
-                        "attacks: request {nth} failed after {:?}: {why}",
-                        start.elapsed()
-                    );
-                    kept = TcpStream::connect(address).await?;
-                }
-            }
-        }
-        latencies.sort_unstable();
-        Ok((latencies, failures))
-    })
 }
 
 async fn ask(stream: &mut TcpStream, target: &str) -> anyhow::Result<()> {

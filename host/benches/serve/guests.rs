@@ -1,11 +1,15 @@
 //! The guests that are served, built from this workspace.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use crate::load::HELLO;
+
 const TARGET: &str = "wasm32-wasip2";
+const PACKAGES: [&str; 5] = ["hello", "hello-p3", "echo", "echo-p3", "faults"];
 
 /// Paths of components.
 pub(crate) struct Guests {
@@ -26,9 +30,7 @@ impl Guests {
         let built = clean("CARGO", "cargo")
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .args(["build", "--profile", "guest", "--target", TARGET])
-            .args([
-                "-p", "hello", "-p", "hello-p3", "-p", "echo", "-p", "echo-p3", "-p", "faults",
-            ])
+            .args(PACKAGES.iter().flat_map(|package| ["-p", *package]))
             .arg("--target-dir")
             .arg(&target)
             .status()
@@ -43,6 +45,40 @@ impl Guests {
             faults: guest("faults.wasm"),
         })
     }
+
+    /// A copy of `hello` that says something else, and as much: up to twelve characters of it are told apart.
+    pub(crate) fn version(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let mut wasm =
+            fs::read(&self.hello).with_context(|| format!("reading `{}`", self.hello.display()))?;
+        let greeting = HELLO.trim_end().as_bytes();
+        let at = wasm
+            .windows(greeting.len())
+            .position(|window| window == greeting)
+            .context("`hello` does not say what it should")?;
+        let said = format!("Hello from {name:<12}");
+        wasm[at..at + greeting.len()].copy_from_slice(said.as_bytes());
+        Ok(wasm)
+    }
+}
+
+/// A section that makes any component a large one, if it is put behind it: a module that nothing uses and a compiler must
+/// go through, 1.1 MB of arithmetic.
+pub(crate) fn ballast() -> anyhow::Result<Vec<u8>> {
+    let step = "(local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 99)) (local.get 1)))";
+    let function = format!(
+        "(func (param i64 i64) (result i64) {} (local.get 0))",
+        step.repeat(100)
+    );
+    let module = wat::parse_str(format!("(module {})", function.repeat(1_000)))?;
+    let mut section = vec![1]; // a core module, and its length in LEB128
+    let mut length = module.len();
+    while length >= 0x80 {
+        section.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    section.push(length as u8);
+    section.extend(module);
+    Ok(section)
 }
 
 fn add_target() -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use crate::answer::Answer;
+use crate::spread::percentile;
 
 /// What every server answers.
 pub(crate) const HELLO: &str = "Hello from WebAssembly!\n";
@@ -36,8 +37,7 @@ impl Load {
 
     /// The latency that this part of all requests stayed within.
     pub(crate) fn percentile(&self, part: f64) -> Duration {
-        let index = (self.latencies.len() as f64 * part) as usize;
-        self.latencies[index.min(self.latencies.len() - 1)]
+        percentile(&self.latencies, part).unwrap_or_default()
     }
 }
 
@@ -142,20 +142,29 @@ pub(crate) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &[u8],
 ) -> anyhow::Result<bool> {
-    stream.write_all(request).await?;
-    stream.flush().await?;
-    let mut buffer = [0; 4096];
-    let mut answer = Answer::new();
-    while {
-        let read = stream.read(&mut buffer).await?;
-        ensure!(read > 0, "the connection closed before the answer's end");
-        !answer.read(&buffer[..read])?
-    } {}
+    let answer = ask_for(Answer::new(), stream, request).await?;
     ensure!(
         answer.body == HELLO.len() as u64,
         "not the answer that was expected"
     );
     Ok(answer.closes)
+}
+
+/// The same, whatever the answer says.
+pub(crate) async fn ask_for(
+    mut answer: Answer,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> anyhow::Result<Answer> {
+    stream.write_all(request).await?;
+    stream.flush().await?;
+    let mut buffer = [0; 4096];
+    while {
+        let read = stream.read(&mut buffer).await?;
+        ensure!(read > 0, "the connection closed before the answer's end");
+        !answer.read(&buffer[..read])?
+    } {}
+    Ok(answer)
 }
 
 pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {

@@ -13,16 +13,20 @@
 mod answer;
 mod attacks;
 mod contender;
+mod crowd;
 mod guests;
 mod hello;
 mod hyper_alone;
 mod load;
 mod machine;
 mod many;
+mod neighbours;
 mod observed;
 mod outbound;
+mod quiet;
 mod report;
 mod server;
+mod site;
 mod spread;
 mod start;
 mod stream;
@@ -85,6 +89,8 @@ enum Part {
     Tls,
     /// What the metrics and the access log cost.
     Observed,
+    /// A quiet tenant beside loud ones.
+    Neighbours,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -165,6 +171,14 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
     }
     if wanted(Part::Observed) {
         sections.push(observed::measure(
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        )?);
+    }
+    if wanted(Part::Neighbours) {
+        sections.push(neighbours::measure(
             options.rounds,
             options.seconds,
             guests,

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -29,7 +28,11 @@ pub(crate) fn measure(
     installed: &Installed,
 ) -> anyhow::Result<Section> {
     let directory = tempfile::tempdir().context("making a temporary directory")?;
-    write_handlers(directory.path(), handlers, &guests.hello)?;
+    for handler in 0..handlers {
+        let wasm = guests.version(&handler.to_string())?;
+        fs::write(directory.path().join(format!("h{handler}.wasm")), wasm)
+            .context("writing the handlers")?;
+    }
     let host = installed.host("many handlers", directory.path(), &[]);
 
     eprintln!("many: compiling {handlers} handlers");
@@ -93,23 +96,6 @@ pub(crate) fn measure(
         table,
         notes: Vec::new(),
     })
-}
-
-/// Copies of `hello` that each say something else, and as much.
-fn write_handlers(directory: &Path, handlers: usize, hello: &Path) -> anyhow::Result<()> {
-    let mut wasm = fs::read(hello).with_context(|| format!("reading `{}`", hello.display()))?;
-    let greeting = load::HELLO.trim_end().as_bytes();
-    let at = wasm
-        .windows(greeting.len())
-        .position(|window| window == greeting)
-        .context("`hello` does not say what it should")?;
-    for handler in 0..handlers {
-        let said = format!("Hello from {handler:<12}");
-        wasm[at..at + greeting.len()].copy_from_slice(said.as_bytes());
-        fs::write(directory.join(format!("h{handler}.wasm")), &wasm)
-            .context("writing the handlers")?;
-    }
-    Ok(())
 }
 
 /// One request on a connection of its own.

@@ -1,6 +1,7 @@
 //! A number that was measured several times.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The median, and the least and the most beside it.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,12 @@ impl fmt::Display for Spread {
         } = *self;
         write!(f, "{} ({}–{})", number(median), number(least), number(most))
     }
+}
+
+/// What this part of sorted latencies stayed within; None of nothing.
+pub(crate) fn percentile(sorted: &[Duration], part: f64) -> Option<Duration> {
+    let index = (sorted.len() as f64 * part) as usize;
+    sorted.get(index).or(sorted.last()).copied()
 }
 
 /// Three digits that matter, thousands apart: 0.124, 28.6, 310, 44,871.

@@ -14,7 +14,7 @@ pub(crate) fn members(group: Pid) -> impl Iterator<Item = Member> {
 
 /// A process of a server's group.
 pub(crate) struct Member {
-    /// CPU time so far.
+    /// CPU time so far, with that of its children that have ended.
     pub(crate) cpu: Duration,
     /// Memory that is resident, in bytes.
     pub(crate) memory: u64,
@@ -31,17 +31,18 @@ impl Member {
         if field(5)? != i64::from(group.as_raw_nonzero().get()) {
             return None;
         }
-        let ticks = field(14)? + field(15)?; // in user mode and in the kernel
+        // In user mode and in the kernel, and the same of its children.
+        let ticks = field(14)? + field(15)? + field(16)? + field(17)?;
         let status = fs::read_to_string(process.join("status")).ok()?;
-        let bytes = |name| {
+        let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-            Some(kib * 1024)
+            line.split_whitespace().next()?.parse::<u64>().ok()
         };
+        let bytes = |name: &str| number(name).map_or(0, |kib| kib * 1024);
         Some(Self {
             cpu: Duration::from_secs(1) * u32::try_from(ticks).ok()? / TICKS_PER_SECOND,
-            memory: bytes("VmRSS:").unwrap_or(0),
-            peak_memory: bytes("VmHWM:").unwrap_or(0),
+            memory: bytes("VmRSS:"),
+            peak_memory: bytes("VmHWM:"),
         })
     }
 }
