@@ -1,6 +1,7 @@
 //! Clients that ask again and again, and how often they were answered what.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -100,6 +101,15 @@ impl Counts {
         }
     }
 
+    /// Those whose status is none of these.
+    pub(crate) fn others_than(&self, statuses: &[u16]) -> u64 {
+        let others = self
+            .0
+            .iter()
+            .filter(|(status, _)| !statuses.contains(status));
+        others.map(|(_, count)| count).sum()
+    }
+
     /// How many there were of each in a second.
     pub(crate) fn a_second(&self, period: Duration) -> Vec<String> {
         self.said(|count| format!("{}/s", number(count as f64 / period.as_secs_f64())))
@@ -111,6 +121,12 @@ impl Counts {
             status => format!("{} {status}", count(*many)),
         };
         self.0.iter().map(one).collect()
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said(|count| format!("{count} ×")).join(", "))
     }
 }
 

@@ -9,7 +9,14 @@ use anyhow::{Context as _, ensure};
 use crate::load::HELLO;
 
 const TARGET: &str = "wasm32-wasip2";
-const PACKAGES: [&str; 5] = ["hello", "hello-p3", "echo", "echo-p3", "faults"];
+const PACKAGES: [&str; 6] = [
+    "hello",
+    "hello-p3",
+    "echo",
+    "echo-p3",
+    "faults",
+    "faults-p3",
+];
 
 /// Paths of components.
 pub(crate) struct Guests {
@@ -18,6 +25,7 @@ pub(crate) struct Guests {
     pub(crate) echo: PathBuf,
     pub(crate) echo_p3: PathBuf,
     pub(crate) faults: PathBuf,
+    pub(crate) faults_p3: PathBuf,
 }
 
 impl Guests {
@@ -43,6 +51,7 @@ impl Guests {
             echo: guest("echo.wasm"),
             echo_p3: guest("echo_p3.wasm"),
             faults: guest("faults.wasm"),
+            faults_p3: guest("faults_p3.wasm"),
         })
     }
 

@@ -27,6 +27,7 @@ mod quiet;
 mod report;
 mod server;
 mod site;
+mod soak;
 mod spread;
 mod start;
 mod stream;
@@ -62,6 +63,9 @@ struct Options {
     /// Also write the tables to this file, with what there is to know of the machine.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// How long the host is soaked.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1440))]
+    minutes: u32,
 
     /// Given by `cargo bench`, and not by `cargo test --benches`, which must not wait for this.
     #[arg(long, hide = true)]
@@ -91,6 +95,8 @@ enum Part {
     Observed,
     /// A quiet tenant beside loud ones.
     Neighbours,
+    /// Mixed traffic for `--minutes`, and what is left of it. This is measured alone or not at all.
+    Soak,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -184,6 +190,9 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
             guests,
             installed,
         )?);
+    }
+    if options.only == Some(Part::Soak) {
+        sections.push(soak::measure(options.minutes, guests, installed)?);
     }
     Ok(sections
         .iter()

@@ -82,6 +82,16 @@ impl Server {
         members(self.group).map(|member| member.memory).sum()
     }
 
+    /// Threads of the server and its helpers.
+    pub(crate) fn threads(&self) -> u64 {
+        members(self.group).map(|member| member.threads).sum()
+    }
+
+    /// File descriptors that they have open.
+    pub(crate) fn descriptors(&self) -> u64 {
+        members(self.group).map(|member| member.descriptors).sum()
+    }
+
     /// The most memory that was resident, in bytes, summed over the server and its helpers.
     pub(crate) fn peak_memory(&self) -> u64 {
         members(self.group).map(|member| member.peak_memory).sum()

@@ -20,6 +20,9 @@ pub(crate) struct Member {
     pub(crate) memory: u64,
     /// The most that was.
     pub(crate) peak_memory: u64,
+    pub(crate) threads: u64,
+    /// Open files, sockets and pipes.
+    pub(crate) descriptors: u64,
 }
 
 impl Member {
@@ -43,6 +46,8 @@ impl Member {
             cpu: Duration::from_secs(1) * u32::try_from(ticks).ok()? / TICKS_PER_SECOND,
             memory: bytes("VmRSS:"),
             peak_memory: bytes("VmHWM:"),
+            threads: number("Threads:").unwrap_or(0),
+            descriptors: fs::read_dir(process.join("fd")).map_or(0, |all| all.count() as u64),
         })
     }
 }
