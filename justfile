@@ -12,9 +12,10 @@ dev guest="guests/hello" *flags:
 test *flags:
     cargo test {{flags}}
 
-# The host beside hyper alone and the servers that are installed; takes minutes.
+# The host beside hyper alone and the servers that are installed, and their chart in README; takes minutes.
+# `just bench --only neighbours`, `just bench --only soak --minutes 2` and the like measure one thing.
 bench *flags:
-    cargo bench --bench serve -- {{flags}}
+    cargo bench --bench serve -- --svg host/BENCHMARKS.svg {{flags}}
 
 fmt:
     cargo fmt --all

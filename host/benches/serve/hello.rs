@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::chart::Bar;
 use crate::contender::{Contender, Installed};
 use crate::guests::Guests;
 use crate::load::{self, CONNECTIONS};
@@ -44,6 +45,23 @@ impl Row {
     fn cpu(&self) -> Option<f64> {
         Some(self.spread(|sample| sample.cpu_micros)?.median)
     }
+
+    fn name(&self) -> String {
+        let Contender { case, program, .. } = self.contender;
+        if case == NO_GUEST {
+            program.into()
+        } else {
+            format!("{program}, {case}")
+        }
+    }
+
+    fn bar(&self) -> Option<Bar> {
+        Some(Bar {
+            name: self.name(),
+            value: self.cpu()?,
+            is_ours: self.contender.program == "host serve",
+        })
+    }
 }
 
 pub(crate) fn measure(
@@ -51,7 +69,7 @@ pub(crate) fn measure(
     period: Duration,
     guests: &Guests,
     installed: &Installed,
-) -> Section {
+) -> (Section, Vec<Bar>) {
     let mut notes = installed.absent();
     let row = |contender| Row {
         contender,
@@ -69,7 +87,7 @@ pub(crate) fn measure(
                 .extend(turn(round, &row.contender, sample, &mut notes));
         }
     }
-    Section {
+    let section = Section {
         title: "Hello",
         made: format!(
             "`GET /` over {CONNECTIONS} connections with keep-alive, {rounds} rounds of {period:?} after {WARM_UP:?} of \
@@ -80,7 +98,8 @@ pub(crate) fn measure(
         ),
         table: table(&rows),
         notes,
-    }
+    };
+    (section, rows.iter().filter_map(Row::bar).collect())
 }
 
 fn contenders(guests: &Guests, installed: &Installed, notes: &mut Vec<String>) -> Vec<Contender> {
@@ -159,11 +178,7 @@ fn table(rows: &[Row]) -> Table {
             .flatten();
         let peak = row.samples.iter().map(|sample| sample.peak_memory).max();
         table.row([
-            if case == NO_GUEST {
-                program.into()
-            } else {
-                format!("{program}, {case}")
-            },
+            row.name(),
             cell(|sample| sample.requests),
             cell(|sample| sample.cpu_micros),
             middle(|sample| sample.p50_micros),

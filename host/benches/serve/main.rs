@@ -12,6 +12,7 @@
 
 mod answer;
 mod attacks;
+mod chart;
 mod contender;
 mod crowd;
 mod guests;
@@ -34,7 +35,7 @@ mod stream;
 mod tls;
 mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -63,6 +64,9 @@ struct Options {
     /// Also write the tables to this file, with what there is to know of the machine.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Also draw what a hello request costs each server, to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// How long the host is soaked.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1440))]
     minutes: u32,
@@ -120,25 +124,29 @@ fn main() -> anyhow::Result<()> {
     );
     println!("{report}");
     if let Some(file) = &options.markdown {
-        // Cargo runs a bench in its package's directory; the shell's is where the person is.
-        let file = std::env::var_os("PWD")
-            .map_or_else(|| file.clone(), |pwd| PathBuf::from(pwd).join(file));
-        std::fs::write(&file, format!("{HEADING}\n{report}"))
-            .with_context(|| format!("writing `{}`", file.display()))?;
+        write(file, &format!("{HEADING}\n{report}"))?;
     }
     Ok(())
+}
+
+/// Cargo runs a bench in its package's directory; the shell's is where the person is.
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    let file = std::env::var_os("PWD")
+        .map_or_else(|| file.to_owned(), |pwd| PathBuf::from(pwd).join(file));
+    std::fs::write(&file, text).with_context(|| format!("writing `{}`", file.display()))
 }
 
 fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow::Result<String> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut sections: Vec<Section> = Vec::new();
     if wanted(Part::Hello) {
-        sections.push(hello::measure(
-            options.rounds,
-            options.seconds,
-            guests,
-            installed,
-        ));
+        let (section, bars) = hello::measure(options.rounds, options.seconds, guests, installed);
+        sections.push(section);
+        if let Some(file) = &options.svg {
+            write(file, &chart::svg("CPU time of a hello request, µs", &bars))?;
+        }
+    } else if options.svg.is_some() {
+        eprintln!("no chart is drawn: it is of `--only hello`");
     }
     if wanted(Part::Stream) {
         sections.push(stream::measure(options.rounds, guests, installed));
