@@ -344,6 +344,112 @@ credential = {{ from_credential = "credential" }}
 }
 
 #[test]
+fn host_show_lists_all_that_a_handler_is_granted_and_no_value() {
+    let site = site(&[("token", SECRETS[0])]);
+    for name in ["public", "data"] {
+        fs::create_dir(site.path().join(name)).expect("made");
+    }
+    let file = site.path().join("host.toml");
+    let text = r#"
+[state]
+directory = "state"
+[stores.quick]
+type = "memory"
+[tenants.acme]
+coarse_clocks = "10ms"
+[handlers.shop]
+source = "shop.wasm"
+tenant = "acme"
+routes = ["/*"]
+env = { TOKEN = { from_file = "token" }, PLAIN = "sesame-in-plain" }
+config = { token = { from_file = "token" }, greeting = "sesame-in-plain" }
+dirs = [{ host = "public", guest = "/public" }, { host = "data", guest = "/data", writable = true }]
+scratch = "10MiB"
+sockets = ["tcp://db.example.com:5432", "udp://10.0.0.0/8:53"]
+calls = ["cart"]
+outbound = { allow = ["https://api.example.com"], networks = ["10.0.0.0/8", "::1"] }
+keyvalue = { carts = "quick", orders = {} }
+blobstore = { pictures = {} }
+"#;
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    host.says("Admin on");
+    let show = |words: &str| {
+        let socket = host.socket().to_str().expect("a path");
+        let shown = host_with_env(words, &[("HOST_ADMIN", socket)]);
+        assert_eq!(shown.code, Some(0), "{shown:?}");
+        shown.stdout_text()
+    };
+
+    let json = show("show shop --json");
+    let shown: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let expected = serde_json::json!({
+        "env": ["PLAIN", "TOKEN"],
+        "config": ["greeting", "token"],
+        "dirs": [
+            { "guest": "/public", "writable": false },
+            { "guest": "/data", "writable": true },
+        ],
+        "scratch": 10 << 20,
+        "sockets": ["tcp://db.example.com:5432", "udp://10.0.0.0/8:53"],
+        "calls": ["cart"],
+        "outbound": ["https://api.example.com"],
+        "networks": ["10.0.0.0/8", "::1"],
+        "keyvalue": [
+            { "name": "carts", "store": "quick" },
+            { "name": "orders", "store": "file" },
+        ],
+        "blobstore": ["pictures"],
+        "coarse_clocks": "10ms",
+    });
+    assert_eq!(shown["grants"], expected);
+
+    let text = show("show shop");
+    for line in [
+        "env     PLAIN, TOKEN",
+        "config  greeting, token",
+        "dirs    /public, /data (writable)",
+        "scratch 10.0 MiB",
+        "sockets tcp://db.example.com:5432, udp://10.0.0.0/8:53",
+        "calls   cart",
+        "outbound https://api.example.com",
+        "networks 10.0.0.0/8, ::1",
+        "keyvalue carts in quick, orders in file",
+        "blobstore pictures",
+        "clocks  steps of 10ms",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    for said in [json, text] {
+        assert!(!said.contains("sesame"), "{said}");
+    }
+}
+
+#[test]
+fn what_flags_grant_to_a_deployed_handler_is_shown_without_the_url_of_a_store() {
+    let place = directory();
+    let (socket, state) = (place.path().join("admin.sock"), place.path().join("state"));
+    let flags = format!(
+        "{} {} --keyvalue carts=redis://:sesame@127.0.0.1:1 --env TOKEN=sesame",
+        flag("--admin", &socket),
+        flag("--state", &state)
+    );
+    let _host = TestHost::serve_nothing(&flags);
+    let at = [("HOST_ADMIN", socket.to_str().expect("a path"))];
+    let words = format!(
+        "deploy {} --name shop --env OWN=sesame",
+        PROBE.path().display()
+    );
+    let deployed = host_with_env(&words, &at);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    let text = host_with_env("show shop", &at).stdout_text();
+    for line in ["env     OWN, TOKEN", "keyvalue carts in redis"] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    assert!(!text.contains("sesame"), "{text}");
+}
+
+#[test]
 fn the_pages_of_dev_show_no_secret() {
     let kept = directory();
     let token = kept.path().join("token");

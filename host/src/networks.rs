@@ -37,6 +37,15 @@ impl Networks {
         self.unix |= others.unix;
     }
 
+    /// Each of them, as people write it.
+    pub fn written(&self) -> impl Iterator<Item = String> {
+        let all = self.nets.iter().map(|net| match net.prefix_len() {
+            length if length == net.max_prefix_len() => net.addr().to_string(),
+            _ => net.to_string(),
+        });
+        all.chain(self.unix.then(|| "unix".to_owned()))
+    }
+
     /// Whether this end of a connection is in one of them.
     #[must_use]
     pub fn hold(&self, peer: &Peer) -> bool {

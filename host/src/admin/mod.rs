@@ -28,7 +28,10 @@ use tokio::task::AbortHandle;
 pub use keys::Keys;
 pub use listen::{Address, Door, Token};
 pub use problem::Problem;
-pub use view::{HandlerView, HandlersView, RouteView, SettingsView, VersionView};
+pub use view::{
+    BucketView, DirectoryView, GrantsView, HandlerView, HandlersView, RouteView, SettingsView,
+    VersionView,
+};
 
 use crate::catalog::{Deployer, Versions, Who};
 use crate::limits;

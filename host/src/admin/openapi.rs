@@ -124,6 +124,14 @@ fn schemas() -> Value {
             "etag": text(),
             "file": text(),
             "settings": settings(),
+            "grants": object(json!({
+                "env": list(text()), "config": list(text()),
+                "dirs": list(object(json!({ "guest": text(), "writable": is_so() }))),
+                "scratch": number(), "sockets": list(text()), "calls": list(text()),
+                "outbound": list(text()), "networks": list(text()),
+                "keyvalue": list(object(json!({ "name": text(), "store": text() }))),
+                "blobstore": list(text()), "coarse_clocks": text(),
+            })),
             "versions": list(object(json!({
                 "number": number(), "digest": text(), "size": number(), "deployed_at": text(),
                 "by": text(), "wants": list(text()), "routes": routes(), "settings": settings(),
@@ -152,7 +160,9 @@ fn schemas() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{HandlerView, RouteView, SettingsView, VersionView};
+    use crate::admin::{
+        BucketView, DirectoryView, GrantsView, HandlerView, RouteView, SettingsView, VersionView,
+    };
 
     #[test]
     fn every_operation_is_in_the_document_with_schemas_that_are_there() {
@@ -201,6 +211,25 @@ mod tests {
             etag: Some(String::new()),
             file: Some(String::new()),
             settings: Some(settings()),
+            grants: Some(GrantsView {
+                env: vec![String::new()],
+                config: vec![String::new()],
+                dirs: vec![DirectoryView {
+                    guest: String::new(),
+                    writable: true,
+                }],
+                scratch: Some(1),
+                sockets: vec![String::new()],
+                calls: vec![String::new()],
+                outbound: vec![String::new()],
+                networks: vec![String::new()],
+                keyvalue: vec![BucketView {
+                    name: String::new(),
+                    store: String::new(),
+                }],
+                blobstore: vec![String::new()],
+                coarse_clocks: Some(String::new()),
+            }),
             versions: vec![VersionView {
                 number: 1,
                 digest: String::new(),

@@ -1,10 +1,12 @@
 //! Handlers as the operator's door shows them. `host list` and `host show` read the same types.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Listed, Record, Route, Settings, Version};
+use crate::catalog::{Handler, Listed, Record, Route, Settings, Version};
+use crate::secret::Secret;
 
 /// Every handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,9 +41,68 @@ pub struct HandlerView {
     /// What it was given of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<SettingsView>,
+    /// What it may reach now, whoever granted it: its files, its deploy, the flags of the host. Not there if it does not serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<GrantsView>,
     /// Its versions, the latest deployed last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionView>,
+}
+
+/// What a handler may reach. What is empty or not there is not granted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct GrantsView {
+    /// Names of environment variables. Their values are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Keys of `wasi:config`. Their values are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
+    /// Directories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dirs: Vec<DirectoryView>,
+    /// Bytes of its scratch directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<u64>,
+    /// Where its sockets may send something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<String>,
+    /// Handlers that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
+    /// Destinations that it may send requests to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<String>,
+    /// Networks that are not public and that those destinations may be in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// Buckets of `wasi:keyvalue`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyvalue: Vec<BucketView>,
+    /// Containers of `wasi:blobstore`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobstore: Vec<String>,
+    /// What its clocks show at least between two steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coarse_clocks: Option<String>,
+}
+
+/// A directory that a handler may use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DirectoryView {
+    /// What the guest calls it. Where it is on the host is not shown.
+    pub guest: String,
+    /// Whether the guest may write there too.
+    pub writable: bool,
+}
+
+/// A bucket that a handler may use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BucketView {
+    /// Its name.
+    pub name: String,
+    /// The store that it is in, `redis` if that has no name.
+    pub store: String,
 }
 
 /// A route.
@@ -121,6 +182,7 @@ impl From<&Listed> for HandlerView {
             etag: record.map(Record::tag),
             file: listed.file.as_ref().map(|file| file.display().to_string()),
             settings: current.map(|version| settings(&version.settings)),
+            grants: listed.handler.as_deref().map(grants),
             versions: record.map(versions).unwrap_or_default(),
         }
     }
@@ -145,6 +207,62 @@ fn settings(own: &Settings) -> SettingsView {
         outbound: own.outbound.clone(),
         warm_up: own.warm_up.as_ref().map(ToString::to_string),
     }
+}
+
+fn grants(of: &Handler) -> GrantsView {
+    let guest = &of.spec.guest;
+    let granted = &guest.grants;
+    let of_tenant = of.tenant.as_ref().and_then(|it| it.coarse_clocks());
+    GrantsView {
+        env: names(&guest.environment),
+        config: names(&granted.config),
+        dirs: guest
+            .directories
+            .iter()
+            .map(|directory| DirectoryView {
+                guest: directory.guest.clone(),
+                writable: directory.writable,
+            })
+            .collect(),
+        scratch: guest.scratch,
+        sockets: granted.sockets.iter().map(ToString::to_string).collect(),
+        calls: granted.calls.iter().map(ToString::to_string).collect(),
+        outbound: granted
+            .outbound
+            .allow
+            .iter()
+            .map(|it| it.to.to_string())
+            .collect(),
+        networks: granted.outbound.networks.written().collect(),
+        keyvalue: granted
+            .keyvalue
+            .iter()
+            .map(|bucket| BucketView {
+                name: bucket.name.to_string(),
+                store: store(&bucket.store).to_owned(),
+            })
+            .collect(),
+        blobstore: granted
+            .blobstore
+            .iter()
+            .map(|container| container.name.to_string())
+            .collect(),
+        // As coarse as the coarser of the two.
+        coarse_clocks: of_tenant
+            .max(guest.coarse_clocks)
+            .map(|grain| humantime::format_duration(grain).to_string()),
+    }
+}
+
+/// Each name once, and no value.
+fn names(all: &[(String, Secret)]) -> Vec<String> {
+    let names: BTreeSet<&String> = all.iter().map(|(name, _)| name).collect();
+    names.into_iter().cloned().collect()
+}
+
+/// The name of a store. One that a flag says is called after its URL, which is a secret: nothing of that is shown.
+fn store(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(kind, _)| kind)
 }
 
 fn versions(record: &Record) -> Vec<VersionView> {

@@ -116,6 +116,12 @@ impl Tenant {
         &self.name
     }
 
+    /// What the clocks of its handlers show at least between two steps. None: they are those of this machine.
+    #[must_use]
+    pub fn coarse_clocks(&self) -> Option<Duration> {
+        self.said.load().as_ref()?.coarse_clocks
+    }
+
     /// Counts a request.
     ///
     /// # Errors

@@ -126,6 +126,8 @@ pub struct Listed {
     pub file: Option<PathBuf>,
     /// Who owns it. None: the operator.
     pub tenant: Option<String>,
+    /// What serves under its name now, if it does: what it may reach stands there.
+    pub handler: Option<Arc<Handler>>,
 }
 
 /// Why a change was not made. Nothing has changed.
@@ -906,17 +908,22 @@ impl Versions {
             is_serving: true,
             file: Some(path.to_owned()),
             tenant: handler.spec.tenant.as_deref().map(str::to_owned),
+            handler: Some(Arc::clone(handler)),
             record,
         }
     }
 
     fn listed(&self, record: Arc<Record>) -> Listed {
         let current = record.current();
+        let is_serving = self.serves(&record);
+        let catalog = self.deployer.catalog().load_full();
+        let handler = catalog.handler(&record.name).filter(|_| is_serving);
         Listed {
             name: record.name.clone(),
             routes: current.map_or_else(Vec::new, |version| version.routes.clone()),
             digest: current.map_or_else(String::new, |version| version.digest.clone()),
-            is_serving: self.serves(&record),
+            is_serving,
+            handler: handler.cloned(),
             tenant: record.tenant.clone(),
             record: Some(record),
             file: None,

@@ -6,7 +6,9 @@ use clap::Args;
 use http::Method;
 
 use super::remote::{RemoteArgs, short, size, table};
-use crate::admin::{HandlerView, RouteView, SettingsView, VersionView};
+use crate::admin::{
+    BucketView, DirectoryView, GrantsView, HandlerView, RouteView, SettingsView, VersionView,
+};
 use crate::catalog::HandlerName;
 
 /// Show a handler of a running host: its routes, its settings, and its versions with what each changed.
@@ -40,18 +42,17 @@ fn shown(handler: HandlerView) -> String {
     let all = |route: &RouteView| ("route", routed(route));
     facts.extend(handler.routes.iter().map(all));
     if let Some(own) = &handler.settings {
-        let env = (!own.env.is_empty()).then(|| ("env", own.env.join(", ")));
-        facts.extend(env);
         let facts_of_own = OWN
             .iter()
             .filter_map(|name| Some((*name, of_own(own, name)?)));
         facts.extend(facts_of_own);
     }
+    facts.extend(handler.grants.iter().flat_map(granted));
     facts.extend(handler.file.map(|file| ("file", file)));
     facts.push(("digest", handler.digest));
     let facts: Vec<String> = facts
         .iter()
-        .map(|(name, value)| format!("{name:8}{value}"))
+        .map(|(name, value)| format!("{name:7} {value}"))
         .collect();
     // Not cut: it is there to be copied, and longer than a line.
     let etag = handler
@@ -104,7 +105,38 @@ fn routed(route: &RouteView) -> String {
     format!("{}{stripped}", route.route)
 }
 
-const OWN: [&str; 6] = ["timeout", "cpu", "memory", "calls", "outbound", "warm_up"];
+/// What it may reach: names, and no value.
+fn granted(grants: &GrantsView) -> Vec<(&'static str, String)> {
+    let directory = |it: &DirectoryView| match it.writable {
+        true => format!("{} (writable)", it.guest),
+        false => it.guest.clone(),
+    };
+    let bucket = |it: &BucketView| format!("{} in {}", it.name, it.store);
+    let dirs: Vec<String> = grants.dirs.iter().map(directory).collect();
+    let buckets: Vec<String> = grants.keyvalue.iter().map(bucket).collect();
+    let steps = |grain: &String| format!("steps of {grain}");
+    let facts = [
+        ("env", grants.env.join(", ")),
+        ("config", grants.config.join(", ")),
+        ("dirs", dirs.join(", ")),
+        ("scratch", grants.scratch.map(size).unwrap_or_default()),
+        ("sockets", grants.sockets.join(", ")),
+        ("calls", grants.calls.join(", ")),
+        ("outbound", grants.outbound.join(", ")),
+        ("networks", grants.networks.join(", ")),
+        ("keyvalue", buckets.join(", ")),
+        ("blobstore", grants.blobstore.join(", ")),
+        (
+            "clocks",
+            grants.coarse_clocks.as_ref().map(steps).unwrap_or_default(),
+        ),
+    ];
+    let is_granted = |(_, value): &(&str, String)| !value.is_empty();
+    facts.into_iter().filter(is_granted).collect()
+}
+
+/// What its version has of its own, what it may reach aside.
+const OWN: [&str; 4] = ["timeout", "cpu", "memory", "warm_up"];
 
 fn of_own(own: &SettingsView, name: &str) -> Option<String> {
     match name {
@@ -139,7 +171,7 @@ fn differences(version: &VersionView) -> Vec<String> {
                 None if name == "limits" => lines.push("limits  changed".to_owned()),
                 None => {
                     let own = of_own(own, name).unwrap_or_else(|| "of the host".to_owned());
-                    lines.push(format!("{name:8}{own}"));
+                    lines.push(format!("{name:7} {own}"));
                 }
             },
         }
