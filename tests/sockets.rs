@@ -54,6 +54,29 @@ fn a_guest_connects_where_a_rule_lets_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_socket_without_any_rule_for_it_is_told_with_the_line_that_would_allow_it() {
+    for guest in BOTH {
+        for (target, protocol, flags) in [
+            ("/connect?to=127.0.0.1:9", "tcp", ""),
+            ("/udp?to=127.0.0.1:9", "udp", ""),
+            (
+                "/udp?to=127.0.0.1:9",
+                "udp",
+                "--allow-socket tcp://127.0.0.1:9",
+            ),
+        ] {
+            let host = TestHost::serve(guest, flags);
+            let said = host.get(target).text();
+            assert!(said.starts_with("refused"), "{guest} {target}: {said}");
+            let hint = host.says(&format!("may not open a socket of `{protocol}`"));
+            for part in ["`sockets`", &format!("--allow-socket {protocol}://")] {
+                assert!(hint.contains(part), "{guest} {target}: {hint}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_network_is_granted_with_what_is_in_it() {
     let (v4, v6) = (tcp("127.0.0.1:0"), tcp("[::1]:0"));
     for guest in BOTH {

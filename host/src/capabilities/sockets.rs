@@ -13,12 +13,18 @@ use std::{fmt, vec};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup as p2;
-use wasmtime_wasi::p2::bindings::sockets::network::{self, IpAddress, Network as WasiNetwork};
+use wasmtime_wasi::p2::bindings::sockets::network::{
+    self, IpAddress, IpAddressFamily, Network as WasiNetwork,
+};
+use wasmtime_wasi::p2::bindings::sockets::{
+    ip_name_lookup as p2, tcp_create_socket, udp_create_socket,
+};
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
+use wasmtime_wasi::p3::sockets::SocketError as P3Error;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
 use super::Granted;
@@ -329,6 +335,17 @@ impl Sockets {
         }
     }
 
+    /// Tells of a socket that no rule is for: it is refused when it is made, and where it was to lead is not known.
+    fn opens(&self, protocol: Protocol) {
+        let grant = &self.granted.sockets;
+        if !grant.has(protocol) {
+            grant.tell(
+                format_args!("open a socket of `{protocol}`"),
+                format_args!("{protocol}://HOST:PORT"),
+            );
+        }
+    }
+
     /// The name, if it may be looked up.
     fn name(&self, name: &str) -> Option<Arc<str>> {
         let grant = &self.granted.sockets;
@@ -424,7 +441,7 @@ impl Pollable for LookUp {
     }
 }
 
-/// What an instance has of names.
+/// What an instance has of names and sockets.
 pub struct NamesView<'a> {
     /// Its sockets.
     pub sockets: &'a Arc<Sockets>,
@@ -438,7 +455,7 @@ impl HasData for HasNames {
     type Data<'a> = NamesView<'a>;
 }
 
-/// Puts the look-up of names of 0.2, and of 0.3 if that `is_p3`, in place of the one that is linked.
+/// Puts the look-up of names and the making of sockets, of 0.2, and of 0.3 if that `is_p3`, in place of those that are linked.
 ///
 /// # Errors
 /// When the linker does not allow that.
@@ -448,10 +465,69 @@ pub fn link<T: WasiSocketsView + 'static>(
     view: fn(&mut T) -> NamesView<'_>,
 ) -> wasmtime::Result<()> {
     p2::add_to_linker::<T, HasNames>(linker, view)?;
+    tcp_create_socket::add_to_linker::<T, HasNames>(linker, view)?;
+    udp_create_socket::add_to_linker::<T, HasNames>(linker, view)?;
     if is_p3 {
         p3::add_to_linker::<T, HasNames>(linker, view)?;
+        link_making_p3(linker, view)?;
     }
     Ok(())
+}
+
+/// Two functions of an interface of many, which stay wasmtime's: hence by their names.
+fn link_making_p3<T: WasiSocketsView + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> NamesView<'_>,
+) -> wasmtime::Result<()> {
+    let mut interface = linker.instance("wasi:sockets/types@0.3.0")?;
+    interface.func_wrap(
+        "[static]tcp-socket.create",
+        move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
+            let mut names = view(store.data_mut());
+            names.sockets.opens(Protocol::Tcp);
+            made(types::HostTcpSocket::create(&mut names.wasi, family))
+        },
+    )?;
+    interface.func_wrap_async(
+        "[static]udp-socket.create",
+        move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
+            Box::new(async move {
+                let mut names = view(store.data_mut());
+                names.sockets.opens(Protocol::Udp);
+                made(types::HostUdpSocket::create(&mut names.wasi, family).await)
+            })
+        },
+    )
+}
+
+/// As a function of 0.3 gives it.
+fn made<S: 'static>(
+    socket: Result<Resource<S>, P3Error>,
+) -> wasmtime::Result<(Result<Resource<S>, types::ErrorCode>,)> {
+    match socket {
+        Ok(socket) => Ok((Ok(socket),)),
+        Err(error) => Ok((Err(error.downcast()?),)),
+    }
+}
+
+impl tcp_create_socket::Host for NamesView<'_> {
+    fn create_tcp_socket(
+        &mut self,
+        family: IpAddressFamily,
+    ) -> Result<Resource<tcp_create_socket::TcpSocket>, SocketError> {
+        self.sockets.opens(Protocol::Tcp);
+        tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)
+    }
+}
+
+impl udp_create_socket::Host for NamesView<'_> {
+    async fn create_udp_socket(
+        &mut self,
+        family: IpAddressFamily,
+    ) -> Result<Resource<udp_create_socket::UdpSocket>, SocketError> {
+        self.sockets.opens(Protocol::Udp);
+        udp_create_socket::Host::create_udp_socket(&mut self.wasi, family).await
+    }
 }
 
 impl network::HostNetwork for NamesView<'_> {
