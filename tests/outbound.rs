@@ -601,24 +601,27 @@ fn flags_and_manifests_say_the_same_and_a_pattern_for_all_needs_its_word() {
             "`https://api.example.com`",
         ),
         ("--allow-network 0.0.0.0/0", "write those that are meant"),
+        (
+            "--allow-network 10.0.0.0/8 --allow-socket tcp://10.0.0.1:80",
+            "add one, such as `--allow-outbound https://api.example.com`",
+        ),
     ] {
         let ended = host(&format!("serve {} {flags}", HELLO.path().display()));
         assert_eq!(ended.code, Some(2), "{flags}");
         let said = ended.stderr_text();
         assert!(said.contains(told), "{flags}: {said}");
     }
-    // Beside a component in a directory it is a table of its own.
+    // Beside a component in a directory it is a table of its own, to which flags add.
     let upstream = Upstream::hello();
+    let url = upstream.named("http");
     let directory = directory();
     let here = directory.path();
     fs::copy(FAULTS.path(), here.join("faults.wasm")).expect("copied");
-    let manifest = format!(
-        "routes = [\"/*\"]\n[outbound]\nallow = [\"{}\"]\n",
-        upstream.url()
-    );
+    let manifest = format!("routes = [\"/*\"]\n[outbound]\nallow = [\"{url}\"]\n");
     fs::write(here.join("faults.toml"), manifest).expect("written");
-    let host = TestHost::serve_file(here, "");
-    let seen = fetched(&host, &upstream.url(), "/");
+    let flags = "--allow-network 127.0.0.0/8 --allow-network ::1";
+    let host = TestHost::serve_file(here, flags);
+    let seen = fetched(&host, &url, "/");
     assert!(seen.starts_with("status 200\n"), "{seen}");
 }
 

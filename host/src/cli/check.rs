@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::guest::GuestArgs;
+use super::serve::USAGE;
 use super::{print, say};
 use crate::capabilities::Services;
 use crate::config;
@@ -36,6 +37,10 @@ impl Check {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.file.extension().is_some_and(|it| it == "toml") {
             return Ok(check_config(&self.file));
+        }
+        if let Some(mistake) = self.of_guest.mistake(false) {
+            say(&format!("error: {mistake}"));
+            return Ok(ExitCode::from(USAGE));
         }
         let mut spec = self.of_guest.spec(&self.file);
         // What it remembers is for who serves it.

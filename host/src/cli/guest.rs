@@ -142,6 +142,17 @@ pub(super) struct CompilingArgs {
 }
 
 impl GuestArgs {
+    /// What is said and cannot be meant. Handlers that have manifests may say the rest of it there.
+    pub(super) fn mistake(&self, have_manifests: bool) -> Option<String> {
+        if !self.allow_network.is_empty() && self.allow_outbound.is_empty() && !have_manifests {
+            return Some(
+                "`--allow-network` is for destinations that `--allow-outbound` allows, and there is none: add one, such as `--allow-outbound https://api.example.com`; what sockets may reach, `--allow-socket` says"
+                    .to_owned(),
+            );
+        }
+        None
+    }
+
     /// What the deployer needs to know of a guest in this file, which gets every request.
     pub(super) fn spec(&self, file: &Path) -> HandlerSpec {
         let is_precompiled = file

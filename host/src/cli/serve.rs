@@ -434,6 +434,10 @@ impl Serve {
             ));
             return Ok(ExitCode::from(USAGE));
         }
+        if let Some(mistake) = self.of_guest.mistake(is_directory) {
+            say(&format!("error: {mistake}"));
+            return Ok(ExitCode::from(USAGE));
+        }
         let unsaid = Unsaid {
             door: if is_directory {
                 Door::Default
@@ -580,7 +584,7 @@ impl Serve {
 }
 
 /// The command line is wrong, as clap says it.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// The flags that mean something beside a file.
 const WITH_FILE: [&str; 17] = [

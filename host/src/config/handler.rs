@@ -156,7 +156,7 @@ impl HandlerConfig {
             grants: Grants {
                 calls: calls(table),
                 config: named(table, "config", "a value"),
-                outbound: outbound(table),
+                outbound: outbound(table, source.is_some()),
                 keyvalue: buckets(table, &defaults.stores),
                 blobstore: containers(table),
                 sockets: sockets(table),

@@ -11,8 +11,8 @@ use crate::networks::Networks;
 use crate::secret::Secret;
 use crate::values;
 
-/// What the `outbound` of a handler says.
-pub(super) fn outbound(handler: &Table<'_>) -> OutboundGrants {
+/// What the `outbound` of a handler says. Beside a manifest flags may allow something too.
+pub(super) fn outbound(handler: &Table<'_>, is_manifest: bool) -> OutboundGrants {
     let Some(table) = handler.table("outbound", &OUTBOUND) else {
         return OutboundGrants::default();
     };
@@ -26,6 +26,13 @@ pub(super) fn outbound(handler: &Table<'_>) -> OutboundGrants {
             allow.len(),
             limits::DESTINATIONS
         ));
+    }
+    if let Some(networks) = table.value("networks")
+        && table.has("allow")
+        && allow.is_empty()
+        && !is_manifest
+    {
+        networks.mistake("it is for destinations that `allow` allows, and there is none: write one there, or leave it out");
     }
     OutboundGrants {
         allow: allow.iter().filter_map(allowed).collect(),

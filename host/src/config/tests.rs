@@ -773,13 +773,19 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         ),
         (
             ROUTED,
-            "outbound = { allow = [], networks = [\"0.0.0.0/0\"] }",
+            "outbound = { allow = [], networks = [\"10.0.0.0/8\"] }",
+            "[\"10.0.0.0/8\"]",
+            "write one there, or leave it out",
+        ),
+        (
+            ROUTED,
+            "outbound = { allow = [\"https://a.example\"], networks = [\"0.0.0.0/0\"] }",
             "\"0.0.0.0/0\"",
             "write those that are meant",
         ),
         (
             ROUTED,
-            "outbound = { allow = [], networks = [\"unix\"] }",
+            "outbound = { allow = [\"https://a.example\"], networks = [\"unix\"] }",
             "\"unix\"",
             "not a network",
         ),

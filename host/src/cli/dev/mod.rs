@@ -19,7 +19,7 @@ use clap::Args;
 
 use super::guest::GuestArgs;
 use super::say;
-use super::serve::DoorArgs;
+use super::serve::{DoorArgs, USAGE};
 use super::state::state_directory;
 use crate::app::{self, Watched};
 use crate::engine::Guests;
@@ -56,6 +56,10 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(mistake) = self.of_guest.mistake(false) {
+            say(&format!("error: {mistake}"));
+            return Ok(ExitCode::from(USAGE));
+        }
         app::raise_open_files();
         let subject = Subject::find(&self.guest)?;
         let watch = Watch::start(subject.places()?)?;
