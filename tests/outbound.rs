@@ -602,6 +602,11 @@ fn flags_and_manifests_say_the_same_and_a_pattern_for_all_needs_its_word() {
         ),
         ("--allow-network 0.0.0.0/0", "write those that are meant"),
         (
+            "--allow-outbound everywhere --allow-network 0.0.0.0/1 --allow-network 128.0.0.0/1",
+            "none wider than `/8`, or `/7` of IPv6",
+        ),
+        ("--allow-network ::/1", "write those that are meant"),
+        (
             "--allow-network 10.0.0.0/8 --allow-socket tcp://10.0.0.1:80",
             "add one, such as `--allow-outbound https://api.example.com`",
         ),

@@ -146,6 +146,8 @@ fn rules_that_are_none_are_refused() {
         "example.com:80",
         "tcp://*:80",
         "tcp://0.0.0.0/0:80",
+        "tcp://128.0.0.0/1:80",
+        "udp://[8000::/1]:53",
         "tcp://a",
     ] {
         let wasm = PROBE.path();

@@ -580,6 +580,11 @@ pub const ENCODERS: usize = 128;
 pub const COMPRESSED_LEAST: u64 = KIB as u64;
 /// Networks of one list: those of the largest networks of content are under a hundred, and each is looked at.
 pub const NETWORKS: usize = 1_000;
+/// Bits of the widest network of IPv4 that a guest can be granted: those that have a use of their own are no wider
+/// (`10.0.0.0/8`), and all addresses there are take hundreds of it and not two.
+pub const GRANTED_V4_BITS: u8 = 8;
+/// The same of IPv6 (`fc00::/7`).
+pub const GRANTED_V6_BITS: u8 = 7;
 
 /// Bytes of a file for the whole host: ten thousand handlers, said at length.
 pub const CONFIG_BYTES: usize = 16 * MIB;

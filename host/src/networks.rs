@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::client::Peer;
+use crate::limits;
 
 /// Some networks. An IPv4 address that is written as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +68,17 @@ impl Networks {
     pub fn name(&self, address: IpAddr) -> bool {
         self.nets.contains(&IpNet::from(address.to_canonical()))
     }
+}
+
+/// Whether a network is too wide to be granted to a guest: who writes it means all addresses, or grants them with a few
+/// more like it.
+#[must_use]
+pub fn is_too_wide(net: &IpNet) -> bool {
+    net.prefix_len()
+        < match net {
+            IpNet::V4(_) => limits::GRANTED_V4_BITS,
+            IpNet::V6(_) => limits::GRANTED_V6_BITS,
+        }
 }
 
 impl FromIterator<Network> for Networks {
@@ -168,6 +180,30 @@ mod tests {
         assert!(networks(&["unix"]).hold(&Peer::Unix));
         let nobody = Networks::default();
         assert!(nobody.is_empty() && !nobody.hold(&Peer::Unix));
+    }
+
+    #[test]
+    fn what_is_on_the_way_to_all_addresses_is_too_wide() {
+        for (text, is_wide) in [
+            ("0.0.0.0/0", true),
+            ("0.0.0.0/1", true),
+            ("128.0.0.0/1", true),
+            ("254.0.0.0/7", true),
+            ("::ffff:0.0.0.0/97", true),
+            ("10.0.0.0/8", false),
+            ("127.0.0.1", false),
+            ("::/0", true),
+            ("::/1", true),
+            ("2000::/3", true),
+            ("fc00::/6", true),
+            ("fc00::/7", false),
+            ("fd00::/8", false),
+        ] {
+            let Ok(Network::Addresses(net)) = text.parse() else {
+                panic!("{text} is no network");
+            };
+            assert_eq!(is_too_wide(&net), is_wide, "{text}");
+        }
     }
 
     #[test]

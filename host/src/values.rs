@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::networks::{BadNetwork, Network};
+use crate::limits::{GRANTED_V4_BITS, GRANTED_V6_BITS};
+use crate::networks::{BadNetwork, Network, is_too_wide};
 
 /// `30s`, `1m 30s`, `250ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -106,11 +107,11 @@ pub fn count(text: &str) -> Result<usize, String> {
 /// A network that a guest may reach although it is not public.
 ///
 /// # Errors
-/// When it is none, or every one.
+/// When it is none, or [too wide](is_too_wide).
 pub fn granted_network(text: &str) -> Result<Network, String> {
     match text.parse::<Network>() {
-        Ok(Network::Addresses(net)) if net.prefix_len() == 0 => Err(format!(
-            "`{net}` would grant every private address, and this machine's own: write those that are meant, such as `10.0.0.0/8`"
+        Ok(Network::Addresses(net)) if is_too_wide(&net) => Err(format!(
+            "`{net}`, or a few like it, would grant every private address, and this machine's own: write those that are meant, such as `10.0.0.0/8`, and none wider than `/{GRANTED_V4_BITS}`, or `/{GRANTED_V6_BITS}` of IPv6"
         )),
         Ok(network @ Network::Addresses(_)) => Ok(network),
         Err(BadNetwork::NotItsFirst(net)) => Err(BadNetwork::NotItsFirst(net).to_string()),

@@ -31,7 +31,7 @@ use super::Granted;
 use super::judge::judge;
 use crate::limits;
 use crate::names::short;
-use crate::networks::{Network, Networks};
+use crate::networks::{Network, Networks, is_too_wide};
 use crate::observe::Seldom;
 
 /// What is spoken over a socket.
@@ -138,8 +138,11 @@ impl FromStr for SocketRule {
         };
         let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let host = match bare.unwrap_or(host).parse::<Network>() {
-            Ok(Network::Addresses(net)) if net.prefix_len() == 0 => {
-                return Err(none("a network of all addresses there are"));
+            Ok(Network::Addresses(net)) if is_too_wide(&net) => {
+                let (v4, v6) = (limits::GRANTED_V4_BITS, limits::GRANTED_V6_BITS);
+                return Err(none(&format!(
+                    "a network of all addresses there are, or of many of them, for the widest is a `/{v4}`, or a `/{v6}` of IPv6"
+                )));
             }
             Ok(Network::Addresses(net)) => Host::Network(net),
             Ok(Network::Unix) => return Err(none("a guest has no Unix sockets")),
@@ -673,6 +676,8 @@ mod tests {
             ("tcp://me@db:80", "not a name"),
             ("tcp://0.0.0.0/0:80", "all addresses"),
             ("tcp://[::/0]:80", "all addresses"),
+            ("tcp://128.0.0.0/1:80", "all addresses"),
+            ("tcp://[8000::/1]:80", "all addresses"),
             ("tcp://unix:80", "no Unix sockets"),
             ("tcp://10.0.0.1/8:80", "10.0.0.0/8"),
         ] {

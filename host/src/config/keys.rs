@@ -597,7 +597,7 @@ const SOCKETS: Key = key(
     "sockets",
     List(&Text("tcp://db.example.com:5432")),
     Nothing,
-    "Where it may connect to, or send datagrams: `tcp://` or `udp://`, a name, `*.` and a name, an address or a network, and a port or `*`.",
+    "Where it may connect to, or send datagrams: `tcp://` or `udp://`, a name, `*.` and a name, an address or a network (none wider than `/8`, or `/7` of IPv6), and a port or `*`.",
 );
 const CALLS: Key = key(
     "calls",
@@ -667,7 +667,7 @@ const NETWORKS_OF: Key = key(
     "networks",
     List(&Text("10.0.0.0/8")),
     Nothing,
-    "Networks and addresses that are not public and that it may reach all the same: this machine's own, private ones. What hands out a machine's credentials, such as `169.254.169.254`, is granted by its address alone.",
+    "Networks and addresses that are not public and that it may reach all the same: this machine's own, private ones. What hands out a machine's credentials, such as `169.254.169.254`, is granted by its address alone. None wider than `/8`, or `/7` of IPv6.",
 );
 
 pub(super) static OUTBOUND: Shape = Shape {
@@ -1048,6 +1048,8 @@ pub(super) static REDIRECT: Shape = Shape {
     ],
 };
 
+// What the lines about networks say.
+const _: () = assert!(limits::GRANTED_V4_BITS == 8 && limits::GRANTED_V6_BITS == 7);
 // What the line about `max_value` says.
 const _: () = assert!(limits::KEYVALUE_BATCH_BYTES - limits::KEYVALUE_KEY == 4095 * KIB);
 

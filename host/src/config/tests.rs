@@ -779,6 +779,12 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         ),
         (
             ROUTED,
+            "outbound = { allow = [\"https://a.example\"], networks = [\"8000::/1\"] }",
+            "\"8000::/1\"",
+            "write those that are meant",
+        ),
+        (
+            ROUTED,
             "outbound = { allow = [\"https://a.example\"], networks = [\"0.0.0.0/0\"] }",
             "\"0.0.0.0/0\"",
             "write those that are meant",
