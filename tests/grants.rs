@@ -120,3 +120,29 @@ fn outbound_requests_sockets_and_names_are_refused_with_a_code_that_says_so() {
     listener.set_nonblocking(true).expect("set");
     assert!(listener.accept().is_err(), "somebody connected");
 }
+
+#[test]
+fn a_bucket_in_two_stores_is_refused_and_both_are_named() {
+    for (flags, told) in [
+        (
+            "--keyvalue carts --keyvalue carts=memory",
+            "`--keyvalue carts=file` and `--keyvalue carts=memory`",
+        ),
+        (
+            "--keyvalue carts=redis://:hunter2@one.example/1 --keyvalue carts=redis://two.example",
+            "`--keyvalue carts=redis://one.example/1` and `--keyvalue carts=redis://two.example`",
+        ),
+    ] {
+        for words in ["serve", "check", "dev"] {
+            let ended = host(&format!("{words} {} {flags}", FAULTS.path().display()));
+            assert_eq!(ended.code, Some(2), "{words} {flags}: {ended:?}");
+            let said = ended.stderr_text();
+            assert!(said.contains(told), "{words}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+    // The same twice is the same.
+    let flags = "--keyvalue carts=memory --keyvalue carts=memory";
+    let host = TestHost::serve(FAULTS, flags);
+    assert_eq!(host.get("/ok").status(), 200);
+}

@@ -150,7 +150,17 @@ impl GuestArgs {
                     .to_owned(),
             );
         }
-        None
+        let mut buckets = self.keyvalue.iter().enumerate();
+        buckets.find_map(|(nth, bucket)| {
+            let grant = &bucket.grant;
+            let mut before = self.keyvalue.iter().take(nth);
+            let other = before
+                .find(|it| it.grant.name == grant.name && it.grant.store != grant.store)?;
+            Some(format!(
+                "`--keyvalue {}` and `--keyvalue {}` are one bucket in two stores: leave one of them out, or give it another name",
+                other.shown, bucket.shown
+            ))
+        })
     }
 
     /// What the deployer needs to know of a guest in this file, which gets every request.

@@ -76,21 +76,27 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
 pub(super) struct Bucket {
     pub(super) grant: BucketGrant,
     pub(super) redis: Option<Secret>,
+    /// As it was written, without a password.
+    pub(super) shown: String,
 }
 
 /// `NAME`, `NAME=memory`, `NAME=file`, `NAME=redis://HOST:PORT`.
 pub(super) fn bucket(text: &str) -> Result<Bucket, String> {
     let (name, store) = text.split_once('=').unwrap_or((text, FILE));
     let name: HandlerName = name.parse().map_err(|error| format!("a bucket: {error}"))?;
-    let (store, redis) = match store {
-        FILE | MEMORY => (store.to_owned(), None),
+    let (shown, store, redis) = match store {
+        FILE | MEMORY => (format!("{name}={store}"), store.to_owned(), None),
         url => {
             check_redis(url).map_err(|_| {
                 "no store: write `NAME`, `NAME=memory`, or `NAME=redis://HOST:PORT`".to_owned()
             })?;
             // Flags with the same URL mean one store. No name in a file has a colon.
             let digest = format!("{:x}", Sha256::digest(url));
-            (format!("redis:{digest:.8}"), Some(url.to_owned().into()))
+            (
+                format!("{name}={}", without_password(url)),
+                format!("redis:{digest:.8}"),
+                Some(url.to_owned().into()),
+            )
         }
     };
     Ok(Bucket {
@@ -101,12 +107,36 @@ pub(super) fn bucket(text: &str) -> Result<Bucket, String> {
             durability: Durability::default(),
         },
         redis,
+        shown,
     })
+}
+
+/// A URL that is one, without what stands before its host, and without its query.
+fn without_password(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
+    format!("{scheme}://{host}{path}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("redis://db.example", "redis://db.example"),
+            (
+                "redis://:hunter2@db.example:6379/1",
+                "redis://db.example:6379/1",
+            ),
+            ("rediss://a:b@c@[::1]/?password=d", "rediss://[::1]/"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
 
     #[test]
     fn a_directory_is_read_only_unless_it_says_so() {
