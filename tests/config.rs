@@ -152,6 +152,50 @@ fn a_secret_is_not_printed() {
 }
 
 #[test]
+fn grants_that_cannot_be_meant_are_mistakes_where_they_are_written() {
+    let checked = check(
+        r#"[handlers.a]
+source = "a.wasm"
+routes = ["/"]
+env = { NUL = "a\u0000b", "A=B" = "" }
+blobstore = { box = { max_object = "2MiB", max_bytes = "1MiB" } }
+keyvalue = { carts = { max_value = "2KiB", max_bytes = "1KiB" } }
+outbound = { allow = [], networks = ["10.0.0.0/8"] }
+"#,
+    );
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text();
+    for (line, mistake) in [
+        (4, "`NUL`: a value with a NUL"),
+        (4, "not the name of a variable"),
+        (5, "`max_object`: nothing of that size fits"),
+        (6, "`max_value`: nothing of that size fits"),
+        (7, "`networks`: it is for destinations that `allow` allows"),
+    ] {
+        let (_, below) = said.split_once(mistake).expect(mistake);
+        let place = below.lines().nth(1).unwrap_or_default();
+        assert!(place.contains(&format!("host.toml:{line}:")), "{said}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_kept_in_a_file_has_no_nul_either() {
+    let (directory, file) = written("a\0b");
+    for (flag, code) in [("--env-from", 2), ("--config-from", 0)] {
+        let guest = HELLO.path();
+        let refused = host(&format!(
+            "check {} --no-cache {flag} KEY={}",
+            guest.display(),
+            file.display()
+        ));
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        let is_told = refused.stderr_text().contains("with a NUL");
+        assert_eq!(is_told, code == 2, "{refused:?}");
+    }
+    drop(directory);
+}
+
+#[test]
 fn the_schema_is_json_with_a_line_for_each_key() {
     for (words, key) in [("schema", "handlers"), ("schema --manifest", "routes")] {
         let printed = host(words);

@@ -95,6 +95,10 @@ pub fn head(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
 }
 
+/// What is wrong with a variable of the environment that has a NUL in it.
+pub const NUL_IN_VARIABLE: &str =
+    "a value with a NUL, where most guests would end it: write it without";
+
 /// A number of things that may be at once.
 pub fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {

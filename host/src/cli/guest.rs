@@ -28,7 +28,7 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = values::variable_or_own, help_heading = "Grants")]
     env: Vec<(String, Secret)>,
     /// Give the guest an environment variable whose value is what is in a file. What is there later, later instances get.
-    #[arg(long, value_name = "NAME=FILE", value_parser = values::in_file, help_heading = "Grants")]
+    #[arg(long, value_name = "NAME=FILE", value_parser = values::variable_in_file, help_heading = "Grants")]
     env_from: Vec<(String, Secret)>,
     /// Give the guest a value of `wasi:config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::environment, help_heading = "Grants")]

@@ -42,6 +42,15 @@ pub(super) fn in_file(text: &str) -> Result<(String, Secret), String> {
     }
 }
 
+/// [`in_file`], for a variable.
+pub(super) fn variable_in_file(text: &str) -> Result<(String, Secret), String> {
+    let (name, value) = in_file(text)?;
+    if value.reveal().contains('\0') {
+        return Err(NUL_IN_VARIABLE.to_owned());
+    }
+    Ok((name, value))
+}
+
 /// `HOST::GUEST` or `HOST`, which the guest then sees by the same name, and perhaps `:rw`.
 pub(super) fn directory(text: &str) -> Result<Directory, String> {
     let (text, writable) = match text.strip_suffix(":rw") {

@@ -210,10 +210,15 @@ fn named(table: &Table<'_>, key: &str, what: &str) -> Vec<(String, Secret)> {
     texts
         .filter_map(|text| {
             if text.name.is_empty() || text.name.contains(['=', '\0']) {
-                let message = format!("not the name of {what}: write one without `=`");
+                let message = format!("not the name of {what}: write one without `=` and NUL");
                 text.value.reader.mistake(text.place.clone(), message);
             }
-            Some((text.name.to_owned(), text.value.variable()?))
+            let value = text.value.variable()?;
+            // What `wasi:config` gives has no end but its own.
+            if key == "env" && value.reveal().contains('\0') {
+                text.value.mistake(values::NUL_IN_VARIABLE);
+            }
+            Some((text.name.to_owned(), value))
         })
         .collect()
 }
@@ -235,18 +240,29 @@ fn container(named: &Named<'_>) -> Option<ContainerGrant> {
     let table = named.value.table(&CONTAINER)?;
     let unsaid = Quota::default();
     let objects = table.parsed("max_objects", values::count);
+    let object = table.parsed("max_object", values::size);
+    let bytes = table.parsed("max_bytes", values::size);
+    let bytes = bytes.unwrap_or(unsaid.bytes);
+    one_fits_into_all(&table, "max_object", object, bytes);
     Some(ContainerGrant {
         name: name?,
         quota: Quota {
             objects: objects.map_or(unsaid.objects, |objects| objects as u64),
-            object: table
-                .parsed("max_object", values::size)
-                .unwrap_or(unsaid.object),
-            bytes: table
-                .parsed("max_bytes", values::size)
-                .unwrap_or(unsaid.bytes),
+            object: object.unwrap_or(unsaid.object),
+            bytes,
         },
     })
+}
+
+/// What is said of one thing must fit into `max_bytes` of all of them.
+pub(super) fn one_fits_into_all(table: &Table<'_>, key: &str, one: Option<u64>, all: u64) {
+    if let Some(value) = table.value(key)
+        && one.is_some_and(|one| one > all)
+    {
+        value.mistake(format_args!(
+            "nothing of that size fits into `max_bytes`, which is {all} bytes: raise that, or lower this"
+        ));
+    }
 }
 
 fn sockets(table: &Table<'_>) -> Vec<SocketRule> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::handler::one_fits_into_all;
 use super::keys::{BUCKET, STORE, STORES};
 use super::name::{checked, name};
 use super::reader::{Named, Table, Value};
@@ -117,19 +118,18 @@ fn bucket(named: &Named<'_>, stores: &Stores) -> Option<BucketGrant> {
         ));
     }
     let unsaid = Quota::default();
+    let keys = table.parsed("max_keys", values::count);
+    let value = table.parsed("max_value", value_size);
+    let bytes = table.parsed("max_bytes", values::size);
+    let bytes = bytes.unwrap_or(unsaid.bytes);
+    one_fits_into_all(&table, "max_value", value, bytes);
     Some(BucketGrant {
         name: name?,
         store: store?,
         quota: Quota {
-            keys: table
-                .parsed("max_keys", values::count)
-                .map_or(unsaid.keys, |keys| keys as u64),
-            value: table
-                .parsed("max_value", value_size)
-                .unwrap_or(unsaid.value),
-            bytes: table
-                .parsed("max_bytes", values::size)
-                .unwrap_or(unsaid.bytes),
+            keys: keys.map_or(unsaid.keys, |keys| keys as u64),
+            value: value.unwrap_or(unsaid.value),
+            bytes,
         },
         durability: durability.unwrap_or_default(),
     })

@@ -746,6 +746,26 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         (ROUTED, "rotes = []", "rotes", "did you mean `routes`?"),
         (ROUTED, "env = { A = 1 }", "*", "put it in quotes"),
         (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
+        (ROUTED, "env = { \"A\\u0000\" = \"\" }", "", "and NUL"),
+        (ROUTED, "env = { A = \"a\\u0000b\" }", "", "with a NUL"),
+        (
+            ROUTED,
+            "blobstore = { a = { max_object = \"2GiB\" } }",
+            "\"2GiB\"",
+            "`max_bytes`, which is 1073741824 bytes",
+        ),
+        (
+            ROUTED,
+            "blobstore = { a = { max_object = \"2MiB\", max_bytes = \"1MiB\" } }",
+            "\"2MiB\"",
+            "raise that, or lower this",
+        ),
+        (
+            ROUTED,
+            "keyvalue = { a = { max_value = \"2KiB\", max_bytes = \"1KiB\" } }",
+            "\"2KiB\"",
+            "raise that, or lower this",
+        ),
         (ROUTED, "calls = [\"a/b\"]", "\"a/b\"", "is no name"),
         (
             ROUTED,
