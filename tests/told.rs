@@ -76,6 +76,63 @@ fn flags_that_name_nothing_are_refused() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_a_flag_is_said_without_the_secret_in_its_value() {
+    let guest = PROBE.path();
+    for (words, flag, value, hint) in [
+        (
+            "serve",
+            "--keyvalue",
+            "carts=redis://:hunter2@host:port",
+            "not the URL of a Redis",
+        ),
+        (
+            "check",
+            "--keyvalue",
+            "carts=http://:hunter2@host",
+            "no store: write `NAME`",
+        ),
+        (
+            "dev",
+            "--keyvalue",
+            "redis://:hunter2@host",
+            "write `NAME`, `NAME=memory`",
+        ),
+        ("serve", "--env", "=hunter2", "write `NAME=VALUE`"),
+        ("serve", "--config", "=hunter2", "write `NAME=VALUE`"),
+        ("serve", "--env-from", "=hunter2", "write `NAME=FILE`"),
+        ("deploy", "--env", "=hunter2", "write `NAME=VALUE`"),
+    ] {
+        let refused = host(&format!("{words} {} {flag} {value}", guest.display()));
+        assert_eq!(refused.code, Some(2), "{flag} {value}: {refused:?}");
+        let said = refused.stderr_text() + &refused.stdout_text();
+        assert!(said.contains(flag) && said.contains(hint), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn the_url_of_a_store_where_its_name_should_be_is_a_mistake_that_does_not_quote_it() {
+    let site = site(&[(
+        "host.toml",
+        r#"
+[handlers.shop]
+source = "shop.wasm"
+routes = ["/*"]
+[handlers.shop.keyvalue]
+one = "redis://:sesame@host"
+two = { store = "redis://:sesame@host" }
+three = "${URL}"
+"#,
+    )]);
+    let words = format!("check {}", site.path().join("host.toml").display());
+    let checked = host_with_env(&words, &[("URL", "redis://:sesame@host")]);
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text() + &checked.stdout_text();
+    assert_eq!(said.matches("table `[stores.NAME]`").count(), 3, "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+}
+
 /// A directory with the probe in it, and whatever else.
 fn site(files: &[(&str, &str)]) -> tempfile::TempDir {
     let site = directory();

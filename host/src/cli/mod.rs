@@ -25,6 +25,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -78,7 +79,8 @@ pub fn main() -> ExitCode {
         return components::child_main(words);
     }
     server::note_inherited();
-    let matches = Cli::command().get_matches();
+    let matches = Cli::command().try_get_matches();
+    let matches = matches.unwrap_or_else(|error| without_secrets(error).exit());
     let given = given(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verbosity = match (cli.quiet, cli.verbose) {
@@ -111,6 +113,28 @@ pub fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+/// What is wrong with a flag, without its value if that may be a secret or have a password in it.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(shown)) => shown.split(' ').next().unwrap_or_default(),
+        _ => "",
+    };
+    if MAY_BE_SECRET.contains(&flag) {
+        let stars = ContextValue::String("***".to_owned());
+        error.insert(ContextKind::InvalidValue, stars);
+    }
+    error
+}
+
+/// Flags, of whichever subcommand, whose values are quoted nowhere. Nor do their parsers, in what they say of a value.
+const MAY_BE_SECRET: [&str; 5] = [
+    "--env",
+    "--env-from",
+    "--config",
+    "--config-from",
+    "--keyvalue",
+];
 
 /// The flags that were typed, by the names of their fields.
 fn given(matches: &ArgMatches) -> Vec<String> {

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::capabilities::keyvalue::{BucketGrant, Durability, FILE, MEMORY, Quota, check_redis};
 use crate::catalog::HandlerName;
 use crate::engine::Directory;
+use crate::limits;
 use crate::secret::Secret;
 pub(super) use crate::values::*;
 
@@ -92,12 +93,20 @@ pub(super) struct Bucket {
 /// `NAME`, `NAME=memory`, `NAME=file`, `NAME=redis://HOST:PORT`.
 pub(super) fn bucket(text: &str) -> Result<Bucket, String> {
     let (name, store) = text.split_once('=').unwrap_or((text, FILE));
-    let name: HandlerName = name.parse().map_err(|error| format!("a bucket: {error}"))?;
+    let name: HandlerName = name.parse().map_err(|_| {
+        format!(
+            "not the name of a bucket: write `NAME`, `NAME=memory`, or `NAME=redis://HOST:PORT`, where NAME is at most {} of `a-z`, `A-Z`, `0-9`, `-`, `_` and `.`",
+            limits::NAME
+        )
+    })?;
     let (shown, store, redis) = match store {
         FILE | MEMORY => (format!("{name}={store}"), store.to_owned(), None),
         url => {
-            check_redis(url).map_err(|_| {
-                "no store: write `NAME`, `NAME=memory`, or `NAME=redis://HOST:PORT`".to_owned()
+            check_redis(url).map_err(|why| match url.starts_with("redis") {
+                true => why,
+                false => {
+                    "no store: write `NAME`, `NAME=memory`, or `NAME=redis://HOST:PORT`".to_owned()
+                }
             })?;
             // Flags with the same URL mean one store. No name in a file has a colon.
             let digest = format!("{:x}", Sha256::digest(url));

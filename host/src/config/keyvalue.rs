@@ -94,7 +94,7 @@ fn bucket(named: &Named<'_>, stores: &Stores) -> Option<BucketGrant> {
         })
         .ok();
     if !named.value.is_table() {
-        let store = named.value.parsed(|store| known(store, stores));
+        let store = store_of(&named.value, stores);
         return Some(BucketGrant {
             name: name?,
             store: store?,
@@ -104,7 +104,7 @@ fn bucket(named: &Named<'_>, stores: &Stores) -> Option<BucketGrant> {
     }
     let table = named.value.table(&BUCKET)?;
     let store = match table.value("store") {
-        Some(store) => store.parsed(|store| known(store, stores)),
+        Some(store) => store_of(&store, stores),
         None => Some(Arc::from(FILE)),
     };
     let durability = table.parsed("durability", durability);
@@ -135,7 +135,21 @@ fn bucket(named: &Named<'_>, stores: &Stores) -> Option<BucketGrant> {
     })
 }
 
+/// The store of a bucket, by its name. A URL in place of that may have a password in it and is quoted nowhere.
+fn store_of(value: &Value<'_>, stores: &Stores) -> Option<Arc<str>> {
+    if value
+        .as_written()
+        .is_some_and(|store| store.contains("://"))
+    {
+        value.hide();
+    }
+    value.parsed(|store| known(store, stores))
+}
+
 fn known(store: &str, stores: &Stores) -> Result<Arc<str>, String> {
+    if store.contains("://") {
+        return Err("a URL, which stands in a table `[stores.NAME]` in the file of the host: write it there, and NAME here".to_owned());
+    }
     if [FILE, MEMORY].contains(&store) {
         return Ok(Arc::from(store));
     }
