@@ -235,3 +235,45 @@ fn a_start_function_that_traps_never_ends_or_eats_memory() {
     let checked = host(&format!("check --no-cache {}", fine.display()));
     assert_eq!(checked.code, Some(0), "{checked:?}");
 }
+
+#[test]
+fn a_place_that_cannot_be_used_is_named_with_what_to_do() {
+    let here = directory();
+    let file = here.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let socket = here.path().join("admin.sock");
+    let guest = HELLO.path();
+    let serve = format!("serve {} --addr 127.0.0.1:0", guest.display());
+    let (admin, cache) = (flag("--admin", &socket), flag("--cache", &cache()));
+    let below = file.join("below");
+    let nowhere = Path::new("/proc/no-such-place");
+    for (words, code, parts) in [
+        (
+            format!("{admin} {}", flag("--state", &file)),
+            2,
+            [file.display().to_string(), "name a directory".to_owned()],
+        ),
+        (
+            format!("--keyvalue carts {}", flag("--state", &below)),
+            2,
+            [file.display().to_string(), "name a directory".to_owned()],
+        ),
+        (
+            format!("{admin} {}", flag("--state", nowhere)),
+            1,
+            [nowhere.display().to_string(), "`--state`".to_owned()],
+        ),
+        (
+            format!("--scratch 1MiB {cache}"),
+            1,
+            [nowhere.display().to_string(), "`TMPDIR`".to_owned()],
+        ),
+    ] {
+        let nowhere = nowhere.to_str().expect("a path");
+        let refused = host_with_env(&format!("{serve} {words}"), &[("TMPDIR", nowhere)]);
+        assert_eq!(refused.code, Some(code), "{words}: {refused:?}");
+        for part in parts {
+            assert_says(&refused.stderr_text(), &[&part]);
+        }
+    }
+}

@@ -156,6 +156,18 @@ pub fn is_directory(path: &Path) -> Result<(), String> {
     }
 }
 
+/// That there is a directory, or that nothing is in the way of one that is made.
+pub fn may_be_directory(path: &Path) -> Result<(), String> {
+    let mut there = path.ancestors();
+    match there.find_map(|path| Some((path, path.metadata().ok()?))) {
+        Some((file, found)) if !found.is_dir() => Err(format!(
+            "`{}` is a file: name a directory, which is made if it is not there",
+            file.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A port, as the variable `PORT` gives it.
 pub fn port(text: &str) -> Result<u16, String> {
     text.parse()
@@ -246,6 +258,23 @@ mod tests {
         for bad in ["", "0o660", "+660", "668", "1777", "rw"] {
             assert!(mode(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_lies_below_a_file_cannot_be_a_directory() {
+        let here = tempfile::tempdir().expect("a directory");
+        let file = here.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        for (path, is_possible) in [
+            (here.path().to_owned(), true),
+            (here.path().join("new/below"), true),
+            (file.join("below/it"), false),
+            (file, false),
+        ] {
+            let shown = path.display();
+            assert_eq!(may_be_directory(&path).is_ok(), is_possible, "{shown}");
+        }
+        assert_eq!(may_be_directory(Path::new("here")), Ok(()));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub enum StoreError {
     InUse(PathBuf),
     /// It was written by another version of the host, in a format of this number; 0: before formats had numbers.
     OtherFormat(PathBuf, u64),
+    /// It cannot be made, read or written to, and why.
+    Unusable(PathBuf, String),
     /// The database cannot be read, and why.
     Damaged(PathBuf, String),
     /// The disk is full.
@@ -104,6 +106,11 @@ impl fmt::Display for StoreError {
             Self::OtherFormat(directory, found) => write!(
                 f,
                 "the state directory `{}` has format {found}, and this host reads format {FORMAT}: use the host that wrote it, or another directory with `--state`",
+                directory.display()
+            ),
+            Self::Unusable(directory, why) => write!(
+                f,
+                "the state directory `{}` cannot be used: {why}: let the host write there, or give it another with `--state`",
                 directory.display()
             ),
             Self::Damaged(database, why) => write!(
@@ -152,6 +159,13 @@ impl Store {
     /// # Errors
     /// When it cannot be made or read, another host has it, or it has another format. What it holds is as it was then.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_there(directory).map_err(|error| match error {
+            StoreError::Broken(why) => StoreError::Unusable(directory.to_owned(), why),
+            error => error,
+        })
+    }
+
+    fn open_there(directory: &Path) -> Result<Self, StoreError> {
         let make = |directory: &Path| {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700).create(directory)

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use http::HeaderValue;
 
@@ -229,7 +230,12 @@ struct AdminArgs {
     admin_client_ca: Option<PathBuf>,
     /// Where versions are kept, and what guests keep [default: `$STATE_DIRECTORY`, or a directory for what is served in
     /// `$XDG_STATE_HOME/host`].
-    #[arg(long, value_name = "DIRECTORY", help_heading = "Admin door")]
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        value_parser = PathBufValueParser::new().try_map(values::directory_to_be),
+        help_heading = "Admin door"
+    )]
     state: Option<PathBuf>,
 }
 

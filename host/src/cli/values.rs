@@ -81,6 +81,12 @@ pub(super) fn directory(text: &str) -> Result<Directory, String> {
     })
 }
 
+/// A directory that is there, or can be made.
+pub(super) fn directory_to_be(path: PathBuf) -> Result<PathBuf, String> {
+    may_be_directory(&path)?;
+    Ok(path)
+}
+
 /// A bucket, and its Redis if it is in one.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {

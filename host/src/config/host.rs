@@ -236,9 +236,14 @@ pub struct State {
 
 impl State {
     pub(super) fn read(table: &Table<'_>) -> Self {
-        Self {
-            directory: table.path("directory"),
-        }
+        let said = table.value("directory");
+        let directory = said.and_then(|said| {
+            let path = said.path()?;
+            let possible = values::may_be_directory(&path);
+            possible.map_err(|why| said.mistake(why)).ok()?;
+            Some(path)
+        });
+        Self { directory }
     }
 }
 

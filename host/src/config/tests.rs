@@ -687,6 +687,12 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "write `source = \"shop.wasm\"`",
         ),
         (SHOP, "", "", "write `routes = "),
+        (
+            "",
+            "[state]\ndirectory = \"/etc/passwd\"",
+            "\"/etc/passwd\"",
+            "name a directory",
+        ),
         (SHOP, "routes = []", "[]", "never reached"),
         (SHOP, "routes = \"/*\"", "\"/*\"", "a text, not a list"),
         (

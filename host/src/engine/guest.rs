@@ -380,7 +380,10 @@ impl Guest {
             Fault::new(super::FaultKind::NoRoom, detail)
         })?;
         scratches.make(quota, places).await.map_err(|error| {
-            let detail = format!("a scratch directory cannot be made: {error}");
+            let detail = format!(
+                "a scratch directory cannot be made in `{}`: {error}: make that one, or set `TMPDIR` to another",
+                std::env::temp_dir().display()
+            );
             Fault::new(super::FaultKind::StartFailed, detail)
         })
     }
