@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -24,6 +27,22 @@ fn allow(patterns: &[&str]) -> String {
         .map(|pattern| format!("--allow-outbound {pattern}"))
         .collect();
     flags.join(" ")
+}
+
+/// Who listens, and should not be reached.
+struct Stranger(TcpListener);
+
+impl Stranger {
+    /// None where this machine has no such address.
+    fn at(address: &str, port: u16) -> Option<Self> {
+        let listener = TcpListener::bind((address, port)).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        Some(Self(listener))
+    }
+
+    fn visitors(&self) -> usize {
+        std::iter::from_fn(|| self.0.accept().ok()).count()
+    }
 }
 
 /// A host of one handler, whose `outbound` is `said`. Files of `said` are in the directory.
@@ -134,6 +153,86 @@ fn everywhere_is_the_public_internet_however_an_address_is_written() {
 }
 
 #[test]
+fn a_name_that_leads_elsewhere_the_next_time_gains_nothing() {
+    const NAME: &str = "rebound.test";
+    // Where the last number of its address is. No more than this changes: no reader finds half an answer.
+    const LAST: u64 = "127.0.0.".len() as u64;
+    let place = directory();
+    let path = place.path().join("hosts");
+    fs::write(&path, format!("127.0.0.1 {NAME}\n")).expect("written");
+    let names = fs::OpenOptions::new().write(true).open(&path);
+    let names = names.expect("opened");
+    let lead_to = |last: u8| names.write_all_at(&[last], LAST).expect("written");
+    for guest in BOTH_FAULTS {
+        let Some(program) = program::command_with_names(&path, NAME) else {
+            return;
+        };
+        let upstream = Upstream::new(|_, wire| {
+            wire.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+            Err(wire.close())
+        });
+        let port = upstream.address.port();
+        let stranger = Stranger::at("127.0.0.2", port).expect("an address of this machine");
+        let url = format!("http://{NAME}:{port}");
+        let flags = format!("{} --allow-network 127.0.0.1", allow(&[&url]));
+        let host = TestHost::serve_as(program, guest, &flags);
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        lead_to(b'2');
+        let seen = fetched(&host, &url, "/");
+        assert_eq!(seen, "error destination-ip-prohibited\n", "{guest}");
+
+        // An answer that changes all the time changes between two lookups of one request, if there are two.
+        let wanted = Arc::new(());
+        let (is_wanted, names) = (Arc::downgrade(&wanted), names.try_clone().expect("cloned"));
+        let changes = thread::spawn(move || {
+            for last in [b"1", b"2"].into_iter().cycle() {
+                if is_wanted.strong_count() == 0 {
+                    return;
+                }
+                names.write_all_at(last, LAST).expect("written");
+            }
+        });
+        for _ in 0..100 {
+            let seen = fetched(&host, &url, "/");
+            let is_denied = seen == "error destination-ip-prohibited\n";
+            assert!(
+                is_denied || seen.starts_with("status 200\n"),
+                "{guest}: {seen}"
+            );
+        }
+        drop(wanted);
+        changes.join().expect("no panic");
+        assert_eq!(stranger.visitors(), 0, "{guest}");
+        lead_to(b'1');
+    }
+}
+
+#[test]
+fn of_a_names_addresses_those_that_are_denied_are_not_tried() {
+    const NAME: &str = "both.test";
+    let place = directory();
+    let path = place.path().join("hosts");
+    // The resolver gives that of IPv6 first.
+    fs::write(&path, format!("::1 {NAME}\n127.0.0.1 {NAME}\n")).expect("written");
+    for guest in BOTH_FAULTS {
+        let Some(program) = program::command_with_names(&path, NAME) else {
+            return;
+        };
+        let upstream = Upstream::hello();
+        let port = upstream.address.port();
+        let stranger = Stranger::at("::1", port);
+        let url = format!("http://{NAME}:{port}");
+        let flags = format!("{} --allow-network 127.0.0.1", allow(&[&url]));
+        let host = TestHost::serve_as(program, guest, &flags);
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        let visitors = stranger.map_or(0, |stranger| stranger.visitors());
+        assert_eq!(visitors, 0, "{guest}");
+    }
+}
+
+#[test]
 fn a_connection_is_kept_for_the_next_request_and_is_each_handlers_own() {
     let directory = directory();
     let upstream = Upstream::hello();
@@ -218,7 +317,7 @@ fn an_instance_sends_more_requests_than_it_can_hold_things() {
 #[test]
 fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
     let refused = {
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}", gone.local_addr().expect("its address"))
     };
     let upstream = Upstream::new(|head, wire| match head {
@@ -339,7 +438,7 @@ fn a_destinations_timeouts_hold() {
             assert!(seen.ends_with(&error), "{guest} {path}: {seen}");
         }
         // TLS that nobody answers is no connection.
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("https://{}", silent.local_addr().expect("its address"));
         let host = TestHost::serve(guest, &allow(&[&url]));
         let seen = fetched(&host, &url, "/&connect=100");
