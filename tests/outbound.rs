@@ -644,6 +644,60 @@ fn http2_is_spoken_over_tls_and_in_the_clear_where_that_is_said() {
 }
 
 #[test]
+fn a_connection_of_http2_that_has_answered_nothing_gets_no_further_request() {
+    for guest in BOTH_FAULTS {
+        let counts: Arc<[AtomicUsize; 2]> = Arc::default();
+        let counted = Arc::clone(&counts);
+        // The first request of a connection is never answered, and the others are.
+        let upstream = Upstream::new(move |_, wire| {
+            let [requests, resets] = &*counted;
+            wire.begin_h2(&[])?;
+            loop {
+                let frame = wire.frame()?;
+                if frame.kind == frames::HEADERS {
+                    requests.fetch_add(1, Ordering::AcqRel);
+                    if frame.stream > 1 {
+                        wire.say_200(frame.stream)?;
+                    }
+                } else if frame.kind == frames::RST_STREAM {
+                    resets.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        });
+        let [requests, resets] = &*counts;
+        let url = upstream.url();
+        let directory = directory();
+        let said = format!("allow = [{{ to = \"{url}\", http2 = true }}]\n");
+        let host = host_saying(&directory, guest, &said);
+        let ask_in_vain = || {
+            let before = requests.load(Ordering::Acquire);
+            let client = host.send(format!("GET /fetch?url={url}/ HTTP/1.1\r\nHost: a\r\n\r\n"));
+            eventually("the request to arrive", || {
+                (requests.load(Ordering::Acquire) > before).then_some(())
+            });
+            client
+        };
+        drop(ask_in_vain());
+        eventually("the connection to be closed", || {
+            (upstream.open() == 0).then_some(())
+        });
+
+        let client = ask_in_vain();
+        let before = resets.load(Ordering::Acquire);
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        drop(client);
+        eventually("the stream to be reset", || {
+            (resets.load(Ordering::Acquire) > before).then_some(())
+        });
+        // It answers others, so it stays.
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        assert_eq!(upstream.connections(), 2, "{guest}");
+    }
+}
+
+#[test]
 fn a_server_that_floods_costs_its_own_connection_and_no_other_request() {
     let flood = Upstream::new(|_, wire| {
         // SETTINGS, and then PING for ever.

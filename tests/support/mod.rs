@@ -1,6 +1,7 @@
 //! What tests stand on: the real program, the guests, clients that tidy nothing up.
 
 pub(crate) mod exposition;
+pub(crate) mod frames;
 pub(crate) mod guests;
 pub(crate) mod h1;
 pub(crate) mod h2c;

@@ -197,7 +197,7 @@ impl<H: Send + Unpin + 'static> Body for Received<H> {
         };
         this.is_waiting = false;
         if let Some((lease, ..)) = &this.kept {
-            lease.heard().is_of_use();
+            lease.heard().delivers();
         }
         match frame {
             None => {

@@ -90,7 +90,7 @@ struct Shared {
     born: Instant,
     /// When the last of them ended.
     since: Mutex<Instant>,
-    /// Something on it took too long: it may be stuck.
+    /// Something on it took too long, or was given up without a sign of life: it may be stuck.
     is_retired: AtomicBool,
     _driver: Driver,
 }
@@ -111,6 +111,8 @@ pub(super) struct OfH2 {
     shared: Arc<Shared>,
     site: Arc<Site>,
     pub(super) is_reused: bool,
+    /// How often the connection had delivered something when the request was sent, as long as there is no answer.
+    unanswered: Option<usize>,
 }
 
 fn places(count: usize) -> Arc<Semaphore> {
@@ -388,6 +390,7 @@ impl Site {
                 shared: Arc::clone(shared),
                 site: Arc::clone(self),
                 is_reused: true,
+                unanswered: None,
             }));
         }
         // Those that the other side has closed are dropped on the way.
@@ -442,6 +445,7 @@ impl Site {
                     shared,
                     site: Arc::clone(self),
                     is_reused: false,
+                    unanswered: None,
                 })
             }
         }
@@ -516,8 +520,7 @@ impl Lease {
     /// Its connection gets no further request. One of HTTP/1.1 that is not given back gets none anyway.
     pub(super) fn retire(&self) {
         if let Self::H2(lease) = self {
-            lease.shared.is_retired.store(true, Ordering::Relaxed);
-            lock(&lease.site.shelf).shared.retain(|it| !it.is_over());
+            lease.retire();
         }
     }
 
@@ -526,13 +529,16 @@ impl Lease {
         &mut self,
         request: http::Request<Outgoing>,
     ) -> Result<http::Response<hyper::body::Incoming>, Unsent> {
-        self.heard().is_of_use();
+        self.heard().is_asked();
         let sent = match self {
             Self::H1(lease) => lease.line.sender.try_send_request(request).await,
-            // A clone of the sender is a handle to the same connection.
             Self::H2(lease) => {
+                // A clone of the sender is a handle to the same connection.
                 let mut sender = lease.shared.sender.clone();
-                sender.try_send_request(request).await
+                lease.unanswered = Some(lease.shared.heard.delivered());
+                let sent = sender.try_send_request(request).await;
+                lease.unanswered = None;
+                sent
             }
         };
         sent.map_err(|mut error| Unsent {
@@ -548,8 +554,19 @@ pub(super) struct Unsent {
     pub(super) error: hyper::Error,
 }
 
+impl OfH2 {
+    fn retire(&self) {
+        self.shared.is_retired.store(true, Ordering::Relaxed);
+        lock(&self.site.shelf).shared.retain(|it| !it.is_over());
+    }
+}
+
 impl Drop for OfH2 {
     fn drop(&mut self) {
+        // Whoever gives up a request of HTTP/1.1 gives up its connection. This one is kept if it is known to live.
+        if self.unanswered == Some(self.shared.heard.delivered()) {
+            self.retire();
+        }
         *lock(&self.shared.since) = Instant::now();
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
         self.site.returned.notify_one();

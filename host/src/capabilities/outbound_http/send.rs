@@ -114,7 +114,7 @@ impl Asked {
             }
         };
         let (mut head, body) = response.into_parts();
-        lease.heard().is_of_use();
+        lease.heard().delivers();
         check_head(&head)?;
         drop_hop_by_hop(&mut head.headers);
         let held = (places, held);

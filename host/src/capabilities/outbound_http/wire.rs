@@ -13,14 +13,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::limits;
 
-/// Bytes that have come for nothing so far.
+/// What has come on a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard(Arc<AtomicUsize>);
+pub(super) struct Heard(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes that have come for nothing so far.
+    idle_bytes: AtomicUsize,
+    /// Heads of responses, and pieces of their bodies.
+    delivered: AtomicUsize,
+}
 
 impl Heard {
-    /// Something was asked for, or has come.
-    pub(super) fn is_of_use(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// Something was asked for.
+    pub(super) fn is_asked(&self) {
+        self.0.idle_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Something of use has come.
+    pub(super) fn delivers(&self) {
+        self.0.idle_bytes.store(0, Ordering::Relaxed);
+        self.0.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something of use has come.
+    pub(super) fn delivered(&self) -> usize {
+        self.0.delivered.load(Ordering::Relaxed)
     }
 }
 
@@ -50,7 +69,8 @@ impl<T: AsyncRead + Unpin, H: Unpin> AsyncRead for Wire<T, H> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let bytes = buffer.filled().len().saturating_sub(before);
-        let heard = self.heard.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let idle = &self.heard.0.idle_bytes;
+        let heard = idle.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if heard > limits::OUTBOUND_IDLE_BYTES {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
