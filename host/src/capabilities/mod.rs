@@ -104,9 +104,14 @@ impl Granted {
             containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
             scratches: ScratchShare::new(&services.scratches),
             sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
-            buckets: Buckets::new(Arc::clone(&handler), tenant, &grants.keyvalue, stores)?,
+            buckets: Buckets::new(
+                Arc::clone(&handler),
+                tenant.clone(),
+                &grants.keyvalue,
+                stores,
+            )?,
             calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),
-            outbound: Arc::new(OutboundGrant::new(handler, outbound, client)),
+            outbound: Arc::new(OutboundGrant::new(handler, tenant, outbound, client)),
         })
     }
 }

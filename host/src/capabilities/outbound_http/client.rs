@@ -1,10 +1,11 @@
 //! From a destination to a connection: names are looked up, addresses judged, TCP, TLS and HTTP set up. One for the host.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -22,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
 use super::body::Outgoing;
+use super::ceiling::Ceiling;
 use super::destination::{Host, Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
 use super::wire::{Heard, Wire};
@@ -35,7 +37,9 @@ use crate::limits;
 pub struct Client {
     /// Lookups of names: each holds a thread.
     lookups: Arc<Semaphore>,
-    pub(super) connections: Arc<Semaphore>,
+    pub(super) connections: Arc<Ceiling>,
+    /// Of those, what each tenant may have.
+    shares: Mutex<HashMap<Arc<str>, Weak<Ceiling>>>,
     system_roots: OnceLock<Arc<RootCertStore>>,
 }
 
@@ -43,14 +47,15 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
-            connections: Arc::new(Semaphore::new(limits::OUTBOUND_CONNECTIONS_OF_ALL)),
+            connections: Arc::new(Ceiling::new(limits::OUTBOUND_CONNECTIONS_OF_ALL)),
+            shares: Mutex::default(),
             system_roots: OnceLock::new(),
         }
     }
 }
 
-/// The places that a connection has: of its host and port, of its handler, of the host.
-pub(super) type Places = [OwnedSemaphorePermit; 3];
+/// The places that a connection has: of its host and port, of its handler, of its tenant, of the host.
+pub(super) type Places = Vec<OwnedSemaphorePermit>;
 
 /// How far a connection has come, for who gives up waiting for it.
 #[derive(Debug, Clone, Default)]
@@ -140,6 +145,22 @@ impl Client {
             Arc::new(roots)
         });
         Arc::clone(roots)
+    }
+
+    /// What the handlers of a tenant have together of the host's connections. A handler of nobody has as much alone.
+    pub(super) fn share(&self, tenant: Option<Arc<str>>) -> Arc<Ceiling> {
+        let most = limits::OUTBOUND_CONNECTIONS_OF_ALL.div_ceil(limits::SHARE);
+        let Some(tenant) = tenant else {
+            return Arc::new(Ceiling::new(most));
+        };
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = shares.get(&tenant).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(Ceiling::new(most));
+        shares.insert(tenant, Arc::downgrade(&share));
+        share
     }
 
     pub(super) async fn connect(

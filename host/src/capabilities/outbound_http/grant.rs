@@ -129,8 +129,13 @@ pub(super) struct Reach {
 }
 
 impl OutboundGrant {
-    /// For the guest of this handler. It may wait for a disk.
-    pub(crate) fn new(handler: Arc<str>, grants: &OutboundGrants, client: &Arc<Client>) -> Self {
+    /// For the guest of the handler of this name and tenant. It may wait for a disk.
+    pub(crate) fn new(
+        handler: Arc<str>,
+        tenant: Option<Arc<str>>,
+        grants: &OutboundGrants,
+        client: &Arc<Client>,
+    ) -> Self {
         // Read here, and not when a connection is made: that is on a thread that serves.
         let needs_system = |said: &Destination| said.to.has_tls() && said.authorities.is_none();
         if grants.allow.iter().any(needs_system) {
@@ -147,6 +152,7 @@ impl OutboundGrant {
             refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
             pool: Pool::new(
                 Arc::clone(client),
+                tenant,
                 grants.requests.unwrap_or(limits::OUTBOUND_REQUESTS),
                 grants.connections.unwrap_or(limits::OUTBOUND_CONNECTIONS),
             ),
@@ -233,7 +239,7 @@ mod tests {
                 .to_vec(),
             ..OutboundGrants::default()
         };
-        let grant = OutboundGrant::new("shop".into(), &grants, &Arc::default());
+        let grant = OutboundGrant::new("shop".into(), None, &grants, &Arc::default());
         for (uri, is_named) in [
             ("http://127.0.0.1:9000/", true),
             ("http://127.1:9000/", true),

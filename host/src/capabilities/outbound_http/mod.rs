@@ -5,6 +5,7 @@
 //! names are known. The connection goes to the very address that was judged.
 
 mod body;
+mod ceiling;
 mod client;
 mod destination;
 mod error;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::Error;
 
 use super::body::Outgoing;
+use super::ceiling::{Ceiling, Waiting};
 use super::client::{Client, Driver, Fresh, Places, Sender, Stage};
 use super::destination::{Origin, Protocol};
 use super::grant::{Destination, OutboundGrant};
@@ -24,17 +25,18 @@ pub(super) struct Pool {
     /// Where connections are driven: a guest may have been moved to the background, and they serve all its instances.
     front: Option<Handle>,
     requests: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
+    ceilings: Ceilings,
     /// Lookups of names: one handler whose names are slow leaves the others some.
     pub(super) lookups: Arc<Semaphore>,
-    /// Who wait for a place of the handler or the host, which one that is kept for another host may have.
-    waiting: AtomicUsize,
     sites: Arc<Mutex<Sites>>,
     is_swept: Arc<AtomicBool>,
 }
 
+/// What connections to several hosts and ports have together: those of the handler, of its tenant, of the host.
+type Ceilings = [Arc<Ceiling>; 3];
+
 /// By the destination that allowed it, which says how it is reached, and the host and port.
-type Sites = HashMap<(usize, Origin), Arc<Site>>;
+pub(super) type Sites = HashMap<(usize, Origin), Arc<Site>>;
 
 /// One host and port, and the connections to it.
 #[derive(Debug)]
@@ -46,8 +48,9 @@ pub(super) struct Site {
     shelf: Mutex<Shelf>,
     /// A connection, or a stream of one, can be had.
     returned: Notify,
-    /// Who wait for a place of the handler or the host.
-    waiting: AtomicUsize,
+    ceilings: Ceilings,
+    /// Who wait for a place of each of them.
+    waiting: [AtomicUsize; 3],
     /// Connections whose response has ended, and which are not quite ready for the next request.
     returning: AtomicUsize,
     /// Held by whoever connects first: the others may share what it gets.
@@ -124,14 +127,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    pub(super) fn new(client: Arc<Client>, requests: usize, connections: usize) -> Self {
+    pub(super) fn new(
+        client: Arc<Client>,
+        tenant: Option<Arc<str>>,
+        requests: usize,
+        connections: usize,
+    ) -> Self {
+        let ceilings = [
+            Arc::new(Ceiling::new(connections)),
+            client.share(tenant),
+            Arc::clone(&client.connections),
+        ];
         Self {
             client,
             front: Handle::try_current().ok(),
             requests: places(requests),
-            connections: places(connections),
+            ceilings,
             lookups: places(limits::LOOKUPS.div_ceil(limits::SHARE)),
-            waiting: AtomicUsize::new(0),
             sites: Arc::default(),
             is_swept: Arc::default(),
         }
@@ -171,7 +183,8 @@ impl Pool {
             may_share: origin.protocol == Protocol::Https || said.has_h2,
             shelf: Mutex::default(),
             returned: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            ceilings: self.ceilings.clone(),
+            waiting: Default::default(),
             returning: AtomicUsize::new(0),
             dialing: tokio::sync::Mutex::default(),
         });
@@ -269,30 +282,22 @@ impl Pool {
             place = Arc::clone(&site.connections).acquire_owned() => place.ok()?,
             () = site.returned.notified() => return None,
         };
-        let of_handler = self.place(&self.connections, site).await?;
-        let of_host = self.place(&self.client.connections, site).await?;
-        Some([of_site, of_handler, of_host])
-    }
-
-    /// One that all hosts and ports share: a connection that waits gives way.
-    async fn place(&self, of: &Arc<Semaphore>, site: &Site) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(of).try_acquire_owned() {
-            return Some(place);
+        let mut places = vec![of_site];
+        for (ceiling, own) in self.ceilings.iter().zip(&site.waiting) {
+            let place = match ceiling.try_place() {
+                Some(place) => place,
+                None => {
+                    let _waiting = Waiting::one_of(own);
+                    tokio::select! {
+                        biased;
+                        place = ceiling.place() => place?,
+                        () = site.returned.notified() => return None,
+                    }
+                }
+            };
+            places.push(place);
         }
-        let _waiting = [&self.waiting, &site.waiting].map(Waiting::one_of);
-        self.close_one_idle();
-        tokio::select! {
-            biased;
-            place = Arc::clone(of).acquire_owned() => place.ok(),
-            () = site.returned.notified() => None,
-        }
-    }
-
-    fn close_one_idle(&self) {
-        let sites: Vec<_> = lock(&self.sites).values().cloned().collect();
-        let closed = sites.iter().find_map(|site| lock(&site.shelf).pop_oldest());
-        // Not under a lock.
-        drop(closed);
+        Some(places)
     }
 
     /// Keeps a connection for the next request, if it can be used again.
@@ -323,35 +328,61 @@ impl Pool {
 
     fn keep(&self, lease: OfH1) {
         let OfH1 { line, site, .. } = lease;
-        // Who waits for this host and port goes first: a new connection costs more than a kept one.
-        let is_wanted = self.waiting.load(Ordering::Relaxed) > site.waiting.load(Ordering::Relaxed);
-        if is_wanted || line.born.elapsed() > limits::OUTBOUND_AGE {
+        let mut shelf = lock(&site.shelf);
+        if site.gives_way() || line.born.elapsed() > limits::OUTBOUND_AGE {
             return;
         }
-        lock(&site.shelf).idle.push(Idle {
+        shelf.idle.push(Idle {
             line,
             since: Instant::now(),
         });
+        drop(shelf);
         site.returned.notify_one();
         self.sweep();
     }
 
-    /// Closes what nobody has used for a while, for as long as there is something.
+    /// Closes what nobody has used for a while, for as long as there is something. Until then it may have to give way.
     pub(super) fn sweep(&self) {
         if self.is_swept.swap(true, Ordering::AcqRel) {
             return;
         }
+        let join = |ceilings: &Ceilings, sites: &Arc<Mutex<Sites>>| {
+            for ceiling in ceilings {
+                ceiling.join(sites);
+            }
+        };
+        join(&self.ceilings, &self.sites);
         let (sites, is_swept) = (Arc::downgrade(&self.sites), Arc::clone(&self.is_swept));
+        let ceilings = self.ceilings.clone();
         self.front().spawn(async move {
             loop {
                 sleep(limits::OUTBOUND_IDLE / 2).await;
-                match Weak::upgrade(&sites) {
-                    Some(sites) if expire(&sites) => {}
-                    _ => return is_swept.store(false, Ordering::Release),
+                let Some(sites) = Weak::upgrade(&sites) else {
+                    return;
+                };
+                if expire(&sites) {
+                    continue;
                 }
+                for ceiling in &ceilings {
+                    ceiling.leave(&sites);
+                }
+                is_swept.store(false, Ordering::Release);
+                // Something may have been kept meanwhile by who thought that this goes on.
+                if !expire(&sites) || is_swept.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                join(&ceilings, &sites);
             }
         });
     }
+}
+
+/// Whether there was one.
+pub(super) fn close_one_idle(sites: &Mutex<Sites>) -> bool {
+    let sites: Vec<_> = lock(sites).values().cloned().collect();
+    let closed = sites.iter().find_map(|site| lock(&site.shelf).pop_oldest());
+    // Dropped here, and not under a lock.
+    closed.is_some()
 }
 
 /// Whether anything is left.
@@ -373,6 +404,13 @@ fn expire(sites: &Mutex<Sites>) -> bool {
 }
 
 impl Site {
+    /// Whether somebody waits for the place of a connection who has no use for one of this host and port: a new connection
+    /// costs more than one that is kept. Asked under the lock of the shelf, under which who waits has looked for one.
+    fn gives_way(&self) -> bool {
+        let mut all = self.ceilings.iter().zip(&self.waiting);
+        all.any(|(ceiling, own)| ceiling.waiting() > own.load(Ordering::Relaxed))
+    }
+
     /// One that is kept, or shared. With `is_fresh`, none.
     fn take(self: &Arc<Self>, is_fresh: bool) -> Option<Lease> {
         let mut shelf = lock(&self.shelf);
@@ -520,7 +558,7 @@ impl Lease {
     /// Its connection gets no further request. One of HTTP/1.1 that is not given back gets none anyway.
     pub(super) fn retire(&self) {
         if let Self::H2(lease) = self {
-            lease.retire();
+            lease.retire(&mut lock(&lease.site.shelf));
         }
     }
 
@@ -555,20 +593,23 @@ pub(super) struct Unsent {
 }
 
 impl OfH2 {
-    fn retire(&self) {
+    fn retire(&self, shelf: &mut Shelf) {
         self.shared.is_retired.store(true, Ordering::Relaxed);
-        lock(&self.site.shelf).shared.retain(|it| !it.is_over());
+        shelf.shared.retain(|it| !it.is_over());
     }
 }
 
 impl Drop for OfH2 {
     fn drop(&mut self) {
-        // Whoever gives up a request of HTTP/1.1 gives up its connection. This one is kept if it is known to live.
-        if self.unanswered == Some(self.shared.heard.delivered()) {
-            self.retire();
-        }
         *lock(&self.shared.since) = Instant::now();
-        self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+        // Whoever gives up a request of HTTP/1.1 gives up its connection. This one is kept if it is known to live.
+        let is_silent = self.unanswered == Some(self.shared.heard.delivered());
+        let mut shelf = lock(&self.site.shelf);
+        let is_last = self.shared.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if is_silent || (is_last && self.site.gives_way()) {
+            self.retire(&mut shelf);
+        }
+        drop(shelf);
         self.site.returned.notify_one();
     }
 }
@@ -579,20 +620,5 @@ struct Dialing(tokio::task::JoinHandle<Result<Fresh, Error>>);
 impl Drop for Dialing {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn one_of(all: &'a AtomicUsize) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
-        Self(all)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
