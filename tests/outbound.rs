@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::guests::FETCH;
+use crate::support::guests::BOTH_FETCHES;
 use crate::support::operator::{Office, Operator};
 use crate::support::upstream::Upstream;
 use crate::support::*;
@@ -802,45 +802,49 @@ fn a_handler_that_was_sent_reaches_nothing_that_the_host_does_not_grant() {
 
 #[test]
 fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
-    let upstream = Upstream::new(|head, wire| {
-        match head {
-        _ if head.starts_with("GET /kept ") => wire.say(
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncache-control: public, max-age=60\r\n\r\nkept\n",
-        ),
-        _ if head.starts_with("GET /private ") => wire.say(
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncache-control: private, max-age=60\r\n\r\nmine\n",
-        ),
-        _ if head.starts_with("POST ") => {
-            // As it was declared to the host.
-            assert!(head.contains("content-length: 100000\r\n"), "{head}");
-            wire.read_exact(&mut [0; 100_000])?;
-            wire.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+    for guest in BOTH_FETCHES {
+        let upstream = Upstream::new(|head, wire| {
+            let may_keep = |who: &str, text: &str| {
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncache-control: {who}, max-age=60\r\n\r\n{text}"
+                )
+            };
+            match head {
+                _ if head.starts_with("GET /kept ") => wire.say(&may_keep("public", "kept\n")),
+                _ if head.starts_with("GET /private ") => wire.say(&may_keep("private", "mine\n")),
+                _ if head.starts_with("POST ") => {
+                    // As it was declared to the host.
+                    assert!(head.contains("content-length: 100000\r\n"), "{head}");
+                    wire.read_exact(&mut [0; 100_000])?;
+                    wire.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+                }
+                _ => Err(wire.close()),
+            }
+        });
+        let flags = format!(
+            "--env UPSTREAM={} {} --max-instance-reuse-count 100 --idle-instance-timeout 1m",
+            upstream.url(),
+            allow(&[&upstream.url()])
+        );
+        let host = TestHost::serve(guest, &flags);
+        for how in ["miss", "hit", "hit"] {
+            let reply = host.get("/kept");
+            let seen = (reply.status(), reply.text());
+            assert_eq!(seen, (200, "kept\n".to_owned()), "{guest}");
+            assert_eq!(reply.header("x-cache"), Some(how), "{guest}");
         }
-        _ => Err(wire.close()),
+        for _ in 0..2 {
+            let reply = host.get("/private");
+            assert_eq!(reply.text(), "mine\n", "{guest}");
+            assert_eq!(reply.header("x-cache"), None, "{guest}");
+        }
+        assert_eq!(upstream.heads().len(), 3, "{guest}");
+        let reply = host.connect().post("/new", vec![b'x'; 100_000]);
+        assert_eq!(reply.status(), 201, "{guest}");
+        // What goes wrong behind it is the host's to say.
+        let reply = host.get("/gone");
+        assert_eq!(reply.status(), 502, "{guest}");
+        let label = "guest-error:connection-terminated";
+        assert_eq!(host.access(&reply).label(), label, "{guest}");
     }
-    });
-    let flags = format!(
-        "--env UPSTREAM={} {} --max-instance-reuse-count 100 --idle-instance-timeout 1m",
-        upstream.url(),
-        allow(&[&upstream.url()])
-    );
-    let host = TestHost::serve(FETCH, &flags);
-    for how in ["miss", "hit", "hit"] {
-        let reply = host.get("/kept");
-        assert_eq!((reply.status(), reply.text().as_str()), (200, "kept\n"));
-        assert_eq!(reply.header("x-cache"), Some(how));
-    }
-    for _ in 0..2 {
-        let reply = host.get("/private");
-        assert_eq!(reply.text(), "mine\n");
-        assert_eq!(reply.header("x-cache"), None);
-    }
-    assert_eq!(upstream.heads().len(), 3);
-    let reply = host.connect().post("/new", vec![b'x'; 100_000]);
-    assert_eq!(reply.status(), 201);
-    // What goes wrong behind it is the host's to say.
-    let reply = host.get("/gone");
-    assert_eq!(reply.status(), 502);
-    let label = "guest-error:connection-terminated";
-    assert_eq!(host.access(&reply).label(), label);
 }

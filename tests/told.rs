@@ -36,23 +36,26 @@ fn a_guest_that_was_told_nothing_sees_nothing() {
 }
 
 #[test]
-fn the_example_answers_with_what_it_was_told() {
+fn the_examples_answer_with_what_they_were_told() {
     let own = [("GREETING_OF_HOST", "of the host")];
     let flags = "--config greeting=hello --env FAREWELL=bye --env GREETING_OF_HOST";
-    let host = TestHost::serve_with(&own, &CONFIG.path(), flags);
-    for (target, status, text) in [
-        ("/greeting", 200, "hello\n"),
-        ("/farewell", 200, "bye\n"),
-        ("/greeting_of_host", 200, "of the host\n"),
-        ("/other", 404, "nothing was said of other\n"),
-        (
-            "/",
-            200,
-            "config greeting\nenv FAREWELL\nenv GREETING_OF_HOST\n",
-        ),
-    ] {
-        let reply = host.get(target);
-        assert_eq!((reply.status(), reply.text()), (status, text.to_owned()));
+    for guest in BOTH_CONFIGS {
+        let host = TestHost::serve_with(&own, &guest.path(), flags);
+        for (target, status, text) in [
+            ("/greeting", 200, "hello\n"),
+            ("/farewell", 200, "bye\n"),
+            ("/greeting_of_host", 200, "of the host\n"),
+            ("/other", 404, "nothing was said of other\n"),
+            (
+                "/",
+                200,
+                "config greeting\nenv FAREWELL\nenv GREETING_OF_HOST\n",
+            ),
+        ] {
+            let reply = host.get(target);
+            let seen = (reply.status(), reply.text());
+            assert_eq!(seen, (status, text.to_owned()), "{guest}");
+        }
     }
 }
 

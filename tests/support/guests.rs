@@ -19,9 +19,11 @@ pub(crate) const FAULTS: Guest = Guest("faults");
 pub(crate) const FAULTS_P3: Guest = Guest("faults-p3");
 pub(crate) const GREEDY: Guest = Guest("greedy");
 pub(crate) const CONFIG: Guest = Guest("config");
+pub(crate) const CONFIG_P3: Guest = Guest("config-p3");
 pub(crate) const PROBE: Guest = Guest("probe");
 pub(crate) const PROBE_P3: Guest = Guest("probe-p3");
 pub(crate) const FETCH: Guest = Guest("fetch");
+pub(crate) const FETCH_P3: Guest = Guest("fetch-p3");
 pub(crate) const COUNTER: Guest = Guest("counter");
 pub(crate) const GUESTBOOK: Guest = Guest("guestbook");
 pub(crate) const BUCKETS: Guest = Guest("buckets");
@@ -34,8 +36,10 @@ pub(crate) const BOTH_HELLOS: [Guest; 2] = [HELLO, HELLO_P3];
 pub(crate) const BOTH_ECHOES: [Guest; 2] = [ECHO, ECHO_P3];
 pub(crate) const BOTH_FAULTS: [Guest; 2] = [FAULTS, FAULTS_P3];
 pub(crate) const BOTH_RELAYS: [Guest; 2] = [RELAY, RELAY_P3];
+pub(crate) const BOTH_CONFIGS: [Guest; 2] = [CONFIG, CONFIG_P3];
+pub(crate) const BOTH_FETCHES: [Guest; 2] = [FETCH, FETCH_P3];
 
-const ALL: [Guest; 19] = [
+const ALL: [Guest; 21] = [
     HELLO,
     HELLO_P3,
     ECHO,
@@ -46,9 +50,11 @@ const ALL: [Guest; 19] = [
     FAULTS_P3,
     GREEDY,
     CONFIG,
+    CONFIG_P3,
     PROBE,
     PROBE_P3,
     FETCH,
+    FETCH_P3,
     RELAY,
     RELAY_P3,
     COUNTER,

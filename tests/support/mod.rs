@@ -15,7 +15,7 @@ pub(crate) mod wat;
 use std::time::{Duration, Instant};
 
 pub(crate) use guests::{
-    BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, BOTH_RELAYS, BUCKETS, CONFIG, COUNTER, FAULTS,
+    BOTH_CONFIGS, BOTH_ECHOES, BOTH_FAULTS, BOTH_HELLOS, BOTH_RELAYS, BUCKETS, COUNTER, FAULTS,
     FAULTS_P3, GREEDY, GUESTBOOK, Guest, HELLO, PROBE, PROBE_P3, RELAY, RELAY_P3,
 };
 pub(crate) use h1::{Connection, Reply};

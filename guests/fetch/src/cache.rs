@@ -4,21 +4,19 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingResponse, StatusCode, http_error_code,
-};
-use wasip2::io::streams::StreamError;
-
 /// Bytes of one answer that is kept, and how many there are.
 const BYTES: usize = 256 * 1024;
 const ANSWERS: usize = 64;
 
+/// A header, by its name in lower case.
+pub(crate) type Field = (String, Vec<u8>);
+
 #[derive(Clone)]
 pub(crate) struct Kept {
-    pub(crate) status: StatusCode,
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<Field>,
     pub(crate) body: Vec<u8>,
-    fields: Vec<(String, Vec<u8>)>,
-    until: Instant,
+    pub(crate) until: Instant,
 }
 
 thread_local! {
@@ -45,16 +43,15 @@ pub(crate) fn keep(target: String, kept: Kept) {
 }
 
 /// How long an answer may be kept for everybody: only what is whole, short, the same for all, and says so.
-pub(crate) fn age(answer: &IncomingResponse) -> Option<Duration> {
-    let headers = answer.headers();
+pub(crate) fn age(status: u16, fields: &[Field]) -> Option<Duration> {
+    let has = |name: &str| fields.iter().any(|(own, _)| own == name);
     let text = |name: &str| {
-        let values = headers.get(name);
-        let values = values.iter().map(|value| String::from_utf8_lossy(value));
+        let values = fields.iter().filter(|(own, _)| own == name);
+        let values = values.map(|(_, value)| String::from_utf8_lossy(value));
         values.collect::<Vec<_>>().join(",").to_ascii_lowercase()
     };
     let length: usize = text("content-length").parse().ok()?;
-    if answer.status() != 200 || length > BYTES || headers.has("vary") || headers.has("set-cookie")
-    {
+    if status != 200 || length > BYTES || has("vary") || has("set-cookie") {
         return None;
     }
     let control = text("cache-control");
@@ -71,38 +68,10 @@ pub(crate) fn age(answer: &IncomingResponse) -> Option<Duration> {
 }
 
 impl Kept {
-    /// Reads an answer whole.
-    pub(crate) fn read(answer: &IncomingResponse, age: Duration) -> Result<Self, ErrorCode> {
-        let from = answer.consume().expect("the body is taken once");
-        let stream = from.stream().expect("one reader");
-        let mut body = Vec::new();
-        loop {
-            match stream.blocking_read(65_536) {
-                Ok(piece) => body.extend(piece),
-                Err(StreamError::Closed) => break,
-                Err(StreamError::LastOperationFailed(error)) => {
-                    return Err(
-                        http_error_code(&error).unwrap_or(ErrorCode::HttpResponseIncomplete)
-                    );
-                }
-            }
-        }
-        drop(stream);
-        drop(IncomingBody::finish(from));
-        Ok(Self {
-            status: answer.status(),
-            body,
-            fields: answer.headers().entries(),
-            until: Instant::now() + age,
-        })
-    }
-
     /// Its headers, and whether it was here.
-    pub(crate) fn headers(&self, how: &str) -> Fields {
-        let fields = Fields::from_list(&self.fields).expect("headers that the host gave");
-        fields
-            .set("x-cache", &[how.as_bytes().to_vec()])
-            .expect("a header");
-        fields
+    pub(crate) fn headers(&self, how: &str) -> Vec<Field> {
+        let kept = self.fields.iter().filter(|(name, _)| name != "x-cache");
+        let how = ("x-cache".to_owned(), how.as_bytes().to_vec());
+        kept.cloned().chain([how]).collect()
     }
 }

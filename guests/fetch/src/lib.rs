@@ -8,14 +8,17 @@ mod cache;
 mod stream;
 
 use cache::Kept;
+use std::time::Instant;
 use stream::{Copy, Step};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingRequest, IncomingResponse,
     Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    http_error_code,
 };
 use wasip2::io::poll::poll;
+use wasip2::io::streams::StreamError;
 
 struct Fetch;
 
@@ -106,9 +109,16 @@ impl Exchange {
                     Ok(answer) => answer,
                     Err(code) => return ResponseOutparam::set(out, Err(code)),
                 };
-                if is_get && let Some(age) = cache::age(&answer) {
-                    return match Kept::read(&answer, age) {
-                        Ok(kept) => {
+                let (status, fields) = (answer.status(), answer.headers().entries());
+                if is_get && let Some(age) = cache::age(status, &fields) {
+                    return match read(&answer) {
+                        Ok(body) => {
+                            let kept = Kept {
+                                status,
+                                fields,
+                                body,
+                                until: Instant::now() + age,
+                            };
                             self::answer(&kept, "miss", out);
                             cache::keep(target, kept);
                         }
@@ -143,9 +153,29 @@ fn has_body(request: &IncomingRequest) -> bool {
     !is_bare || headers.has("content-length") || headers.has("trailer")
 }
 
+/// Reads an answer whole.
+fn read(answer: &IncomingResponse) -> Result<Vec<u8>, ErrorCode> {
+    let from = answer.consume().expect("the body is taken once");
+    let stream = from.stream().expect("one reader");
+    let mut body = Vec::new();
+    loop {
+        match stream.blocking_read(65_536) {
+            Ok(piece) => body.extend(piece),
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(http_error_code(&error).unwrap_or(ErrorCode::HttpResponseIncomplete));
+            }
+        }
+    }
+    drop(stream);
+    drop(IncomingBody::finish(from));
+    Ok(body)
+}
+
 /// Answers with something that is kept.
 fn answer(kept: &Kept, how: &str, out: ResponseOutparam) {
-    let response = OutgoingResponse::new(kept.headers(how));
+    let headers = Fields::from_list(&kept.headers(how)).expect("headers that the host gave");
+    let response = OutgoingResponse::new(headers);
     response
         .set_status_code(kept.status)
         .expect("a status that the host gave");
