@@ -1,7 +1,7 @@
 //! Requests to elsewhere: who may be reached, by which address, and what a guest hears when it goes wrong.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::guests::BOTH_FETCHES;
 use crate::support::operator::{Office, Operator};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, Wire};
 use crate::support::*;
 
 /// What the guest saw of a request to `url`; `more` is what it does besides.
@@ -332,6 +332,22 @@ fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
                 wire.say(&format!("x-much: {}\r\n", "y".repeat(4_000)))?;
             }
         }
+        _ if head.starts_with("GET /many-fields ") => {
+            wire.say("HTTP/1.1 200 OK\r\n")?;
+            wire.say(&"x-much: y\r\n".repeat(1_000))?;
+            wire.until_closed()
+        }
+        _ if head.starts_with("GET /extends ") => {
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;")?;
+            loop {
+                wire.say(&"x".repeat(4_000))?;
+            }
+        }
+        _ if head.starts_with("GET /trails ") => {
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")?;
+            wire.say(&"x-much: y\r\n".repeat(1_000))?;
+            wire.until_closed()
+        }
         _ if head.starts_with("GET /upgrades ") => {
             wire.say(
                 "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
@@ -361,6 +377,12 @@ fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
             (at("/closes"), "error connection-terminated\n"),
             (at("/babbles"), "error http-protocol-error\n"),
             (at("/huge"), "error http-response-header-section-size\n"),
+            (
+                at("/many-fields"),
+                "error http-response-header-section-size\n",
+            ),
+            (at("/extends"), "error http-protocol-error\n"),
+            (at("/trails"), "error http-response-trailer-section-size\n"),
             (at("/upgrades"), "error http-upgrade-failed\n"),
             (at("/for-ever"), "error http-protocol-error\n"),
             (at("/breaks-off"), "error http-response-incomplete\n"),
@@ -698,29 +720,130 @@ fn a_connection_of_http2_that_has_answered_nothing_gets_no_further_request() {
 }
 
 #[test]
-fn a_server_that_floods_costs_its_own_connection_and_no_other_request() {
-    let flood = Upstream::new(|_, wire| {
-        // SETTINGS, and then PING for ever.
-        wire.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
-        let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1_000);
-        loop {
-            wire.write_all(&pings)?;
+fn a_server_that_plays_with_http2_costs_its_own_connection_and_no_other_request() {
+    type Play = fn(&mut Wire) -> io::Result<()>;
+    let plays: [(&str, &str, &str, Play); 9] = [
+        ("PING", "", "http-protocol-error", |wire| {
+            wire.begin_h2(&[])?;
+            wire.request()?;
+            wire.flood(&frames::frame(frames::PING, 0, 0, b"12345678"))
+        }),
+        ("SETTINGS", "", "http-protocol-error", |wire| {
+            wire.begin_h2(&[])?;
+            wire.request()?;
+            wire.flood(&frames::frame(frames::SETTINGS, 0, 0, b""))
+        }),
+        ("empty DATA", "", "http-protocol-error", |wire| {
+            wire.begin_h2(&[])?;
+            let stream = wire.request()?;
+            let end = frames::END_HEADERS;
+            wire.say_frame(frames::HEADERS, end, stream, frames::STATUS_200)?;
+            wire.flood(&frames::frame(frames::DATA, 0, stream, b""))
+        }),
+        ("RST_STREAM", "", "connection-terminated", |wire| {
+            wire.begin_h2(&[])?;
+            let stream = wire.request()?;
+            // INTERNAL_ERROR, and once more for ever.
+            wire.flood(&frames::frame(frames::RST_STREAM, 0, stream, &[0, 0, 0, 2]))
+        }),
+        ("GOAWAY", "", "connection-terminated", |wire| {
+            wire.begin_h2(&[])?;
+            wire.say_frame(frames::GOAWAY, 0, 0, &[0; 8])?;
+            wire.until_closed()
+        }),
+        (
+            "no streams",
+            "&first=200",
+            "http-response-timeout",
+            |wire| {
+                wire.begin_h2(&[0, 3, 0, 0, 0, 0])?;
+                wire.until_closed()
+            },
+        ),
+        (
+            "no window",
+            "&method=POST&body=10&first=200",
+            "http-response-timeout",
+            |wire| {
+                wire.begin_h2(&[0, 4, 0, 0, 0, 0])?;
+                wire.until_closed()
+            },
+        ),
+        ("a head that unfolds", "", "http-protocol-error", |wire| {
+            wire.begin_h2(&[])?;
+            let stream = wire.request()?;
+            // A field of 4,000 bytes is written once and then named a hundred times (RFC 7541, 6.1 and 6.2.1).
+            let mut head = frames::STATUS_200.to_vec();
+            head.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+            head.extend([b'y'; 4_000]);
+            head.extend([0xbe; 100]);
+            let flags = frames::END_HEADERS | frames::END_STREAM;
+            wire.say_frame(frames::HEADERS, flags, stream, &head)?;
+            wire.until_closed()
+        }),
+        ("no frames", "", "http-protocol-error", |wire| {
+            wire.begin_h2(&[])?;
+            wire.request()?;
+            wire.say("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")?;
+            wire.until_closed()
+        }),
+    ];
+    let fine = Upstream::hello();
+    for (what, more, error, play) in plays {
+        for guest in BOTH_FAULTS {
+            let upstream = Upstream::new(move |_, wire| play(wire));
+            let (url, directory) = (upstream.url(), directory());
+            let said = format!(
+                "allow = [\"{}\", {{ to = \"{url}\", http2 = true }}]\n",
+                fine.url()
+            );
+            let host = host_saying(&directory, guest, &said);
+            let seen = fetched(&host, &url, &format!("/{more}"));
+            let error = format!("error {error}\n");
+            assert!(seen.ends_with(&error), "{guest} {what}: {seen}");
+            let seen = fetched(&host, &fine.url(), "/");
+            assert!(seen.starts_with("status 200\n"), "{guest} {what}: {seen}");
+            // One that was quiet afterwards may have been kept.
+            if what != "a head that unfolds" {
+                eventually(&format!("the connection to be closed: {what}"), || {
+                    (upstream.open() == 0).then_some(())
+                });
+            }
         }
+    }
+}
+
+#[test]
+fn what_follows_a_response_is_no_answer_to_the_next_request() {
+    let upstream = Upstream::new(|head, wire| match head {
+        _ if head.starts_with("GET /long ") => {
+            let length = |length| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            wire.say(&format!("{}hello{}not asked", length(5), length(9)))
+        }
+        _ => wire.hello(),
     });
-    let (flood_url, fine) = (flood.url(), Upstream::hello());
     for guest in BOTH_FAULTS {
-        let directory = directory();
-        let said = format!(
-            "allow = [\"{}\", {{ to = \"{flood_url}\", http2 = true }}]\n",
-            fine.url()
-        );
-        let host = host_saying(&directory, guest, &said);
-        let seen = fetched(&host, &flood_url, "/&first=1000");
-        assert!(seen.starts_with("error "), "{guest}: {seen}");
-        eventually("the connection to be closed", || {
-            (flood.open() == 0).then_some(())
-        });
-        let seen = fetched(&host, &fine.url(), "/");
+        let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+        for _ in 0..10 {
+            for (path, ends) in [("/long", "body 5\n"), ("/", "body 6\n")] {
+                let seen = fetched(&host, &upstream.url(), path);
+                assert!(seen.ends_with(ends), "{guest} {path}: {seen}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_hundreds_of_requests_at_once_an_instance_has_as_many_as_it_may() {
+    let upstream = Upstream::hello();
+    for guest in BOTH_FAULTS {
+        let flags = format!("--cpu 20s --timeout 60s {}", allow(&[&upstream.url()]));
+        let host = TestHost::serve(guest, &flags);
+        let target = format!("/fetch-at-once?n=900&url={}/", upstream.url());
+        let seen = host.get(&target).text();
+        let expected = "64 answered\n836 connection-limit-reached\n";
+        assert_eq!(seen, expected, "{guest}");
+        let seen = fetched(&host, &upstream.url(), "/");
         assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
     }
 }

@@ -4,10 +4,12 @@ use std::io::{self, Read as _, Write as _};
 
 use super::upstream::Wire;
 
+pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
 
 const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
@@ -53,6 +55,16 @@ impl Wire {
         }
     }
 
+    /// The stream of the next request.
+    pub(crate) fn request(&mut self) -> io::Result<u32> {
+        loop {
+            let frame = self.frame()?;
+            if frame.kind == HEADERS {
+                return Ok(frame.stream);
+            }
+        }
+    }
+
     pub(crate) fn say_frame(
         &mut self,
         kind: u8,
@@ -60,12 +72,7 @@ impl Wire {
         stream: u32,
         payload: &[u8],
     ) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.write_all(&frame)?;
+        self.write_all(&frame(kind, flags, stream, payload))?;
         self.flush()
     }
 
@@ -73,4 +80,14 @@ impl Wire {
     pub(crate) fn say_200(&mut self, stream: u32) -> io::Result<()> {
         self.say_frame(HEADERS, END_STREAM | END_HEADERS, stream, STATUS_200)
     }
+}
+
+/// A frame as it is written.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }

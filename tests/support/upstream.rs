@@ -188,13 +188,34 @@ impl Wire {
 
     /// Waits for so long, or until the other side says something or closes.
     pub(crate) fn pause(&mut self, time: Duration) -> io::Result<()> {
-        let stream = match self {
-            Self::Clear(stream) => stream,
-            Self::Tls(tls) => &mut tls.sock,
-        };
+        let stream = self.stream();
         stream.set_read_timeout(Some(time))?;
         let _ = stream.peek(&mut [0]);
         stream.set_read_timeout(Some(PATIENCE))
+    }
+
+    /// Says the same for ever. What the other side answers is read, so that it goes on listening.
+    pub(crate) fn flood(&mut self, with: &[u8]) -> io::Result<()> {
+        let many = with.repeat(1_000);
+        loop {
+            self.write_all(&many)?;
+            self.flush()?;
+            self.stream().set_nonblocking(true)?;
+            let answered = io::copy(self, &mut io::sink());
+            self.stream().set_nonblocking(false)?;
+            match answered {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It has closed, or broken off.
+                ended => return ended.map(drop),
+            }
+        }
+    }
+
+    fn stream(&self) -> &TcpStream {
+        match self {
+            Self::Clear(stream) => stream,
+            Self::Tls(tls) => &tls.sock,
+        }
     }
 
     /// Reads until the other side closes.
@@ -214,11 +235,7 @@ impl Wire {
 
     /// Closes it with what has not been read.
     pub(crate) fn close(&mut self) -> io::Error {
-        let stream = match self {
-            Self::Clear(stream) => stream,
-            Self::Tls(tls) => &mut tls.sock,
-        };
-        let _ = stream.shutdown(Shutdown::Both);
+        let _ = self.stream().shutdown(Shutdown::Both);
         io::ErrorKind::ConnectionAborted.into()
     }
 }

@@ -4,6 +4,7 @@
 //! `connect`, `first` and `between` are the guest's own timeouts, in milliseconds.
 
 use crate::text::{kebab, query};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response, Scheme};
@@ -26,7 +27,50 @@ pub(crate) async fn many(target: &str, n: u64) -> String {
     format!("{whole} of {n}\n")
 }
 
+/// The same request `n` times at once, each held until the last is known: how many were answered, and how many failed, and how.
+pub(crate) async fn at_once(target: &str, n: u64) -> String {
+    let send = |_| {
+        let target = target.to_owned();
+        spawn_local(async move { client::send(request(&target)?).await })
+    };
+    let sent: Vec<_> = (0..n).map(send).collect();
+    let mut answers = Vec::new();
+    for answer in sent {
+        answers.push(answer.await.expect("not cancelled"));
+    }
+    counted(&answers)
+}
+
+fn counted(answers: &[Result<Response, ErrorCode>]) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for answer in answers {
+        let what = match answer {
+            Ok(_) => "answered".to_owned(),
+            Err(code) => kebab(code),
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    let lines = counts
+        .iter()
+        .map(|(what, count)| format!("{count} {what}\n"));
+    lines.collect()
+}
+
 async fn see(target: &str, seen: &mut String) -> Result<(), ErrorCode> {
+    let response = client::send(request(target)?).await?;
+    writeln!(seen, "status {}", response.get_status_code()).ok();
+    write_fields(seen, "header", &response.get_headers());
+    let (_, read) = wit_future::new(|| Ok(()));
+    let (stream, trailers) = Response::consume_body(response, read);
+    let bytes = stream.collect().await.len();
+    writeln!(seen, "body {bytes}").ok();
+    if let Some(trailers) = trailers.await? {
+        write_fields(seen, "trailer", &trailers);
+    }
+    Ok(())
+}
+
+fn request(target: &str) -> Result<Request, ErrorCode> {
     let number = |name| query(target, name).and_then(|value| value.parse::<u64>().ok());
     let invalid = |()| ErrorCode::HttpRequestUriInvalid;
     let url = query(target, "url").unwrap_or_default();
@@ -69,17 +113,7 @@ async fn see(target: &str, seen: &mut String) -> Result<(), ErrorCode> {
             .set_method(&Method::Other(method.to_owned()))
             .map_err(invalid)?;
     }
-    let response = client::send(request).await?;
-    writeln!(seen, "status {}", response.get_status_code()).ok();
-    write_fields(seen, "header", &response.get_headers());
-    let (_, read) = wit_future::new(|| Ok(()));
-    let (stream, trailers) = Response::consume_body(response, read);
-    let bytes = stream.collect().await.len();
-    writeln!(seen, "body {bytes}").ok();
-    if let Some(trailers) = trailers.await? {
-        write_fields(seen, "trailer", &trailers);
-    }
-    Ok(())
+    Ok(request)
 }
 
 fn write_fields(seen: &mut String, kind: &str, fields: &Fields) {

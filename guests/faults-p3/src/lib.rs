@@ -107,6 +107,7 @@ impl Guest for Faults {
             }
             "/fetch" => answer(&fetch::fetch(&target).await),
             "/fetch-many" => answer(&fetch::many(&target, n).await),
+            "/fetch-at-once" => answer(&fetch::at_once(&target, n).await),
             "/socket" => answer(&reach::socket().await),
             "/dns" => answer(&reach::dns().await),
 

@@ -4,11 +4,12 @@
 //! `connect`, `first` and `between` are the guest's own timeouts, in milliseconds.
 
 use crate::text::{kebab, query};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
-    RequestOptions, Scheme, http_error_code,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method,
+    OutgoingBody, OutgoingRequest, RequestOptions, Scheme, http_error_code,
 };
 use wasip2::io::streams::StreamError;
 
@@ -26,7 +27,41 @@ pub(crate) fn many(target: &str, n: u64) -> String {
     format!("{} of {n}\n", whole.count())
 }
 
+/// The same request `n` times at once, each held until the last is known: how many were answered, and how many failed, and how.
+pub(crate) fn at_once(target: &str, n: u64) -> String {
+    let sent: Vec<_> = (0..n).map(|_| send(target)).collect();
+    let answers: Vec<_> = sent.into_iter().map(|sent| answer_to(sent?)).collect();
+    counted(&answers)
+}
+
+fn counted(answers: &[Result<IncomingResponse, ErrorCode>]) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for answer in answers {
+        let what = match answer {
+            Ok(_) => "answered".to_owned(),
+            Err(code) => kebab(code),
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    let lines = counts
+        .iter()
+        .map(|(what, count)| format!("{count} {what}\n"));
+    lines.collect()
+}
+
 fn see(target: &str, seen: &mut String) -> Result<(), ErrorCode> {
+    let response = answer_to(send(target)?)?;
+    writeln!(seen, "status {}", response.status()).ok();
+    write_fields(seen, "header", &response.headers());
+    read_body(&response, seen)
+}
+
+fn answer_to(sent: FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
+    sent.subscribe().block();
+    sent.get().expect("the wait is over").expect("once")
+}
+
+fn send(target: &str) -> Result<FutureIncomingResponse, ErrorCode> {
     let number = |name| query(target, name).and_then(|value| value.parse::<u64>().ok());
     let invalid = |()| ErrorCode::HttpRequestUriInvalid;
     let url = query(target, "url").unwrap_or_default();
@@ -58,15 +93,11 @@ fn see(target: &str, seen: &mut String) -> Result<(), ErrorCode> {
         .set_between_bytes_timeout(nanoseconds("between"))
         .ok();
     let body = number("body").map(|bytes| (request.body().expect("taken once"), bytes));
-    let response = outgoing_handler::handle(request, Some(options))?;
+    let sent = outgoing_handler::handle(request, Some(options))?;
     if let Some((body, bytes)) = body {
         write_body(body, bytes);
     }
-    response.subscribe().block();
-    let response = response.get().expect("the wait is over").expect("once")?;
-    writeln!(seen, "status {}", response.status()).ok();
-    write_fields(seen, "header", &response.headers());
-    read_body(&response, seen)
+    Ok(sent)
 }
 
 /// What nobody takes any more is left.

@@ -108,6 +108,7 @@ impl Guest for Faults {
             ),
             "/fetch" => answer(out, &fetch::fetch(&target)),
             "/fetch-many" => answer(out, &fetch::many(&target, n)),
+            "/fetch-at-once" => answer(out, &fetch::at_once(&target, n)),
             "/socket" => answer(out, &reach::socket()),
             "/dns" => answer(out, &reach::dns()),
 

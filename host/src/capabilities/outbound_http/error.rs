@@ -83,7 +83,17 @@ pub(super) fn of_body(error: &hyper::Error) -> Error {
     if error.is_parse() {
         return Error::HttpProtocolError;
     }
-    Error::HttpResponseIncomplete
+    let Some(io) = io_of(error) else {
+        return Error::HttpResponseIncomplete;
+    };
+    of_tls(io).unwrap_or(match io.kind() {
+        // hyper tells of trailers that are too many or too long in words alone.
+        io::ErrorKind::InvalidData if io.to_string().contains("chunk trailers") => {
+            Error::HttpResponseTrailerSectionSize(None)
+        }
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::HttpProtocolError,
+        _ => Error::HttpResponseIncomplete,
+    })
 }
 
 /// The guest itself has not finished its request.
