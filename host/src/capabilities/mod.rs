@@ -8,6 +8,7 @@ pub mod calls;
 pub mod clocks;
 pub mod config;
 pub mod files;
+pub mod hosts;
 pub mod judge;
 pub mod keyvalue;
 pub mod logging;

@@ -28,6 +28,7 @@ use wasmtime_wasi::p3::sockets::SocketError as P3Error;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
 use super::Granted;
+use super::hosts::{self, Names};
 use super::judge::judge;
 use crate::limits;
 use crate::names::short;
@@ -55,19 +56,14 @@ pub struct SocketRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Network(IpNet),
-    Name(String),
-    /// All names that end so, with a dot before it.
-    Below(String),
+    Names(Names),
 }
 
 impl Host {
     fn is_name(&self, name: &str) -> bool {
         match self {
             Self::Network(_) => false,
-            Self::Name(own) => own == name,
-            Self::Below(end) => name
-                .strip_suffix(end.as_str())
-                .is_some_and(|start| start.len() > 1 && start.ends_with('.')),
+            Self::Names(names) => names.hold(name),
         }
     }
 }
@@ -101,8 +97,7 @@ impl fmt::Display for SocketRule {
                     false => f.write_str(&net)?,
                 }
             }
-            Host::Name(name) => f.write_str(name)?,
-            Host::Below(end) => write!(f, "*.{end}")?,
+            Host::Names(names) => write!(f, "{names}")?,
         }
         match self.port {
             Some(port) => write!(f, ":{port}"),
@@ -148,7 +143,7 @@ impl FromStr for SocketRule {
             Ok(Network::Unix) => return Err(none("a guest has no Unix sockets")),
             // Only networks have `/`.
             Err(error) if host.contains(['/', '[', ']']) => return Err(error.to_string()),
-            Err(_) => name(host).ok_or_else(|| none("not a name, an address or a network"))?,
+            Err(_) => Host::Names(names(host).map_err(|why| none(&why))?),
         };
         Ok(Self {
             protocol,
@@ -158,29 +153,19 @@ impl FromStr for SocketRule {
     }
 }
 
-fn is_label(label: &str) -> bool {
-    let bytes = label.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
-}
-
-fn name(text: &str) -> Option<Host> {
+fn names(text: &str) -> Result<Names, String> {
     let (is_below, own) = match text.strip_prefix("*.") {
-        Some(end) => (true, end),
+        Some(parent) => (true, parent),
         None => (false, text),
     };
-    // What ends with a number is an address, or was meant to be one.
-    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-    let is_name = own.len() <= 253
-        && own.split('.').all(is_label)
-        && !own.rsplit('.').next().is_some_and(is_number);
-    let own = own.to_ascii_lowercase();
-    is_name.then_some(match is_below {
-        true => Host::Below(own),
-        false => Host::Name(own),
-    })
+    let Some(hosts::Host::Name(name)) = hosts::Host::parse(own) else {
+        return Err("not a name, an address or a network".to_owned());
+    };
+    match is_below {
+        false => Ok(Names::One(name)),
+        true => Names::below(name)
+            .map_err(|name| format!("`*.{name}` would be every host below `{name}`")),
+    }
 }
 
 /// Where the guests of a handler may send something.
@@ -372,7 +357,7 @@ impl Sockets {
         }
         let addresses = match plain.parse::<IpAddr>() {
             Ok(address) => Addresses::Here(vec![address].into_iter()),
-            Err(_) if !plain.split('.').all(is_label) => {
+            Err(_) if !plain.split('.').all(hosts::is_label) => {
                 return Err(network::ErrorCode::InvalidArgument);
             }
             Err(_) => Addresses::Coming(
@@ -658,7 +643,9 @@ mod tests {
         ] {
             assert_eq!(rule(text).to_string(), text);
         }
-        assert_eq!(rule("tcp://DB.example:1").to_string(), "tcp://db.example:1");
+        for written in ["tcp://DB.example:1", "tcp://db.example.:1"] {
+            assert_eq!(rule(written).to_string(), "tcp://db.example:1");
+        }
     }
 
     #[test]
@@ -673,6 +660,7 @@ mod tests {
             ("tcp://*.:80", "not a name"),
             ("tcp://:80", "not a name"),
             ("tcp://1.2.3:80", "not a name"),
+            ("tcp://*.com:80", "every host below `com`"),
             ("tcp://me@db:80", "not a name"),
             ("tcp://0.0.0.0/0:80", "all addresses"),
             ("tcp://[::/0]:80", "all addresses"),

@@ -24,10 +24,11 @@ use wasmtime_wasi_http::Error;
 
 use super::body::Outgoing;
 use super::ceiling::Ceiling;
-use super::destination::{Host, Origin, Protocol};
+use super::destination::{Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
 use super::wire::{Heard, Wire};
 use super::{error, tls};
+use crate::capabilities::hosts::Host;
 use crate::capabilities::judge::judge;
 use crate::limits;
 

@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{
 };
 
 pub use client::Client;
-pub use destination::{EVERYWHERE, Host, Origin, Pattern, Protocol};
+pub use destination::{EVERYWHERE, Origin, Pattern, Protocol};
 pub use error::code_name;
 pub use grant::{Destination, OutboundGrants, Times};
 pub use tls::{Authorities, Identity};

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::destination::Host;
+use crate::capabilities::hosts::Host;
 use crate::secret::Secret;
 
 /// Authorities in PEM.
