@@ -223,8 +223,8 @@ pub const CALLS_AT_ONCE: usize = 16;
 /// How long a guest may leave what another answers unread before the other is given up. It may wait for a client of its
 /// own, who takes [`BODY_CHUNK`] at a kilobyte a second.
 pub const CALL_STALL: Duration = Duration::from_secs(5 * 60);
-/// How often it is said that a guest may not call another.
-pub const REFUSED_CALLS_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is said what a guest was refused, for each kind of thing that it can ask for.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a secret in a file is taken to be what it was. Who makes an instance later looks again.
 pub const SECRETS_PAUSE: Duration = Duration::from_secs(1);
@@ -252,7 +252,7 @@ pub const BLOB_COPY: u64 = 8 * MIB as u64;
 pub const BLOB_WORK: usize = 16;
 /// Of those, of one handler.
 pub const BLOB_WORK_OF_HANDLER: usize = 4;
-/// How often it is said that a handler may not use a container, or that a disk fails.
+/// How often it is said that the disk of the containers fails.
 pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
 /// Requests to elsewhere that one instance has on their way at once; the next is refused. A page is made of some dozens.
 pub const OUTBOUND_AT_ONCE: usize = 64;
@@ -622,7 +622,7 @@ pub const KEYVALUE_CONNECT: Duration = Duration::from_secs(2);
 pub const KEYVALUE_ANSWER: Duration = Duration::from_secs(2);
 /// How long it is until a Redis is connected to again that could not be, or whose connection broke.
 pub const KEYVALUE_RECONNECT: Duration = Duration::from_millis(200);
-/// How often it is said that a handler may not use a bucket, or that a store is broken.
+/// How often it is said that a store is broken.
 pub const KEYVALUE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest that an acknowledged write may be only in memory, if that was asked for.
 pub const KEYVALUE_WITHIN: Duration = Duration::from_secs(60);

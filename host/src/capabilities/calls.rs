@@ -1,7 +1,6 @@
 //! Other handlers of this host, by name: `http://NAME.handler.internal`, where that is granted. The call never leaves the
 //! process. `.internal` is reserved for private use, so no name is taken from anybody.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +9,9 @@ use http::{HeaderMap, HeaderName, Request, Response, Uri, uri::Scheme};
 use wasmtime_wasi_http::Error;
 pub use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
+use super::refusals::Refusals;
 use crate::gate::Permit;
-use crate::limits;
 use crate::names::short;
-use crate::observe::Seldom;
 
 /// Which trace a request belongs to (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -26,10 +24,8 @@ pub const SUFFIX: &str = ".handler.internal";
 /// Which handlers a guest may call.
 #[derive(Debug)]
 pub struct CallGrant {
-    /// Whose guest it is, for the log.
-    handler: Arc<str>,
     allowed: Vec<Arc<str>>,
-    refused: Seldom,
+    refused: Refusals,
 }
 
 /// A call on its way: the head of the answer, whose body is still written.
@@ -85,9 +81,8 @@ impl CallGrant {
     #[must_use]
     pub fn new(handler: Arc<str>, allowed: Vec<Arc<str>>) -> Self {
         Self {
-            handler,
             allowed,
-            refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+            refused: Refusals::of(handler),
         }
     }
 
@@ -100,7 +95,7 @@ impl CallGrant {
             return Ok(None);
         };
         if !is_plain(uri) {
-            self.tell(format_args!(
+            self.refused.tell(format_args!(
                 "sends a request to `{}` that is no call: a handler is at `http://NAME{SUFFIX}`, without another port",
                 short(uri.authority().map_or("", |authority| authority.as_str()))
             ));
@@ -112,7 +107,7 @@ impl CallGrant {
         let found = exact.or_else(alike);
         if found.is_none() {
             let name = short(name);
-            self.tell(format_args!(
+            self.refused.tell(format_args!(
                 "may not call `{name}`: add it to its `calls`, or say `--allow-call {name}`"
             ));
             return Err(Error::HttpRequestDenied);
@@ -121,20 +116,9 @@ impl CallGrant {
     }
 
     pub(super) fn tell_foreign(&self, name: &str) {
-        self.tell(format_args!(
+        self.refused.tell(format_args!(
             "may not call `{name}`, which is not of its tenant: give both the same `tenant`, or none"
         ));
-    }
-
-    fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Some(refused) = self.refused.count() {
-            tracing::warn!(
-                handler = &*self.handler,
-                refused,
-                "`{}` {what}",
-                self.handler
-            );
-        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Told {
             now: ArcSwap::from_pointee(values),
             looked: is_kept.then(|| Mutex::new(Instant::now())),
             is_looking: AtomicBool::new(false),
-            unread: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+            unread: Seldom::new(limits::REFUSED_PAUSE),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod judge;
 pub mod keyvalue;
 pub mod logging;
 pub mod outbound_http;
+mod refusals;
 pub mod sockets;
 
 use std::sync::Arc;

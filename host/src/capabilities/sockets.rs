@@ -30,10 +30,10 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView}
 use super::Granted;
 use super::hosts::{self, Names};
 use super::judge::judge;
+use super::refusals::Refusals;
 use crate::limits;
 use crate::names::short;
 use crate::networks::{Network, Networks, is_too_wide};
-use crate::observe::Seldom;
 
 /// What is spoken over a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,10 +171,8 @@ fn names(text: &str) -> Result<Names, String> {
 /// Where the guests of a handler may send something.
 #[derive(Debug)]
 pub struct SocketGrant {
-    /// Whose guest it is, for the log.
-    handler: Arc<str>,
     rules: Vec<SocketRule>,
-    refused: Seldom,
+    refused: Refusals,
     /// Its share of [`LOOKUPS`].
     lookups: Arc<Semaphore>,
 }
@@ -187,9 +185,8 @@ impl SocketGrant {
     #[must_use]
     pub fn new(handler: Arc<str>, rules: Vec<SocketRule>) -> Self {
         Self {
-            handler,
             rules,
-            refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+            refused: Refusals::of(handler),
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS.div_ceil(limits::SHARE))),
         }
     }
@@ -232,14 +229,9 @@ impl SocketGrant {
     }
 
     fn tell(&self, what: fmt::Arguments<'_>, rule: fmt::Arguments<'_>) {
-        if let Some(refused) = self.refused.count() {
-            let handler = &*self.handler;
-            tracing::warn!(
-                handler,
-                refused,
-                "`{handler}` may not {what}: add `{rule}` to its `sockets`, or say `--allow-socket {rule}`"
-            );
-        }
+        self.refused.tell(format_args!(
+            "may not {what}: add `{rule}` to its `sockets`, or say `--allow-socket {rule}`"
+        ));
     }
 }
 

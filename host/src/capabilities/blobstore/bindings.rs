@@ -432,7 +432,9 @@ impl types::HostOutgoingValue for View<'_> {
             Err(error) => {
                 let containers = self.blobstore.containers();
                 let why = containers.told(&error);
-                containers.tell(format_args!("could not write a value: {why}"));
+                containers
+                    .refused
+                    .tell(format_args!("could not write a value: {why}"));
                 return Ok(Err(()));
             }
         };

@@ -26,6 +26,7 @@ use rustix::fs::{FlockOperation, flock};
 pub(crate) use bindings::{Blobstore, View, link};
 pub use grant::{ContainerGrant, Quota};
 
+use super::refusals::Refusals;
 use crate::limits;
 use crate::names::short;
 use crate::observe::Seldom;
@@ -127,7 +128,7 @@ pub(crate) struct Containers {
     handler: Arc<str>,
     by_name: BTreeMap<Arc<str>, Arc<Granted>>,
     place: Option<Place>,
-    refused: Seldom,
+    refused: Refusals,
     failed: Seldom,
 }
 
@@ -161,10 +162,10 @@ impl Containers {
         blobs: &Blobs,
     ) -> anyhow::Result<Self> {
         let mut granted = Self {
-            handler,
+            handler: Arc::clone(&handler),
             by_name: BTreeMap::new(),
             place: None,
-            refused: Seldom::new(limits::BLOB_PAUSE),
+            refused: Refusals::of(handler),
             failed: Seldom::new(limits::BLOB_PAUSE),
         };
         if grants.is_empty() {
@@ -197,7 +198,7 @@ impl Containers {
             return Ok((place, Arc::clone(granted)));
         }
         let name = short(name).escape_debug().to_string();
-        self.tell(format_args!(
+        self.refused.tell(format_args!(
             "may not use the container `{name}`: write a table `blobstore.{name}` for it, or say `--blobstore {name}`"
         ));
         Err(Error::Denied)
@@ -206,7 +207,7 @@ impl Containers {
     /// Where values go before it is said to which container.
     fn place(&self) -> Result<&Place, Error> {
         self.place.as_ref().ok_or_else(|| {
-            self.tell(format_args!(
+            self.refused.tell(format_args!(
                 "may use no container: write a table `blobstore.NAME` for one, or say `--blobstore NAME`"
             ));
             Error::Denied
@@ -229,16 +230,5 @@ impl Containers {
             );
         }
         error.to_string()
-    }
-
-    fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Some(refused) = self.refused.count() {
-            tracing::warn!(
-                handler = &*self.handler,
-                refused,
-                "`{}` {what}",
-                self.handler
-            );
-        }
     }
 }

@@ -13,7 +13,6 @@ mod redis;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +22,8 @@ pub(crate) use bindings::{KeyValue, View, add_to_linker};
 pub use counts::{Counts, Whose};
 pub use grant::{BucketGrant, Durability, Quota};
 
+use super::refusals::Refusals;
 use crate::limits;
-use crate::observe::Seldom;
 use crate::secret::Secret;
 use counts::OfHandler;
 use file::FileStore;
@@ -133,9 +132,8 @@ impl Stores {
 /// The buckets that a handler may use, each in its store.
 #[derive(Debug)]
 pub(crate) struct Buckets {
-    handler: Arc<str>,
     by_name: BTreeMap<Arc<str>, Arc<Bucket>>,
-    refused: Seldom,
+    refused: Refusals,
     counts: Arc<OfHandler>,
 }
 
@@ -173,9 +171,8 @@ impl Buckets {
             by_name.insert(Arc::clone(&grant.name), Arc::new(bucket));
         }
         Ok(Self {
-            handler,
             by_name,
-            refused: Seldom::new(limits::KEYVALUE_PAUSE),
+            refused: Refusals::of(handler),
             counts,
         })
     }
@@ -187,21 +184,10 @@ impl Buckets {
             return Some(Arc::clone(bucket));
         }
         let name = crate::names::short(name).escape_debug().to_string();
-        self.tell(format_args!(
+        self.refused.tell(format_args!(
             "may not use the bucket `{name}`: write a table `keyvalue.{name}` for it, or say `--keyvalue {name}`"
         ));
         None
-    }
-
-    fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Some(refused) = self.refused.count() {
-            tracing::warn!(
-                handler = &*self.handler,
-                refused,
-                "`{}` {what}",
-                self.handler
-            );
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a guest may reach over HTTP: as it was written, and ready for one handler.
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use super::destination::{Origin, Pattern};
 use super::pool::Pool;
 use super::tls::{self, Authorities, Identity};
 use crate::capabilities::judge::Denied;
+use crate::capabilities::refusals::Refusals;
 use crate::limits;
 use crate::names::short;
 use crate::networks::Networks;
-use crate::observe::Seldom;
 
 /// Destinations that a guest may send requests to. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,11 +112,9 @@ impl Times {
 /// The same, ready: shared by the instances of one handler, with the connections that are open for it.
 #[derive(Debug)]
 pub(crate) struct OutboundGrant {
-    /// Whose guest it is, for the log.
-    handler: Arc<str>,
     destinations: Vec<Reach>,
     pub(super) networks: Networks,
-    refused: Seldom,
+    refused: Refusals,
     pub(super) pool: Pool,
 }
 
@@ -146,10 +143,9 @@ impl OutboundGrant {
             tls: OnceLock::new(),
         };
         Self {
-            handler,
             destinations: grants.allow.iter().map(reach).collect(),
             networks: grants.networks.clone(),
-            refused: Seldom::new(limits::REFUSED_CALLS_PAUSE),
+            refused: Refusals::of(handler),
             pool: Pool::new(
                 Arc::clone(client),
                 tenant,
@@ -169,7 +165,7 @@ impl OutboundGrant {
         found.ok_or_else(|| {
             let to = origin.to_string();
             let to = short(&to);
-            self.tell(format_args!(
+            self.refused.tell(format_args!(
                 "may not reach `{to}`: add it to `allow` of its `outbound`, or say `--allow-outbound {to}`"
             ));
             Error::HttpRequestDenied
@@ -190,21 +186,10 @@ impl OutboundGrant {
     pub(super) fn tell_denied(&self, origin: &Origin, denied: Denied) {
         let to = origin.to_string();
         let Denied { address, kind } = denied;
-        self.tell(format_args!(
+        self.refused.tell(format_args!(
             "may not reach `{}`, for `{address}` is {kind}: add `{address}`, or a network around it, to `networks` of its `outbound`, or say `--allow-network {address}`",
             short(&to)
         ));
-    }
-
-    pub(super) fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Some(refused) = self.refused.count() {
-            tracing::warn!(
-                handler = &*self.handler,
-                refused,
-                "`{}` {what}",
-                self.handler
-            );
-        }
     }
 }
 
