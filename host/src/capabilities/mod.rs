@@ -26,7 +26,8 @@ use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
 use sockets::{SocketGrant, SocketRule};
 
-/// What a guest may reach, as it was written. The default is nothing.
+/// What a guest may reach, as it was written: in a manifest, by flags, or for every handler in the file of the host. It can be
+/// compared, and opens nothing: see [`Granted`]. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Handlers that it may call, by name.
@@ -77,7 +78,9 @@ pub struct Services {
     pub(crate) scratches: Arc<Scratches>,
 }
 
-/// What a handler was granted, ready for its instances, which share it.
+/// [`Grants`] made ready for one handler: its stores are open, its connections are kept here, and it knows whose guest it is
+/// for the log. All instances of the handler share it, and it goes with the last of them. What is counted for one instance
+/// alone is in the interface's own type, such as [`OutboundHttp`](outbound_http::OutboundHttp).
 #[derive(Debug)]
 pub struct Granted {
     pub(crate) calls: CallGrant,
