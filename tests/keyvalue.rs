@@ -1,6 +1,8 @@
 //! What guests remember: buckets of `wasi:keyvalue` in memory, in a file and in a Redis.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
@@ -418,6 +420,52 @@ fn what_a_guest_makes_the_host_hold_is_bounded() {
         for operation in ["get", "set", "exists", "delete", "increment", "stale"] {
             let said = ask(&format!("/{operation}?key={key}"));
             assert_eq!(said, "other: a key has 1 to 1024 bytes", "{operation}");
+        }
+    }
+}
+
+#[test]
+fn a_handler_that_floods_a_store_leaves_room_for_others() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let handler = |name: &str| {
+            format!(
+                "[handlers.{name}]\nsource = \"{}\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n[handlers.{name}.keyvalue]\n{name} = {{ store = \"STORE\" }}\n",
+                BUCKETS.path().display()
+            )
+        };
+        let file = place.file_of(&(handler("flood") + &handler("quiet")));
+        let host = TestHost::serve_file(&file, "");
+        let (address, is_over) = (host.address, Arc::new(AtomicBool::new(false)));
+        // Twice what waits for a store at most.
+        let flood: Vec<_> = (0..32)
+            .map(|nth| {
+                let is_over = Arc::clone(&is_over);
+                std::thread::spawn(move || {
+                    let mut connection = Connection::to(address);
+                    let key = nth % 8;
+                    while !is_over.load(Ordering::Relaxed) {
+                        connection.get(&format!(
+                            "/flood/set-many?bucket=flood&key={key}-&n=4&size=1000000"
+                        ));
+                    }
+                })
+            })
+            .collect();
+        eventually("the flood", || {
+            (ask(&host, "/flood/exists?bucket=flood&key=0-3") == "ok true").then_some(())
+        });
+        for nth in 1..=20 {
+            let sum = ask(&host, "/quiet/increment?bucket=quiet&key=n");
+            assert_eq!(sum, format!("ok {nth}"), "{store}");
+            let read = ask(&host, "/quiet/get?bucket=quiet&key=n");
+            assert_eq!(read, format!("ok `{nth}`"), "{store}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for one in flood {
+            one.join().expect("it was answered to its end");
         }
     }
 }

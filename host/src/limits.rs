@@ -248,11 +248,12 @@ pub const BLOB_AT_ONCE: usize = 4 * MIB;
 pub const BLOB_NAMES: usize = 1_000;
 /// Bytes that are copied from object to object before others have their turn: some milliseconds of a disk.
 pub const BLOB_COPY: u64 = 8 * MIB as u64;
-/// Threads that may wait for the disk of the containers.
+/// Threads that may wait for the disk of the containers; of one tenant, or handler without one, a [`SHARE`]th.
 pub const BLOB_WORK: usize = 16;
 /// Of those, of one handler.
 pub const BLOB_WORK_OF_HANDLER: usize = 4;
 /// How often it is said that the disk of the containers fails.
+/// How often it is said that a handler may not use a container, or that a disk fails.
 pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
 /// Requests to elsewhere that one instance has on their way at once; the next is refused. A page is made of some dozens.
 pub const OUTBOUND_AT_ONCE: usize = 64;
@@ -626,13 +627,15 @@ pub const KEYVALUE_RECONNECT: Duration = Duration::from_millis(200);
 pub const KEYVALUE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest that an acknowledged write may be only in memory, if that was asked for.
 pub const KEYVALUE_WITHIN: Duration = Duration::from_secs(60);
-/// Bytes that wait to be written to one store; who wants to write more waits for room.
+/// Bytes that wait to be written to one store, of one tenant, or handler without one, a [`SHARE`]th: as many as one transaction
+/// takes, so that who writes little waits for no second one. Who wants to write more waits for room.
 pub const KEYVALUE_QUEUE_BYTES: usize = 64 * MIB;
 /// Writes of one transaction: so many guests share one sync of the disk.
 pub const KEYVALUE_WRITES: usize = 1_000;
 /// Bytes of one transaction's writes.
 pub const KEYVALUE_WRITES_BYTES: usize = 16 * MIB;
-/// Reads of one store that go on at once, each on a thread that may wait for a disk.
+/// Reads of one store that go on at once, each on a thread that may wait for a disk; of one tenant, or handler without one, a
+/// [`SHARE`]th.
 pub const KEYVALUE_READERS: usize = 32;
 /// Bytes of a store's file that are kept in memory.
 pub const KEYVALUE_CACHE: usize = 64 * MIB;

@@ -14,6 +14,7 @@ pub mod keyvalue;
 pub mod logging;
 pub mod outbound_http;
 mod refusals;
+mod share;
 pub mod sockets;
 
 use std::sync::Arc;
@@ -104,9 +105,13 @@ impl Granted {
     ) -> anyhow::Result<Self> {
         let stores = &services.keyvalue;
         let (outbound, client) = (&grants.outbound, &services.outbound);
-        let (blobs, of_tenant) = (&services.blobs, tenant.as_deref());
         Ok(Self {
-            containers: Containers::new(Arc::clone(&handler), of_tenant, &grants.blobstore, blobs)?,
+            containers: Containers::new(
+                Arc::clone(&handler),
+                tenant.as_ref(),
+                &grants.blobstore,
+                &services.blobs,
+            )?,
             scratches: ScratchShare::new(&services.scratches),
             sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
             buckets: Buckets::new(

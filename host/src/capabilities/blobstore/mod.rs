@@ -27,13 +27,14 @@ pub(crate) use bindings::{Blobstore, View, link};
 pub use grant::{ContainerGrant, Quota};
 
 use super::refusals::Refusals;
+use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
 use crate::names::short;
 use crate::observe::Seldom;
 use container::Container;
 use error::Error;
 use incoming::Staged;
-use work::{Lane, Work};
+use work::Lane;
 
 /// The containers of a host. Their directory is taken when the first handler is granted one.
 #[derive(Debug, Default)]
@@ -46,7 +47,8 @@ pub struct Blobs {
 struct Opened {
     /// By their directories.
     containers: HashMap<PathBuf, Weak<Container>>,
-    work: Work,
+    /// Threads that wait for the disk.
+    work: Shared,
     /// Held as long as the host runs: what another host has on its way in would be removed at the start of this one.
     _lock: File,
 }
@@ -61,10 +63,11 @@ impl Blobs {
         }
     }
 
-    /// Containers of this tenant, by the names of their grants.
+    /// Containers of the handler of this name and tenant, by the names of their grants.
     fn containers(
         &self,
-        tenant: Option<&str>,
+        handler: &Arc<str>,
+        tenant: Option<&Arc<str>>,
         grants: &[ContainerGrant],
     ) -> anyhow::Result<(Vec<Arc<Container>>, Lane, PathBuf)> {
         let Some(directory) = &self.directory else {
@@ -84,6 +87,7 @@ impl Blobs {
             Some(tenant) => directory.join(format!("tenant-{tenant}")),
             None => directory.join("operator"),
         };
+        let lane = Lane(opened.work.share(&Sharer::of(handler, tenant)));
         opened.containers.retain(|_, it| it.strong_count() > 0);
         let containers = grants.iter().map(|grant| {
             let place = of_tenant.join(format!("container-{}", grant.name));
@@ -94,7 +98,7 @@ impl Blobs {
             opened.containers.insert(place, Arc::downgrade(&container));
             container
         });
-        Ok((containers.collect(), Lane::of(&opened.work), incoming))
+        Ok((containers.collect(), lane, incoming))
     }
 }
 
@@ -114,7 +118,7 @@ fn open(directory: &Path) -> anyhow::Result<Opened> {
     fs::create_dir(&incoming)?;
     Ok(Opened {
         containers: HashMap::new(),
-        work: Work::default(),
+        work: Shared::new(limits::BLOB_WORK),
         _lock: lock,
     })
 }
@@ -157,7 +161,7 @@ impl Containers {
     /// When there is no place for them, or it cannot be had.
     pub(crate) fn new(
         handler: Arc<str>,
-        tenant: Option<&str>,
+        tenant: Option<&Arc<str>>,
         grants: &[ContainerGrant],
         blobs: &Blobs,
     ) -> anyhow::Result<Self> {
@@ -171,7 +175,7 @@ impl Containers {
         if grants.is_empty() {
             return Ok(granted);
         }
-        let (containers, lane, incoming) = blobs.containers(tenant, grants)?;
+        let (containers, lane, incoming) = blobs.containers(&granted.handler, tenant, grants)?;
         let most = |of: fn(&Quota) -> u64| grants.iter().map(|it| of(&it.quota)).max();
         granted.place = Some(Place {
             lane,

@@ -21,12 +21,13 @@ use redb::{
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::store::{
     Answer, Change, Changed, Entries, Entry, Error, Listed, Place, Store, Totals, apply, is_full,
 };
 use super::{grant, too_much, unavailable};
+use crate::capabilities::share::Held;
 use crate::limits;
 use crate::observe::Seldom;
 
@@ -53,9 +54,6 @@ pub(super) struct FileStore {
     /// None once it is closed.
     writes: Mutex<Option<mpsc::Sender<Write>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Of bytes that wait to be written.
-    room: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
     /// The runtime whose threads read, whoever asks.
     runtime: Handle,
 }
@@ -96,8 +94,6 @@ impl FileStore {
             shared,
             writes: Mutex::new(Some(writes)),
             writer: Mutex::new(Some(writer)),
-            room: Arc::new(Semaphore::new(limits::KEYVALUE_QUEUE_BYTES)),
-            readers: Arc::new(Semaphore::new(limits::KEYVALUE_READERS)),
             runtime: Handle::current(),
         })
     }
@@ -109,10 +105,10 @@ impl FileStore {
         read: impl FnOnce(&Reader, u32) -> Result<Result<T, Error>, redb::Error> + Send + 'static,
         nothing: impl FnOnce() -> T + Send + 'static,
     ) -> Answer<T> {
-        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
+        let (shared, readers) = (Arc::clone(&self.shared), place.readers.clone());
         let (bucket, runtime) = (Arc::clone(&place.bucket), self.runtime.clone());
         Box::pin(async move {
-            let turn = readers.acquire_owned().await;
+            let turn = readers.take(1).await;
             let told = Arc::clone(&shared);
             // A guest may be on threads of low priority, and the turn is everybody's.
             let read = runtime.spawn_blocking(move || {
@@ -169,18 +165,15 @@ impl Store for FileStore {
 
     fn write(&self, place: &Place, change: Change) -> Answer<Changed> {
         let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (writes, room) = (writes.clone(), Arc::clone(&self.room));
-        let place = place.clone();
+        let (writes, place) = (writes.clone(), place.clone());
         Box::pin(async move {
-            let bytes = change.bytes().min(limits::KEYVALUE_QUEUE_BYTES);
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let room = room.acquire_many_owned(bytes).await;
+            let room = place.room.take(change.bytes()).await;
             let (done, answer) = oneshot::channel();
             let write = Write {
                 place,
                 change,
                 done,
-                _room: room.map_err(|_| unavailable())?,
+                _room: room,
             };
             let is_sent = writes.is_some_and(|writes| writes.send(write).is_ok());
             if !is_sent {
@@ -246,7 +239,7 @@ struct Write {
     place: Place,
     change: Change,
     done: oneshot::Sender<Result<Changed, Error>>,
-    _room: OwnedSemaphorePermit,
+    _room: Held,
 }
 
 impl Shared {

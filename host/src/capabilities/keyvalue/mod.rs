@@ -23,6 +23,7 @@ pub use counts::{Counts, Whose};
 pub use grant::{BucketGrant, Durability, Quota};
 
 use super::refusals::Refusals;
+use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
 use crate::secret::Secret;
 use counts::OfHandler;
@@ -48,6 +49,14 @@ pub enum StoreKind {
     Redis(Secret),
 }
 
+/// A store that is open, and what handlers share of it.
+#[derive(Debug)]
+struct Opened {
+    store: Arc<dyn Store>,
+    room: Shared,
+    readers: Shared,
+}
+
 /// The stores of a host: those that were defined, and [`FILE`] and [`MEMORY`]. One is opened when the first handler needs it.
 #[derive(Debug, Default)]
 pub struct Stores {
@@ -56,7 +65,7 @@ pub struct Stores {
     defined: BTreeMap<Arc<str>, StoreKind>,
     /// Those that are opened at the start.
     needed: Vec<Arc<str>>,
-    open: Mutex<HashMap<Arc<str>, Arc<dyn Store>>>,
+    open: Mutex<HashMap<Arc<str>, Arc<Opened>>>,
     /// What guests did.
     pub counts: Counts,
 }
@@ -87,10 +96,10 @@ impl Stores {
             .try_for_each(|name| self.store(name).map(drop))
     }
 
-    fn store(&self, name: &Arc<str>) -> anyhow::Result<Arc<dyn Store>> {
+    fn store(&self, name: &Arc<str>) -> anyhow::Result<Arc<Opened>> {
         let mut open = self.opened();
-        if let Some(store) = open.get(name) {
-            return Ok(Arc::clone(store));
+        if let Some(opened) = open.get(name) {
+            return Ok(Arc::clone(opened));
         }
         let store: Arc<dyn Store> = match self.kind(name) {
             Some(StoreKind::Memory) => Arc::new(Memory::default()),
@@ -106,8 +115,13 @@ impl Stores {
                 "there is no store `{name}`: write a table `[stores.{name}]`, which is taken up at the next start"
             ),
         };
-        open.insert(Arc::clone(name), Arc::clone(&store));
-        Ok(store)
+        let opened = Arc::new(Opened {
+            store,
+            room: Shared::new(limits::KEYVALUE_QUEUE_BYTES),
+            readers: Shared::new(limits::KEYVALUE_READERS),
+        });
+        open.insert(Arc::clone(name), Arc::clone(&opened));
+        Ok(opened)
     }
 
     fn kind(&self, name: &str) -> Option<StoreKind> {
@@ -121,10 +135,10 @@ impl Stores {
     /// All that was acknowledged is on disk, as far as there is one. Waits for that.
     pub fn close(&self) {
         let open = std::mem::take(&mut *self.opened());
-        open.values().for_each(|store| store.close());
+        open.values().for_each(|opened| opened.store.close());
     }
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<dyn Store>>> {
+    fn opened(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Opened>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,14 +171,18 @@ impl Buckets {
         stores: &Stores,
     ) -> anyhow::Result<Self> {
         let counts = stores.counts.of_handler(&handler, tenant.as_ref());
+        let sharer = Sharer::of(&handler, tenant.as_ref());
         let mut by_name = BTreeMap::new();
         for grant in grants {
+            let opened = stores.store(&grant.store)?;
             let bucket = Bucket {
-                store: stores.store(&grant.store)?,
+                store: Arc::clone(&opened.store),
                 place: Place {
                     bucket: Place::of(tenant.as_deref(), &grant.name),
                     quota: grant.quota,
                     durability: grant.durability,
+                    room: opened.room.share(&sharer),
+                    readers: opened.readers.share(&sharer),
                 },
                 counts: Arc::clone(&counts),
             };

@@ -11,7 +11,6 @@ use std::time::Instant;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Script, ToRedisArgs, Value};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::grant::Quota;
 use super::store::{
@@ -34,8 +33,6 @@ struct Shared {
     connection: tokio::sync::Mutex<Connection>,
     /// When the last try to connect failed.
     failed: Mutex<Option<Instant>>,
-    /// Of bytes that are on their way to the server.
-    room: Arc<Semaphore>,
     told: Seldom,
 }
 
@@ -92,7 +89,6 @@ impl Redis {
             runtime: Handle::current(),
             connection: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
-            room: Arc::new(Semaphore::new(limits::KEYVALUE_QUEUE_BYTES)),
             told: Seldom::new(limits::KEYVALUE_PAUSE),
         });
         // Whoever reads the log learns at the start that it is not there; guests get errors until it is.
@@ -106,15 +102,14 @@ impl Redis {
     /// Runs a script, or a command, with so many bytes of keys and values.
     fn ask<T: Send + 'static>(
         &self,
+        place: &Place,
         bytes: usize,
         asked: impl AsyncAsk + Send + 'static,
         understood: impl FnOnce(Value) -> Result<T, Error> + Send + 'static,
     ) -> Answer<T> {
-        let shared = Arc::clone(&self.0);
+        let (shared, room) = (Arc::clone(&self.0), place.room.clone());
         Box::pin(async move {
-            let bytes = (ROOM + bytes).min(limits::KEYVALUE_QUEUE_BYTES);
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let room = Arc::clone(&shared.room).acquire_many_owned(bytes).await;
+            let room = room.take(ROOM + bytes).await;
             let runtime = shared.runtime.clone();
             // A guest may be on threads of low priority, and the connection is everybody's.
             let answer = runtime.spawn(async move {
@@ -274,7 +269,7 @@ impl Store for Redis {
                 .chain(keys.into_iter().map(Argument::Text))
                 .collect(),
         };
-        self.ask(bytes, asked, |answer| {
+        self.ask(place, bytes, asked, |answer| {
             let mut parts = array(answer)?.into_iter();
             match &*text(parts.next())? {
                 "ok" => parts.map(entry).collect(),
@@ -286,7 +281,9 @@ impl Store for Redis {
     fn has(&self, place: &Place, name: String) -> Answer<bool> {
         let mut asked = redis::cmd("HEXISTS");
         asked.arg(key(&place.bucket, "values")).arg(&name);
-        self.ask(name.len(), asked, |answer| Ok(answer == Value::Int(1)))
+        self.ask(place, name.len(), asked, |answer| {
+            Ok(answer == Value::Int(1))
+        })
     }
 
     fn write(&self, place: &Place, change: Change) -> Answer<Changed> {
@@ -331,7 +328,7 @@ impl Store for Redis {
             bucket: Arc::clone(&place.bucket),
             arguments,
         };
-        self.ask(bytes, asked, move |answer| {
+        self.ask(place, bytes, asked, move |answer| {
             let mut parts = array(answer)?.into_iter();
             match &*text(parts.next())? {
                 "ok" => Ok(Changed::Done),
@@ -366,7 +363,7 @@ impl Store for Redis {
             .arg("LIMIT")
             .arg(0)
             .arg(limits::KEYVALUE_PAGE + 1);
-        self.ask(0, asked, move |answer| {
+        self.ask(place, 0, asked, move |answer| {
             let (mut listed, mut bytes, mut last) = (Listed::default(), 0, before);
             let mut parts = array(answer)?.into_iter();
             while let Some(key) = parts.next() {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::grant::{Durability, Quota};
+use crate::capabilities::share::Share;
 use crate::limits;
 
 /// A store: some place for buckets.
@@ -33,13 +34,17 @@ pub(super) trait Store: Send + Sync + fmt::Debug {
 
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
-/// Where a bucket is in its store, and what holds there.
+/// Where a bucket is in its store, and what holds there for a handler.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// Names the bucket, whose it is too: see [`Place::of`].
     pub(super) bucket: Arc<str>,
     pub(super) quota: Quota,
     pub(super) durability: Durability,
+    /// Of bytes on their way to the store.
+    pub(super) room: Share,
+    /// Of reads that wait for a disk.
+    pub(super) readers: Share,
 }
 
 impl Place {

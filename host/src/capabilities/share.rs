@@ -1,0 +1,156 @@
+//! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk, bytes that
+//! wait in a queue. Who has his share waits among his own, and takes no place of others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
+
+use crate::limits;
+
+/// Who has a share: a tenant with all of its handlers, or a handler that is no tenant's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Sharer {
+    /// By name.
+    Tenant(Arc<str>),
+    /// By name.
+    Handler(Arc<str>),
+}
+
+impl Sharer {
+    /// Who the handler of this name shares with.
+    pub(super) fn of(handler: &Arc<str>, tenant: Option<&Arc<str>>) -> Self {
+        match tenant {
+            Some(tenant) => Self::Tenant(Arc::clone(tenant)),
+            None => Self::Handler(Arc::clone(handler)),
+        }
+    }
+}
+
+/// Places of all together.
+#[derive(Debug)]
+pub(super) struct Shared {
+    all: Arc<Semaphore>,
+    /// Of one who has a share.
+    most: u32,
+    by_sharer: Mutex<HashMap<Sharer, Weak<Semaphore>>>,
+}
+
+impl Shared {
+    /// So many, of which one may have a [`limits::SHARE`]th.
+    pub(super) fn new(places: usize) -> Self {
+        let most = places.div_ceil(limits::SHARE);
+        Self {
+            all: Arc::new(Semaphore::new(places)),
+            most: u32::try_from(most).unwrap_or(u32::MAX),
+            by_sharer: Mutex::default(),
+        }
+    }
+
+    /// One's share, the same for all of his handlers, and for one that takes another's place.
+    pub(super) fn share(&self, sharer: &Sharer) -> Share {
+        let by_sharer = self.by_sharer.lock();
+        let mut by_sharer = by_sharer.unwrap_or_else(PoisonError::into_inner);
+        by_sharer.retain(|_, own| own.strong_count() > 0);
+        let own = by_sharer.get(sharer).and_then(Weak::upgrade);
+        let own = own.unwrap_or_else(|| Arc::new(Semaphore::new(self.most as usize)));
+        by_sharer.insert(sharer.clone(), Arc::downgrade(&own));
+        Share {
+            own,
+            all: Arc::clone(&self.all),
+            most: self.most,
+        }
+    }
+}
+
+/// One's share of them.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+    most: u32,
+}
+
+/// Places, given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    _places: [Option<OwnedSemaphorePermit>; 2],
+}
+
+impl Share {
+    /// Waits for so many places: for the whole share, if that has fewer.
+    pub(super) async fn take(&self, places: usize) -> Held {
+        let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.most);
+        // His own first: who waits for it takes none of the others'. Neither is ever closed.
+        let own = Arc::clone(&self.own).acquire_many_owned(places).await;
+        let all = Arc::clone(&self.all).acquire_many_owned(places).await;
+        Held {
+            _places: [own.ok(), all.ok()],
+        }
+    }
+
+    /// Does what waits for a disk, on a thread that may. It has a place until it is done, also if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// When it panicked, or the host ends.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let held = self.take(1).await;
+        let working = tokio::task::spawn_blocking(move || {
+            let _held = held;
+            work()
+        });
+        working.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    fn handler(name: &str) -> Sharer {
+        Sharer::of(&Arc::from(name), None)
+    }
+
+    #[tokio::test]
+    async fn who_has_his_share_waits_and_others_do_not() {
+        let shared = Shared::new(8);
+        let (greedy, quiet) = (shared.share(&handler("a")), shared.share(&handler("b")));
+        let held = [greedy.take(1).await, greedy.take(1).await];
+        let mut third = Box::pin(greedy.take(1));
+        assert!(poll!(&mut third).is_pending());
+        let mut others = Box::pin(quiet.take(2));
+        assert!(poll!(&mut others).is_ready());
+        drop(held);
+        assert!(poll!(&mut third).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_more_than_his_share_gets_all_of_it() {
+        let shared = Shared::new(8);
+        let share = shared.share(&handler("a"));
+        let held = share.take(usize::MAX).await;
+        assert!(poll!(Box::pin(share.take(1))).is_pending());
+        drop(held);
+        assert!(poll!(Box::pin(share.take(1))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn handlers_of_a_tenant_have_one_share_and_so_has_one_that_is_replaced() {
+        let shared = Shared::new(4);
+        let tenant = Arc::from("acme");
+        let of = |name: &str| shared.share(&Sharer::of(&Arc::from(name), Some(&tenant)));
+        let held = of("one").take(1).await;
+        assert!(poll!(Box::pin(of("two").take(1))).is_pending());
+        // A handler that is called as the tenant is somebody else.
+        assert!(poll!(Box::pin(shared.share(&handler("acme")).take(1))).is_ready());
+        drop(held);
+        assert!(poll!(Box::pin(of("two").take(1))).is_ready());
+        assert!(poll!(Box::pin(of("one").take(1))).is_ready());
+    }
+}
