@@ -93,6 +93,21 @@ fn no_path_leads_out_of_a_granted_directory() {
 }
 
 #[test]
+fn a_listing_has_every_name_once_however_many_there_are() {
+    let site = site();
+    let many = site.path().join("granted/many");
+    fs::create_dir(&many).expect("made");
+    for nth in 0..2_000 {
+        fs::write(many.join(format!("file-{nth}")), "").expect("written");
+    }
+    let host = TestHost::serve(PROBE_P3, &granted(&site, ""));
+    let list = |path: &str| host.get(&format!("/list?path={path}")).text();
+    assert_eq!(list("/data/many"), "2000 names, 2000 different\n");
+    assert_eq!(list("/data/inner"), "1 names, 1 different\n");
+    assert!(list("/data/inside").starts_with("refused"));
+}
+
+#[test]
 fn what_is_read_only_changes_in_no_way() {
     let site = site();
     let host = TestHost::serve(PROBE, &granted(&site, ""));

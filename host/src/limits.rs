@@ -195,6 +195,11 @@ pub const SCRATCH_WRITERS: u32 = 4;
 /// Scratch directories of all instances together, those included that are being removed.
 pub const SCRATCHES: usize = 4_096;
 
+/// Threads that wait for disks on behalf of guests that use files; of one tenant, or handler without one, a [`SHARE`]th. A runtime
+/// has 512 of them for everything that may wait.
+pub const FILE_WORK: usize = 64;
+/// Bytes of a page of a directory's listing, as the kernel gives it: several hundred names.
+pub const LISTING_PAGE: usize = 32 * KIB;
 /// Names that one instance looks up at once: each takes a thread for as long as a server of names leaves it waiting.
 pub const LOOKUPS_AT_ONCE: usize = 8;
 /// Addresses that an instance has looked up and may connect to. Of more, the oldest is forgotten.

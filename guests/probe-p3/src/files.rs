@@ -2,6 +2,7 @@
 
 use crate::asked::Asked;
 use crate::said;
+use std::collections::BTreeSet;
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{
     Descriptor, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
@@ -97,6 +98,26 @@ pub(crate) async fn fill(asked: &Asked<'_>) -> String {
         }
     }
     "all\n".to_owned()
+}
+
+/// How many names are in a directory, and how many of them differ.
+pub(crate) async fn list(asked: &Asked<'_>) -> String {
+    let opened = open(
+        asked.text("path"),
+        OpenFlags::DIRECTORY,
+        DescriptorFlags::READ,
+    );
+    let directory = match opened.await {
+        Ok(directory) => directory,
+        Err(code) => return format!("refused: {code:?}\n"),
+    };
+    let (entries, end) = directory.read_directory();
+    let entries = entries.collect().await;
+    let names: BTreeSet<_> = entries.iter().map(|entry| &entry.name).collect();
+    match end.await {
+        Ok(()) => format!("{} names, {} different\n", entries.len(), names.len()),
+        Err(code) => format!("refused: {code:?}\n"),
+    }
 }
 
 pub(crate) async fn truncate(asked: &Asked<'_>) -> String {

@@ -38,6 +38,7 @@ impl Guest for Probe {
             "/write" => files::write(&asked, false).await,
             "/append" => files::write(&asked, true).await,
             "/fill" => files::fill(&asked).await,
+            "/list" => files::list(&asked).await,
             "/truncate" => files::truncate(&asked).await,
             "/mkdir" => files::mkdir(&asked).await,
             "/symlink" => files::symlink(&asked).await,

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
-use files::{ScratchShare, Scratches};
+use files::{FileWork, ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
+use share::{Share, Sharer};
 use sockets::{SocketGrant, SocketRule};
 
 /// What a guest may reach, as it was written: in a manifest, by flags, or for every handler in the file of the host. It can be
@@ -77,6 +78,7 @@ pub struct Services {
     /// Where containers are.
     pub blobs: Blobs,
     pub(crate) scratches: Arc<Scratches>,
+    pub(crate) file_work: FileWork,
 }
 
 /// [`Grants`] made ready for one handler: its stores are open, its connections are kept here, and it knows whose guest it is
@@ -90,6 +92,7 @@ pub struct Granted {
     pub(crate) containers: Containers,
     pub(crate) sockets: SocketGrant,
     pub(crate) scratches: ScratchShare,
+    file_work: Share,
 }
 
 impl Granted {
@@ -104,6 +107,8 @@ impl Granted {
         services: &Services,
     ) -> anyhow::Result<Self> {
         let stores = &services.keyvalue;
+        let sharer = Sharer::of(&handler, tenant.as_ref());
+        let file_work = services.file_work.share(&sharer);
         let (outbound, client) = (&grants.outbound, &services.outbound);
         Ok(Self {
             containers: Containers::new(
@@ -112,7 +117,8 @@ impl Granted {
                 &grants.blobstore,
                 &services.blobs,
             )?,
-            scratches: ScratchShare::new(&services.scratches),
+            scratches: ScratchShare::new(&services.scratches, file_work.clone()),
+            file_work,
             sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
             buckets: Buckets::new(
                 Arc::clone(&handler),

@@ -21,7 +21,7 @@ use crate::capabilities::Granted;
 use crate::capabilities::blobstore::{self, Blobstore};
 use crate::capabilities::clocks::{Clocks, ClocksView};
 use crate::capabilities::config::Values;
-use crate::capabilities::files::{FilesView, Scratch};
+use crate::capabilities::files::{Files, FilesView, Scratch};
 use crate::capabilities::keyvalue::{self, KeyValue};
 use crate::capabilities::outbound_http::OutboundHttp;
 use crate::capabilities::sockets::{NamesView, Sockets};
@@ -42,6 +42,7 @@ pub(super) struct State {
     http: WasiHttpCtx,
     pub(super) outbound_http: OutboundHttp,
     blobstore: Blobstore,
+    files: Files,
     keyvalue: KeyValue,
     table: ResourceTable,
     pub(super) memory: Memory,
@@ -68,6 +69,7 @@ impl State {
             context,
             http,
             blobstore: Blobstore::new(Arc::clone(&granted)),
+            files: Files::new(Arc::clone(&granted)),
             keyvalue: KeyValue::new(Arc::clone(&granted)),
             outbound_http: OutboundHttp::new(granted),
             table,
@@ -95,6 +97,7 @@ impl State {
 
     pub(super) fn files(&mut self) -> FilesView<'_> {
         FilesView {
+            files: &mut self.files,
             scratch: self.context.scratch.as_ref(),
             wasi: WasiFilesystemCtxView {
                 ctx: self.context.wasi.filesystem(),
@@ -137,7 +140,8 @@ impl State {
         let blobs = self.blobstore.files();
         let http = self.outbound_http.holds();
         let bytes = holdings.bytes + http + self.keyvalue.holds() + blobs * limits::BODY_CHUNK;
-        self.memory.hold(bytes, holdings.files + blobs)
+        let files = holdings.files + self.files.open() + blobs;
+        self.memory.hold(bytes, files)
     }
 }
 

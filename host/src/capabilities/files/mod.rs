@@ -1,9 +1,10 @@
 //! `wasi:filesystem`: directories that were granted, and a scratch directory of an instance's own.
 //!
 //! Wasmtime's implementation does the work. What opens is ours, so that no pipe or device holds a thread, and so is what
-//! takes room in a scratch directory, so that its quota holds. Every function of the interface is named here: one that a
+//! takes room in a scratch directory, so that its quota holds, and what holds a thread. Every function of the interface is named here: one that a
 //! later version of wasmtime adds does not slip past.
 
+mod listing;
 mod open;
 mod p2;
 mod p3;
@@ -14,14 +15,62 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::{p2 as wasi_p2, p3 as wasi_p3};
 
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
+use super::Granted;
+use super::share::{Share, Shared, Sharer};
+use crate::limits;
+
+/// The threads of a host that wait for disks on behalf of guests that use files.
+#[derive(Debug)]
+pub struct FileWork(Shared);
+
+impl Default for FileWork {
+    fn default() -> Self {
+        Self(Shared::new(limits::FILE_WORK))
+    }
+}
+
+impl FileWork {
+    pub(super) fn share(&self, sharer: &Sharer) -> Share {
+        self.0.share(sharer)
+    }
+}
+
+/// The files of one instance.
+#[derive(Debug)]
+pub struct Files {
+    granted: Arc<Granted>,
+    /// Held by each of its listings that is open.
+    listings: Arc<()>,
+}
+
+impl Files {
+    /// Of an instance that has opened none.
+    #[must_use]
+    pub fn new(granted: Arc<Granted>) -> Self {
+        Self {
+            granted,
+            listings: Arc::default(),
+        }
+    }
+
+    /// Files that are open for it, and that no descriptor of its stands for.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        Arc::strong_count(&self.listings) - 1
+    }
+}
+
 /// What an instance has of files.
 pub struct FilesView<'a> {
+    /// Those of the instance.
+    pub files: &'a mut Files,
     /// Its scratch directory.
     pub scratch: Option<&'a Arc<Scratch>>,
     /// Wasmtime's view of them.
@@ -66,6 +115,11 @@ impl FilesView<'_> {
         Ok(granted)
     }
 
+    /// Its share of the threads that wait for disks.
+    fn work(&self) -> Share {
+        self.files.granted.file_work.clone()
+    }
+
     /// The scratch directory, if this is in it.
     fn scratch_of(&self, descriptor: &Descriptor) -> Option<Arc<Scratch>> {
         let scratch = self.scratch.filter(|it| it.holds(inner(descriptor)));
@@ -93,9 +147,32 @@ fn inner(descriptor: &Descriptor) -> &Arc<File> {
 }
 
 async fn blocking<R: Send + 'static>(
+    share: &Share,
     work: impl FnOnce() -> io::Result<R> + Send + 'static,
 ) -> io::Result<R> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+    let done = share.run(work).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+}
+
+/// Waits until what was written is on the disk, with all that is known of it unless only data are asked for. It may take long,
+/// and goes on when nobody waits for it any more.
+async fn synced(share: &Share, descriptor: &Descriptor, is_data: bool) -> io::Result<()> {
+    let is_directory = matches!(descriptor, Descriptor::Dir(_));
+    let file = Arc::clone(inner(descriptor));
+    let sync = move |file: &File| {
+        if is_data {
+            file.sync_data()
+        } else {
+            file.sync_all()
+        }
+    };
+    blocking(share, move || {
+        if !is_directory {
+            return sync(&file);
+        }
+        // It may have been opened for its name alone.
+        let opened = rustix::fs::openat(&*file, ".", scratch::DIRECTORY, Mode::empty())?;
+        sync(&File::from(opened))
+    })
+    .await
 }

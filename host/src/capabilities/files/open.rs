@@ -13,6 +13,7 @@ use wasmtime_wasi::filesystem::{self, Descriptor, Dir};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::scratch::Scratch;
+use crate::capabilities::share::Share;
 
 /// How a guest opens.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +60,7 @@ impl How {
 /// # Errors
 /// Why not, as a code of the system.
 pub(super) async fn descriptor(
+    work: &Share,
     directory: Dir,
     scratch: Option<&Arc<Scratch>>,
     path: String,
@@ -77,7 +79,7 @@ pub(super) async fn descriptor(
     let scratch = scratch.filter(|scratch| scratch.holds(&directory.dir));
     let opened = match scratch {
         Some(scratch) => scratch.open(beneath, path, how).await,
-        None => super::blocking(move || open(&beneath, &path, how)).await,
+        None => super::blocking(work, move || open(&beneath, &path, how)).await,
     };
     let Some((opened, is_directory)) = opened? else {
         return Ok(None);

@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use super::open::{self, How};
 use super::scratch::{At, Room};
 use super::writing::Written;
-use super::{FilesView, blocking, inner};
+use super::{FilesView, blocking, inner, synced};
 
 impl Host for FilesView<'_> {
     fn filesystem_error_code(
@@ -46,6 +46,7 @@ impl HostDirectoryEntryStream for FilesView<'_> {
 macro_rules! handed_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
         async fn $name(&mut self, $($argument: $type),*) -> $result {
+            let _place = self.work().take(1).await;
             HostDescriptor::$name(&mut self.wasi, $($argument),*).await
         }
     )*};
@@ -56,9 +57,11 @@ macro_rules! in_turn {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
         async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<()> {
             let Some(scratch) = self.scratch_of(self.wasi.table.get(&fd)?) else {
+                let _place = self.work().take(1).await;
                 return HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
             };
             let _turn = scratch.turn().await;
+            let _place = self.work().take(1).await;
             let done = HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
             scratch.may_be_less();
             done
@@ -69,8 +72,6 @@ macro_rules! in_turn {
 impl HostDescriptor for FilesView<'_> {
     handed_on! {
         fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()>;
-        fn sync_data(fd: Resource<Descriptor>) -> FsResult<()>;
-        fn sync(fd: Resource<Descriptor>) -> FsResult<()>;
         fn get_flags(fd: Resource<Descriptor>) -> FsResult<DescriptorFlags>;
         fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
         fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
@@ -89,13 +90,26 @@ impl HostDescriptor for FilesView<'_> {
         fn unlink_file_at(path: String);
     }
 
+    async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        let (work, descriptor) = (self.work(), self.wasi.table.get(&fd)?);
+        Ok(synced(&work, descriptor, true).await?)
+    }
+
+    async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
+        let (work, descriptor) = (self.work(), self.wasi.table.get(&fd)?);
+        Ok(synced(&work, descriptor, false).await?)
+    }
+
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
         let descriptor = self.wasi.table.get(&fd)?;
         match (self.scratch_of(descriptor), descriptor) {
             (Some(scratch), Descriptor::File(file)) => {
                 Ok(scratch.set_size(file.file.clone(), size).await?)
             }
-            _ => HostDescriptor::set_size(&mut self.wasi, fd, size).await,
+            _ => {
+                let _place = self.work().take(1).await;
+                HostDescriptor::set_size(&mut self.wasi, fd, size).await
+            }
         }
     }
 
@@ -112,7 +126,10 @@ impl HostDescriptor for FilesView<'_> {
                 let written = scratch.write(file.file.clone(), at, bytes.into()).await?;
                 Ok(written as Filesize)
             }
-            _ => HostDescriptor::write(&mut self.wasi, fd, bytes, offset).await,
+            _ => {
+                let _place = self.work().take(1).await;
+                HostDescriptor::write(&mut self.wasi, fd, bytes, offset).await
+            }
         }
     }
 
@@ -155,6 +172,7 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(Room::DIRECTORY).await?),
             None => None,
         };
+        let _place = self.work().take(1).await;
         HostDescriptor::create_directory_at(&mut self.wasi, fd, path).await
     }
 
@@ -173,6 +191,7 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(room).await?),
             None => None,
         };
+        let _place = self.work().take(1).await;
         HostDescriptor::symlink_at(&mut self.wasi, fd, to, path).await
     }
 
@@ -193,6 +212,7 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(Room::FILE).await?),
             None => None,
         };
+        let _place = self.work().take(1).await;
         HostDescriptor::link_at(&mut self.wasi, fd, flags, path, new_fd, new_path).await
     }
 
@@ -212,6 +232,7 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.turn().await),
             None => None,
         };
+        let _place = self.work().take(1).await;
         let done = HostDescriptor::rename_at(&mut self.wasi, fd, path, new_fd, new_path).await;
         if let Some(scratch) = to {
             scratch.may_be_less();
@@ -236,10 +257,15 @@ impl HostDescriptor for FilesView<'_> {
                 last_access: time(accessed)?,
                 last_modification: time(modified)?,
             };
-            if blocking(move || open::set_times(&directory, &path, &times)).await? {
+            if blocking(&self.work(), move || {
+                open::set_times(&directory, &path, &times)
+            })
+            .await?
+            {
                 return Ok(());
             }
         }
+        let _place = self.work().take(1).await;
         HostDescriptor::set_times_at(&mut self.wasi, fd, flags, path, accessed, modified).await
     }
 
@@ -271,7 +297,8 @@ impl HostDescriptor for FilesView<'_> {
             ),
         };
         let directory = directory.clone();
-        let opened = open::descriptor(directory, scratch.as_ref(), path.clone(), how).await?;
+        let opened =
+            open::descriptor(&self.work(), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
             return Ok(self.wasi.table.push(opened)?);
         }
@@ -279,6 +306,7 @@ impl HostDescriptor for FilesView<'_> {
         if scratch.is_some() {
             return Err(ErrorCode::Unsupported.into());
         }
+        let _place = self.work().take(1).await;
         let there = Resource::new_borrow(fd.rep());
         let stat = HostDescriptor::stat_at(&mut self.wasi, there, path_flags, path.clone()).await;
         if let Ok(stat) = stat

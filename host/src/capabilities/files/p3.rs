@@ -13,12 +13,26 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
+use std::fs::File;
 use std::sync::Arc;
 
+use super::listing::Listing;
 use super::open::{self, How};
 use super::scratch::{At, Room, Scratch};
 use super::writing::Consumed;
-use super::{FilesView, HasFiles, blocking, inner};
+use super::{FilesView, HasFiles, blocking, inner, synced};
+use crate::capabilities::share::Share;
+
+impl FilesView<'_> {
+    fn listing(
+        &mut self,
+        directory: Arc<File>,
+        end: oneshot::Sender<Result<(), ErrorCode>>,
+    ) -> Listing {
+        let counted = Arc::clone(&self.files.listings);
+        Listing::new(self.work(), directory, end, counted)
+    }
+}
 
 impl Host for FilesView<'_> {
     fn convert_error_code(&mut self, error: FilesystemError) -> wasmtime::Result<ErrorCode> {
@@ -55,10 +69,15 @@ fn descriptor<T: 'static>(
     })
 }
 
+fn work<T: 'static>(store: &Of<T>) -> Share {
+    store.with(|mut store| store.get().work())
+}
+
 /// What wasmtime does as it is.
 macro_rules! handed_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
         async fn $name(store: &Of<T>, $($argument: $type),*) -> $result {
+            let _place = work(store).take(1).await;
             let store = store.with_getter::<WasiFilesystem>(T::filesystem);
             WasiFilesystem::$name(&store, $($argument),*).await
         }
@@ -72,9 +91,11 @@ macro_rules! in_turn {
             let (_, scratch) = descriptor(store, &fd)?;
             let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
             let Some(scratch) = scratch else {
+                let _place = work(store).take(1).await;
                 return WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
             };
             let _turn = scratch.turn().await;
+            let _place = work(store).take(1).await;
             let done = WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
             scratch.may_be_less();
             done
@@ -85,8 +106,6 @@ macro_rules! in_turn {
 impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     handed_on! {
         fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FilesystemResult<()>;
-        fn sync_data(fd: Resource<Descriptor>) -> FilesystemResult<()>;
-        fn sync(fd: Resource<Descriptor>) -> FilesystemResult<()>;
         fn get_flags(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorFlags>;
         fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
         fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
@@ -119,8 +138,21 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         StreamReader<DirectoryEntry>,
         FutureReader<Result<(), ErrorCode>>,
     )> {
-        let store = wasi(&mut store);
-        WasiFilesystem::read_directory(store, fd)
+        let descriptor = store.get().wasi.table.get(&fd)?.clone();
+        let directory = match descriptor {
+            Descriptor::Dir(directory) => directory.dir,
+            // It says why not.
+            Descriptor::File(_) => {
+                let store = wasi(&mut store);
+                return WasiFilesystem::read_directory(store, fd);
+            }
+        };
+        let (end, ended) = oneshot::channel();
+        let listing = store.get().listing(directory, end);
+        Ok((
+            StreamReader::new(&mut store, listing)?,
+            FutureReader::new(&mut store, ended)?,
+        ))
     }
 
     fn write_via_stream(
@@ -158,6 +190,16 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         }
     }
 
+    async fn sync_data(store: &Of<T>, fd: Resource<Descriptor>) -> FilesystemResult<()> {
+        let (descriptor, _) = descriptor(store, &fd)?;
+        Ok(synced(&work(store), &descriptor, true).await?)
+    }
+
+    async fn sync(store: &Of<T>, fd: Resource<Descriptor>) -> FilesystemResult<()> {
+        let (descriptor, _) = descriptor(store, &fd)?;
+        Ok(synced(&work(store), &descriptor, false).await?)
+    }
+
     async fn set_size(
         store: &Of<T>,
         fd: Resource<Descriptor>,
@@ -168,6 +210,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                 Ok(scratch.set_size(file.file, size).await?)
             }
             _ => {
+                let _place = work(store).take(1).await;
                 let store = store.with_getter::<WasiFilesystem>(T::filesystem);
                 WasiFilesystem::set_size(&store, fd, size).await
             }
@@ -180,6 +223,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         path: String,
     ) -> FilesystemResult<()> {
         let _turn = room(store, &fd, Room::DIRECTORY).await?;
+        let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
         WasiFilesystem::create_directory_at(&store, fd, path).await
     }
@@ -200,6 +244,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             },
         )
         .await?;
+        let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
         WasiFilesystem::symlink_at(&store, fd, to, path).await
     }
@@ -214,6 +259,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     ) -> FilesystemResult<()> {
         same_place(store, &fd, &new_fd)?;
         let _turn = room(store, &new_fd, Room::FILE).await?;
+        let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
         WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path).await
     }
@@ -230,6 +276,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             Some(scratch) => Some(scratch.turn().await),
             None => None,
         };
+        let _place = work(store).take(1).await;
         let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
         let done = WasiFilesystem::rename_at(&wasi, fd, path, new_fd, new_path).await;
         if let Some(scratch) = scratch {
@@ -255,10 +302,12 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                 last_access: time(accessed),
                 last_modification: time(modified),
             };
-            if blocking(move || open::set_times(&directory.dir, &path, &times)).await? {
+            let set = move || open::set_times(&directory.dir, &path, &times);
+            if blocking(&work(store), set).await? {
                 return Ok(());
             }
         }
+        let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
         WasiFilesystem::set_times_at(&store, fd, flags, path, accessed, modified).await
     }
@@ -288,7 +337,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let opened = open::descriptor(directory, scratch.as_ref(), path.clone(), how).await?;
+        let opened =
+            open::descriptor(&work(store), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
             return Ok(store.with(|mut store| store.get().wasi.table.push(opened))?);
         }
@@ -296,6 +346,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         if scratch.is_some() {
             return Err(ErrorCode::Unsupported.into());
         }
+        let _place = work(store).take(1).await;
         let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
         let there = Resource::new_borrow(fd.rep());
         let stat = WasiFilesystem::stat_at(&wasi, there, path_flags, path.clone()).await;

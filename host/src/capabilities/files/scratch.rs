@@ -21,6 +21,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::blocking;
 use super::open::{How, open};
+use crate::capabilities::share::Share;
 use crate::limits;
 
 /// The scratch directory of one instance.
@@ -38,6 +39,7 @@ pub struct Scratch {
     turns: Arc<RwLock<()>>,
     /// What is open in it, by its place in memory, which is nobody else's for as long as it is here.
     open: Mutex<HashMap<usize, Weak<File>>>,
+    work: Share,
     removal: Option<Removal>,
 }
 
@@ -218,7 +220,7 @@ impl Scratch {
     ) -> io::Result<R> {
         let turn = self.turn().await;
         let (scratch, work) = (Arc::clone(self), Arc::clone(work));
-        blocking(move || {
+        blocking(&self.work, move || {
             let done = work(&scratch);
             drop(turn);
             done
@@ -253,7 +255,7 @@ impl Scratch {
             return Err(Errno::NOSPC.into());
         }
         let scratch = Arc::clone(self);
-        blocking(move || {
+        blocking(&self.work, move || {
             let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
             *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room;
             drop(alone);
@@ -285,7 +287,8 @@ fn place(file: &Arc<File>) -> usize {
     Arc::as_ptr(file).addr()
 }
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY
+/// How a directory is opened that is only looked at.
+pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
@@ -378,15 +381,16 @@ pub(crate) type Places = [OwnedSemaphorePermit; 2];
 pub struct ScratchShare {
     scratches: Arc<Scratches>,
     places: Arc<Semaphore>,
+    work: Share,
 }
 
 impl ScratchShare {
     /// For a handler that has none yet.
-    #[must_use]
-    pub fn new(scratches: &Arc<Scratches>) -> Self {
+    pub(in crate::capabilities) fn new(scratches: &Arc<Scratches>, work: Share) -> Self {
         Self {
             scratches: Arc::clone(scratches),
             places: Arc::new(Semaphore::new(limits::SCRATCHES.div_ceil(limits::SHARE))),
+            work,
         }
     }
 
@@ -403,8 +407,8 @@ impl ScratchShare {
     /// # Errors
     /// When none can be made.
     pub async fn make(&self, quota: u64, places: Places) -> io::Result<Arc<Scratch>> {
-        let scratches = Arc::clone(&self.scratches);
-        blocking(move || {
+        let (scratches, work) = (Arc::clone(&self.scratches), self.work.clone());
+        blocking(&self.work, move || {
             let home = scratches.home()?;
             let nth = scratches.next.fetch_add(1, Ordering::Relaxed);
             let path = home.path.join(nth.to_string());
@@ -417,6 +421,7 @@ impl ScratchShare {
                 may_be_less: AtomicBool::new(false),
                 turns: Arc::new(RwLock::with_max_readers((), limits::SCRATCH_WRITERS)),
                 open: Mutex::default(),
+                work,
                 removal: Some(Removal {
                     removers: Arc::clone(&scratches.removers),
                     _places: places,

@@ -1,0 +1,162 @@
+//! Listings of directories, of 0.3: a page at a time. A thread waits for the disk while a page is read, and none for a guest that
+//! reads no further.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::fs::{AtFlags, FileType, Mode, RawDir};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
+use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
+
+use super::blocking;
+use super::scratch::DIRECTORY;
+use crate::capabilities::share::Share;
+use crate::limits;
+
+/// What is in a directory, on its way to a guest.
+pub(super) struct Listing {
+    work: Share,
+    directory: Directory,
+    page: Option<Page>,
+    end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+    /// For as long as this is open.
+    _counted: Arc<()>,
+}
+
+#[derive(Clone)]
+enum Directory {
+    /// The guest's.
+    Named(Arc<File>),
+    /// Ours, which knows how far it was read.
+    Open(Arc<File>),
+}
+
+type Page = Pin<Box<dyn Future<Output = io::Result<(Arc<File>, Vec<DirectoryEntry>)>> + Send>>;
+
+impl Listing {
+    pub(super) fn new(
+        work: Share,
+        directory: Arc<File>,
+        end: oneshot::Sender<Result<(), ErrorCode>>,
+        counted: Arc<()>,
+    ) -> Self {
+        Self {
+            work,
+            directory: Directory::Named(directory),
+            page: None,
+            end: Some(end),
+            _counted: counted,
+        }
+    }
+
+    fn end(&mut self, with: Result<(), ErrorCode>) {
+        if let Some(end) = self.end.take() {
+            // The guest may not care.
+            let _ = end.send(with);
+        }
+    }
+}
+
+impl<D> StreamProducer<D> for Listing {
+    type Item = DirectoryEntry;
+    type Buffer = VecBuffer<DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        mut destination: Destination<'a, Self::Item, Self::Buffer>,
+        is_cancelled: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        // Whether there is more is known when it is read.
+        if destination.remaining(&mut store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let me = &mut *self;
+        let page = me.page.get_or_insert_with(|| {
+            let (work, directory) = (me.work.clone(), me.directory.clone());
+            Box::pin(async move { blocking(&work, move || page(directory)).await })
+        });
+        let read = page.as_mut().poll(cx);
+        if is_cancelled && read.is_pending() {
+            return Poll::Ready(Ok(StreamResult::Cancelled));
+        }
+        let read = ready!(read);
+        me.page = None;
+        Poll::Ready(Ok(match read {
+            Ok((directory, entries)) if !entries.is_empty() => {
+                me.directory = Directory::Open(directory);
+                destination.set_buffer(entries.into());
+                StreamResult::Completed
+            }
+            read => {
+                me.end(read.map(drop).map_err(ErrorCode::from));
+                StreamResult::Dropped
+            }
+        }))
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+/// The next entries, none at the end; and the directory, to go on with.
+fn page(directory: Directory) -> io::Result<(Arc<File>, Vec<DirectoryEntry>)> {
+    let directory = match directory {
+        Directory::Open(directory) => directory,
+        Directory::Named(directory) => {
+            let opened = rustix::fs::openat(&*directory, ".", DIRECTORY, Mode::empty())?;
+            Arc::new(File::from(opened))
+        }
+    };
+    let mut room = Vec::with_capacity(limits::LISTING_PAGE);
+    let mut raw = RawDir::new(&*directory, room.spare_capacity_mut());
+    let mut entries = Vec::new();
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if ![c".", c".."].contains(&name) {
+            let kind = match entry.file_type() {
+                // Not every file system says.
+                FileType::Unknown => {
+                    let flags = AtFlags::SYMLINK_NOFOLLOW;
+                    let stat = rustix::fs::statat(&*directory, name, flags)?;
+                    FileType::from_raw_mode(stat.st_mode)
+                }
+                kind => kind,
+            };
+            let name = name.to_str().map_err(|_| Errno::ILSEQ)?.to_owned();
+            entries.push(DirectoryEntry {
+                type_: named(kind),
+                name,
+            });
+        }
+        if raw.is_buffer_empty() && !entries.is_empty() {
+            break;
+        }
+    }
+    Ok((directory, entries))
+}
+
+fn named(kind: FileType) -> DescriptorType {
+    match kind {
+        FileType::Directory => DescriptorType::Directory,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::Unknown => DescriptorType::Other(None),
+    }
+}
