@@ -108,6 +108,20 @@ fn a_listing_has_every_name_once_however_many_there_are() {
 }
 
 #[test]
+fn what_streams_and_listings_have_open_is_counted_too() {
+    let site = site();
+    let host = TestHost::serve(PROBE_P3, &granted(&site, ""));
+    let hoard = |n: usize| host.get(&format!("/hoard?path=/data/inside&in=/data/inner&n={n}"));
+    assert_eq!(hoard(100).text(), "200 held\n");
+    // They are the request's, and gone with it.
+    assert_eq!(hoard(100).text(), "200 held\n");
+    let reply = hoard(1_000);
+    assert_eq!(reply.status(), 500);
+    assert_eq!(host.access(&reply).label(), "memory-limit");
+    assert_eq!(host.get("/read?path=/data/inside").text(), "read: inside\n");
+}
+
+#[test]
 fn what_is_read_only_changes_in_no_way() {
     let site = site();
     let host = TestHost::serve(PROBE, &granted(&site, ""));

@@ -120,6 +120,24 @@ pub(crate) async fn list(asked: &Asked<'_>) -> String {
     }
 }
 
+/// Begins so many streams out of a file and as many listings of its directory, reads none, and closes what they came from.
+pub(crate) async fn hoard(asked: &Asked<'_>) -> String {
+    let (mut streams, mut listings) = (Vec::new(), Vec::new());
+    let read = DescriptorFlags::READ;
+    for _ in 0..asked.number("n", 10) {
+        let file = open(asked.text("path"), OpenFlags::empty(), read).await;
+        let directory = open(asked.text("in"), OpenFlags::DIRECTORY, read).await;
+        match (file, directory) {
+            (Ok(file), Ok(directory)) => {
+                streams.push(file.read_via_stream(0));
+                listings.push(directory.read_directory());
+            }
+            (Err(code), _) | (_, Err(code)) => return format!("refused: {code:?}\n"),
+        }
+    }
+    format!("{} held\n", streams.len() + listings.len())
+}
+
 pub(crate) async fn truncate(asked: &Asked<'_>) -> String {
     match open(
         asked.text("path"),

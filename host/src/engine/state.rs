@@ -140,7 +140,7 @@ impl State {
         let blobs = self.blobstore.files();
         let http = self.outbound_http.holds();
         let bytes = holdings.bytes + http + self.keyvalue.holds() + blobs * limits::BODY_CHUNK;
-        let files = holdings.files + self.files.open() + blobs;
+        let files = holdings.files + self.files.open(&mut self.table) + blobs;
         self.memory.hold(bytes, files)
     }
 }

@@ -11,12 +11,13 @@ mod p3;
 mod scratch;
 mod writing;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::Mode;
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::{p2 as wasi_p2, p3 as wasi_p3};
 
@@ -46,6 +47,9 @@ impl FileWork {
 #[derive(Debug)]
 pub struct Files {
     granted: Arc<Granted>,
+    /// What its streams are of, by its place in memory, which is nobody else's for as long as it is here. They may outlive
+    /// the descriptor that they came from.
+    streamed: HashMap<usize, Weak<File>>,
     /// Held by each of its listings that is open.
     listings: Arc<()>,
 }
@@ -56,14 +60,25 @@ impl Files {
     pub fn new(granted: Arc<Granted>) -> Self {
         Self {
             granted,
+            streamed: HashMap::new(),
             listings: Arc::default(),
         }
     }
 
     /// Files that are open for it, and that no descriptor of its stands for.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        Arc::strong_count(&self.listings) - 1
+    pub fn open(&mut self, table: &mut ResourceTable) -> usize {
+        self.streamed.retain(|_, file| file.strong_count() > 0);
+        let mut streams = self.streamed.len();
+        if streams > 0 {
+            for object in table.iter_mut() {
+                if let Some(descriptor) = object.downcast_ref::<Descriptor>()
+                    && self.streamed.contains_key(&place(inner(descriptor)))
+                {
+                    streams = streams.saturating_sub(1);
+                }
+            }
+        }
+        streams + Arc::strong_count(&self.listings) - 1
     }
 }
 
@@ -120,6 +135,16 @@ impl FilesView<'_> {
         self.files.granted.file_work.clone()
     }
 
+    /// A stream of this file is about to be made.
+    fn streams(&mut self, fd: &Resource<Descriptor>) {
+        // Who has no such file is told so by who makes the stream.
+        if let Ok(descriptor @ Descriptor::File(_)) = self.wasi.table.get(fd) {
+            let (file, streamed) = (inner(descriptor), &mut self.files.streamed);
+            streamed.retain(|_, file| file.strong_count() > 0);
+            streamed.insert(place(file), Arc::downgrade(file));
+        }
+    }
+
     /// The scratch directory, if this is in it.
     fn scratch_of(&self, descriptor: &Descriptor) -> Option<Arc<Scratch>> {
         let scratch = self.scratch.filter(|it| it.holds(inner(descriptor)));
@@ -144,6 +169,10 @@ fn inner(descriptor: &Descriptor) -> &Arc<File> {
         Descriptor::File(file) => &file.file,
         Descriptor::Dir(directory) => &directory.dir,
     }
+}
+
+fn place(file: &Arc<File>) -> usize {
+    Arc::as_ptr(file).addr()
 }
 
 async fn blocking<R: Send + 'static>(

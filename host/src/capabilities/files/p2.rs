@@ -138,6 +138,7 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
+        self.streams(&fd);
         HostDescriptor::read_via_stream(&mut self.wasi, fd, offset)
     }
 
@@ -146,6 +147,7 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
+        self.streams(&fd);
         match self.written(&fd, At::Offset(offset))? {
             Some(written) => Ok(self.wasi.table.push(written)?),
             None => HostDescriptor::write_via_stream(&mut self.wasi, fd, offset),
@@ -156,6 +158,7 @@ impl HostDescriptor for FilesView<'_> {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DynOutputStream>> {
+        self.streams(&fd);
         match self.written(&fd, At::End)? {
             Some(written) => Ok(self.wasi.table.push(written)?),
             None => HostDescriptor::append_via_stream(&mut self.wasi, fd),

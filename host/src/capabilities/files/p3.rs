@@ -127,6 +127,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
+        store.get().streams(&fd);
         let store = wasi(&mut store);
         WasiFilesystem::read_via_stream(store, fd, offset)
     }
@@ -161,6 +162,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
+        store.get().streams(&fd);
         match consumed(&mut store, &fd, At::Offset(offset))? {
             Some((consumed, end)) => {
                 data.pipe(&mut store, consumed)?;
@@ -178,6 +180,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         data: StreamReader<u8>,
     ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
+        store.get().streams(&fd);
         match consumed(&mut store, &fd, At::End)? {
             Some((consumed, end)) => {
                 data.pipe(&mut store, consumed)?;

@@ -19,8 +19,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore}
 use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
-use super::blocking;
 use super::open::{How, open};
+use super::{blocking, place};
 use crate::capabilities::share::Share;
 use crate::limits;
 
@@ -281,10 +281,6 @@ impl Scratch {
         }
         Ok(room)
     }
-}
-
-fn place(file: &Arc<File>) -> usize {
-    Arc::as_ptr(file).addr()
 }
 
 /// How a directory is opened that is only looked at.
