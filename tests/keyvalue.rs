@@ -1,8 +1,10 @@
 //! What guests remember: buckets of `wasi:keyvalue` in memory, in a file and in a Redis.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
 
@@ -923,6 +925,163 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
     eventually("the Redis to answer again", || {
         (ask(&host, "/get?key=k") == "ok `v`").then_some(())
     });
+}
+
+/// A server that takes commands, and answers each that is no part of a greeting as it was told.
+struct FakeRedis {
+    port: u16,
+    asked: Arc<AtomicUsize>,
+    says: Arc<Mutex<Says>>,
+}
+
+/// What it says: something, and then something else again and again, or the end of the connection.
+#[derive(Clone, Default)]
+struct Says {
+    first: Vec<u8>,
+    then: Vec<u8>,
+    closes: bool,
+}
+
+impl FakeRedis {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let fake = Self {
+            port: listener.local_addr().expect("its address").port(),
+            asked: Arc::default(),
+            says: Arc::default(),
+        };
+        let (asked, says) = (Arc::clone(&fake.asked), Arc::clone(&fake.says));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (asked, says) = (Arc::clone(&asked), Arc::clone(&says));
+                std::thread::spawn(move || converse(stream, &asked, &says));
+            }
+        });
+        fake
+    }
+
+    fn says(&self, first: impl Into<Vec<u8>>, then: &str, closes: bool) {
+        *self.says.lock().expect("not poisoned") = Says {
+            first: first.into(),
+            then: then.into(),
+            closes,
+        };
+    }
+}
+
+/// Ends with the connection.
+fn converse(mut stream: TcpStream, asked: &AtomicUsize, says: &Mutex<Says>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    loop {
+        let words = length(&mut reader)?;
+        let mut command = Vec::new();
+        for _ in 0..words {
+            let mut word = vec![0; length(&mut reader)? + 2];
+            reader.read_exact(&mut word).ok()?;
+            command.push(word);
+        }
+        if command.first()?.starts_with(b"CLIENT") {
+            stream.write_all(b"+OK\r\n").ok()?;
+            continue;
+        }
+        asked.fetch_add(1, Ordering::Relaxed);
+        let says = says.lock().expect("not poisoned").clone();
+        stream.write_all(&says.first).ok()?;
+        if says.closes {
+            return None;
+        }
+        while !says.then.is_empty() {
+            stream.write_all(&says.then).ok()?;
+        }
+    }
+}
+
+/// The number of a line, after its sign.
+fn length(reader: &mut impl BufRead) -> Option<usize> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    line.get(1..)?.trim().parse().ok()
+}
+
+#[test]
+fn whatever_a_redis_answers_the_guest_gets_an_error_in_time_and_the_host_holds_little_of_it() {
+    let fake = FakeRedis::start();
+    let flags = format!(
+        "--keyvalue default=redis://127.0.0.1:{} --keyvalue own=memory",
+        fake.port
+    );
+    let host = TestHost::serve(BUCKETS, &flags);
+    let good = "*2\r\n$2\r\nok\r\n*2\r\n$1\r\nv\r\n$3\r\n1:1\r\n";
+    let answers = |what: &str| {
+        eventually(what, || {
+            (ask(&host, "/get?key=k") == "ok `v`").then_some(())
+        });
+    };
+    fake.says(good, "", false);
+    answers("a good answer");
+    assert_eq!(ask(&host, "/set?bucket=own&key=k&value=v"), "ok");
+    let before = host.memory();
+    let megabyte = "x".repeat(1_000_000);
+    let nested = "*1\r\n".repeat(100_000);
+    let long = format!("$1000000\r\n{megabyte}\r\n");
+    for (what, first, then, closes) in [
+        ("a text of 2 GiB", "$2147483647\r\n", &*megabyte, false),
+        ("a list without an end", "*2147483647\r\n", ":1\r\n", false),
+        ("lists in lists", &*nested, "", false),
+        ("a list of long texts", "*1000\r\n", &*long, false),
+        ("a line without an end", "+", &*megabyte, false),
+        ("no number", "$many\r\n", "", false),
+        (
+            "another protocol",
+            "HTTP/1.1 400 Bad Request\r\n\r\n",
+            "",
+            true,
+        ),
+        ("bytes", "\0\u{1}\u{7f}\r\n", "", false),
+        ("the end", "", "", true),
+        (
+            "half of an answer",
+            "*2\r\n$2\r\nok\r\n*2\r\n$1000\r\nv",
+            "",
+            true,
+        ),
+        ("nothing", "", "", false),
+        ("half of an answer, and nothing", "*2\r\n$2\r\no", "", false),
+        ("a number", ":1\r\n", "", false),
+        ("no value", "$-1\r\n", "", false),
+        ("an empty list", "*0\r\n", "", false),
+        ("an error", "-ERR not today\r\n", "", false),
+        (
+            "parts of other kinds",
+            "*2\r\n:1\r\n*1\r\n*0\r\n",
+            "",
+            false,
+        ),
+        (
+            "an entry without numbers",
+            "*2\r\n$2\r\nok\r\n*2\r\n$1\r\nv\r\n$1\r\nx\r\n",
+            "",
+            false,
+        ),
+    ] {
+        fake.says(first, then, closes);
+        let asked = fake.asked.load(Ordering::Relaxed);
+        // After an error it is not connected to for a moment.
+        let said = eventually(&format!("a question that gets {what}"), || {
+            let said = ask(&host, "/get?key=k");
+            (fake.asked.load(Ordering::Relaxed) > asked).then_some(said)
+        });
+        assert_eq!(
+            said, "other: the store is not available now: try again later",
+            "{what}"
+        );
+        assert_eq!(ask(&host, "/get?bucket=own&key=k"), "ok `v`", "{what}");
+        fake.says(good, "", false);
+        answers(&format!("a good answer after {what}"));
+    }
+    let more = host.memory().saturating_sub(before);
+    assert!(more < 64 * 1024 * 1024, "{more} bytes more");
+    host.says("does not answer");
 }
 
 #[test]

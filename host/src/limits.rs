@@ -626,6 +626,12 @@ pub const KEYVALUE_TIME: Duration = Duration::from_secs(5);
 pub const KEYVALUE_CONNECT: Duration = Duration::from_secs(2);
 /// See [`KEYVALUE_CONNECT`].
 pub const KEYVALUE_ANSWER: Duration = Duration::from_secs(2);
+/// Bytes of one answer of a Redis: the values of one call, with what is said of each of them.
+pub const KEYVALUE_ANSWER_BYTES: usize = KEYVALUE_BATCH_BYTES + MIB;
+/// Parts of one answer: a key of a call has three.
+pub const KEYVALUE_ANSWER_PARTS: usize = 4 * KEYVALUE_BATCH;
+/// Bytes of a line in it: the longest are errors of scripts.
+pub const KEYVALUE_ANSWER_LINE: usize = 4 * KIB;
 /// How long it is until a Redis is connected to again that could not be, or whose connection broke.
 pub const KEYVALUE_RECONNECT: Duration = Duration::from_millis(200);
 /// How often it is said that a store is broken.

@@ -9,9 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Script, ToRedisArgs, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, RedisError, Script, ToRedisArgs, Value,
+};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
 
+use super::answers::Watched;
 use super::grant::Quota;
 use super::store::{
     Answer, Change, Changed, Entry, Error, Listed, Place, Store, is_full, not_a_number, too_large,
@@ -26,7 +34,7 @@ pub(super) struct Redis(Arc<Shared>);
 
 struct Shared {
     name: Arc<str>,
-    client: Client,
+    server: Server,
     scripts: Scripts,
     /// The runtime that drives the connection, whoever asks.
     runtime: Handle,
@@ -40,9 +48,25 @@ struct Shared {
 #[derive(Default)]
 struct Connection {
     /// None until it is made, and after it broke.
-    current: Option<MultiplexedConnection>,
+    current: Option<Link>,
     /// How many were made: the number of the last.
     made: u64,
+}
+
+/// A connection, for as long as somebody has it.
+#[derive(Clone)]
+struct Link {
+    connection: MultiplexedConnection,
+    _driver: Arc<Driver>,
+}
+
+/// What reads and writes for it: it would wait for a server that does not answer, also for nobody.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Scripts {
@@ -69,9 +93,14 @@ pub(crate) fn check(url: &str) -> Result<(), String> {
     let is_one = ["redis://", "rediss://"]
         .iter()
         .any(|it| url.starts_with(it));
-    match Client::open(url) {
-        Ok(_) if is_one => Ok(()),
-        _ => Err(hint.to_owned()),
+    let client = Client::open(url).ok().filter(|_| is_one);
+    match client.as_ref().map(|it| it.get_connection_info().addr()) {
+        Some(ConnectionAddr::TcpTls { insecure: true, .. }) => Err(
+            "`#insecure` would trust anybody: leave it out, and name an authority with `SSL_CERT_FILE`"
+                .to_owned(),
+        ),
+        Some(_) => Ok(()),
+        None => Err(hint.to_owned()),
     }
 }
 
@@ -84,7 +113,7 @@ impl Redis {
         check(url.reveal()).map_err(|why| anyhow::anyhow!("the store `{name}`: {why}"))?;
         let shared = Arc::new(Shared {
             name: Arc::clone(name),
-            client: Client::open(url.reveal())?,
+            server: Server::new(Client::open(url.reveal())?)?,
             scripts: Scripts::new(),
             runtime: Handle::current(),
             connection: tokio::sync::Mutex::default(),
@@ -114,8 +143,8 @@ impl Redis {
             // A guest may be on threads of low priority, and the connection is everybody's.
             let answer = runtime.spawn(async move {
                 let _room = room;
-                let (mut connection, number) = shared.connected().await?;
-                match asked.ask(&shared.scripts, &mut connection).await {
+                let (mut link, number) = shared.connected().await?;
+                match asked.ask(&shared.scripts, &mut link.connection).await {
                     Ok(value) => Ok(value),
                     Err(error) => {
                         shared.broken(number, &error).await;
@@ -199,7 +228,7 @@ fn key(bucket: &str, part: &str) -> String {
 
 impl Shared {
     /// The connection and its number, made if there is none. Only one at a time makes it.
-    async fn connected(&self) -> Result<(MultiplexedConnection, u64), Error> {
+    async fn connected(&self) -> Result<(Link, u64), Error> {
         let mut connection = self.connection.lock().await;
         if let Some(current) = &connection.current {
             return Ok((current.clone(), connection.made));
@@ -208,13 +237,12 @@ impl Shared {
         if failed.is_some_and(|at| at.elapsed() < limits::KEYVALUE_RECONNECT) {
             return Err(unavailable());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits::KEYVALUE_CONNECT))
-            .set_response_timeout(Some(limits::KEYVALUE_ANSWER));
-        let connecting = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
-        match connecting.await {
+        let connecting = tokio::time::timeout(limits::KEYVALUE_CONNECT, self.server.connect());
+        let connected = connecting.await.unwrap_or_else(|_| {
+            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            Err(late.into())
+        });
+        match connected {
             Ok(made) => {
                 if self.failed().take().is_some() {
                     tracing::info!("the store `{}` is there again", self.name);
@@ -255,6 +283,66 @@ impl Shared {
 
     fn failed(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a server is.
+struct Server {
+    client: Client,
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// What a connection goes over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Server {
+    fn new(client: Client) -> anyhow::Result<Self> {
+        let (host, port, is_tls) = match client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => (host.clone(), *port, false),
+            ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port, true),
+            _ => anyhow::bail!("not a server of the network: write `redis://HOST:PORT`"),
+        };
+        let tls = if is_tls {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let config = rustls::ClientConfig::builder()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let name = ServerName::try_from(host.clone())?;
+            Some((TlsConnector::from(Arc::new(config)), name))
+        } else {
+            None
+        };
+        Ok(Self {
+            client,
+            host,
+            port,
+            tls,
+        })
+    }
+
+    async fn connect(&self) -> Result<Link, RedisError> {
+        let stream = TcpStream::connect((&*self.host, self.port)).await?;
+        // Requests are written whole: waiting for more to send gains nothing.
+        stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            Some((tls, name)) => Box::new(tls.connect(name.clone(), stream).await?),
+            None => Box::new(stream),
+        };
+        let settings = self.client.get_connection_info().redis_settings();
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(Some(limits::KEYVALUE_ANSWER));
+        let watched = Watched::new(stream);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(settings, watched, config).await?;
+        Ok(Link {
+            connection,
+            _driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())),
+        })
     }
 }
 
