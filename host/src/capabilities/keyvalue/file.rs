@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,6 +22,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::caught::caught;
 use super::store::{
     Answer, Change, Changed, Entries, Entry, Error, Listed, Place, Store, Totals, apply, is_full,
 };
@@ -43,6 +43,9 @@ const FORMAT_KEY: &str = "format";
 
 /// The form of what is written.
 const FORMAT: u64 = 1;
+
+/// What is wrong with a file whose damage redb takes for a mistake of its own.
+const SENSELESS: &str = "what it holds makes no sense";
 
 /// What became of changes, in their order.
 type Answers = Vec<Result<Changed, Error>>;
@@ -114,25 +117,28 @@ impl FileStore {
             let read = runtime.spawn_blocking(move || {
                 // Held by the one who reads: he goes on when nobody waits for him any more.
                 let _turn = turn;
-                let Some(reader) = shared.reader()? else {
-                    return Ok(Err(unavailable()));
-                };
-                match reader.bucket(&bucket)? {
-                    Some(bucket) => read(&reader, bucket),
-                    None => Ok(Ok(nothing())),
-                }
+                caught(|| {
+                    let Some(reader) = shared.reader()? else {
+                        return Ok(Err(unavailable()));
+                    };
+                    match reader.bucket(&bucket)? {
+                        Some(bucket) => read(&reader, bucket),
+                        None => Ok(Ok(nothing())),
+                    }
+                })
             });
             match read.await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => {
+                Ok(Some(Ok(answer))) => answer,
+                Ok(Some(Err(error))) => {
                     told.tell(&error.to_string());
                     Err(unavailable())
                 }
-                // redb takes some damage for a mistake of its own.
-                Err(_) => {
-                    told.tell("what it holds makes no sense");
+                Ok(None) => {
+                    told.tell(SENSELESS);
                     Err(unavailable())
                 }
+                // The host ends.
+                Err(_) => Err(unavailable()),
             }
         })
     }
@@ -306,11 +312,10 @@ impl Shared {
                 .into_iter()
                 .map(|write| ((write.done, write._room), (write.place, write.change)))
                 .unzip();
-            let commit = AssertUnwindSafe(|| self.commit(changes, is_synced, is_due));
-            let committed = match catch_unwind(commit) {
-                Ok(Ok(committed)) => Ok(committed),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("what it holds makes no sense".to_owned()),
+            let committed = match caught(|| self.commit(changes, is_synced, is_due)) {
+                Some(Ok(committed)) => Ok(committed),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err(SENSELESS.to_owned()),
             };
             match committed {
                 Ok((answers, is_committed)) => {
@@ -544,9 +549,7 @@ fn open(path: &Path) -> Result<Database, Unopened> {
         }
         Ok(database)
     };
-    // redb takes some damage for a mistake of its own.
-    catch_unwind(AssertUnwindSafe(open))
-        .unwrap_or_else(|_| Err(Unopened::Damaged("it makes no sense".to_owned())))
+    caught(open).unwrap_or_else(|| Err(Unopened::Damaged(SENSELESS.to_owned())))
 }
 
 /// Gives the format of what is there.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod bindings;
+mod caught;
 mod counts;
 mod file;
 mod grant;
