@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -485,6 +486,15 @@ fn a_damaged_file_is_kept_aside_and_the_host_starts_with_an_empty_store() {
         b"this is no database, and never was".to_vec(),
         good[..good.len() / 3].to_vec(),
         good.iter().map(|byte| byte ^ 0x55).collect(),
+        Vec::new(),
+        vec![0],
+        vec![0; good.len()],
+        // The name of its kind, and nothing behind; half of its head; a bit of the first byte.
+        good[..16].to_vec(),
+        good[..100].to_vec(),
+        [&[good[0] ^ 1][..], &good[1..]].concat(),
+        // All behind its head.
+        [&good[..4096], &vec![0x55; good.len() - 4096][..]].concat(),
     ]
     .into_iter()
     .enumerate()
@@ -502,7 +512,10 @@ fn a_damaged_file_is_kept_aside_and_the_host_starts_with_an_empty_store() {
         assert!(std::fs::read(&aside).expect("kept") == bad, "as it was");
         assert_eq!(ask(&host, "/get?key=k"), "ok none");
         assert_eq!(ask(&host, "/set?key=new&value=v"), "ok");
-        host.stop();
+        let said = host.stop().stderr_text();
+        assert!(!said.contains("panicked"), "{said}");
+        let private = std::fs::metadata(&file).expect("made").permissions();
+        assert_eq!(private.mode() & 0o777, 0o600);
     }
     // A copy that is put back is what it was.
     std::fs::write(&file, &good).expect("written");

@@ -5,9 +5,9 @@
 //! transaction and wait for nobody; they read on threads that may wait for a disk.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -527,29 +527,56 @@ impl From<redb::Error> for Unopened {
 
 fn open(path: &Path) -> Result<Database, Unopened> {
     let open = || -> Result<Database, Unopened> {
-        let io = |error: io::Error| Unopened::Failed(error.into());
-        // Before redb makes it: what guests keep is nobody else's to read.
-        let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(path);
-        let file = file.map_err(io)?;
+        if !fs::exists(path).map_err(failed)? {
+            make(path)?;
+        }
+        let about = fs::metadata(path).map_err(failed)?;
+        // redb would begin anew in it.
+        if about.len() == 0 {
+            return Err(Unopened::Damaged("it is empty".to_owned()));
+        }
         let database = Database::builder()
             .set_cache_size(limits::KEYVALUE_CACHE)
-            .create(path)
+            .open(path)
             .map_err(redb::Error::from)?;
         let format = make_tables(&database)?;
         if format != FORMAT {
             return Err(Unopened::OtherFormat(format));
         }
-        file.set_permissions(Permissions::from_mode(0o600))
-            .map_err(io)?;
-        // A file whose name is lost is lost.
-        if let Some(directory) = path.parent() {
-            let directory = File::open(directory).map_err(io)?;
-            directory.sync_all().map_err(io)?;
-        }
+        // What guests keep is nobody else's to read.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(database)
     };
     caught(open).unwrap_or_else(|| Err(Unopened::Damaged(SENSELESS.to_owned())))
+}
+
+fn failed(error: io::Error) -> Unopened {
+    Unopened::Failed(error.into())
+}
+
+/// Makes a file with nothing in it, for its user alone. It has its name when it is whole and on the disk: one of that name that
+/// is empty has lost what was in it, however the host ended.
+fn make(path: &Path) -> Result<(), Unopened> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let new = tempfile::Builder::new()
+        .prefix("new-")
+        .tempfile_in(directory)
+        .map_err(failed)?;
+    let database = Database::builder()
+        .create(new.path())
+        .map_err(redb::Error::from)?;
+    make_tables(&database)?;
+    database.close().map_err(redb::Error::from)?;
+    match new.persist_noclobber(path) {
+        // Another host has made it meanwhile, and may have it open.
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(failed(error.error));
+        }
+        _ => {}
+    }
+    // A file whose name is lost is lost.
+    let directory = File::open(directory).map_err(failed)?;
+    directory.sync_all().map_err(failed)
 }
 
 /// Gives the format of what is there.
