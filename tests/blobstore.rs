@@ -293,6 +293,48 @@ fn quotas_hold_and_what_they_refuse_leaves_nothing() {
 }
 
 #[test]
+fn what_guests_do_with_containers_is_counted() {
+    let directory = TempDir::new().expect("made");
+    let grants = "[handlers.one.blobstore.box]\nmax_objects = 1";
+    let admin = "[admin]\nsocket = \"admin.sock\"\n";
+    let host = TestHost::serve_file(&file(&directory, &[("one", grants)], admin), "");
+    for (container, operation, query) in [
+        ("box", "create", ""),
+        ("box", "create", ""),
+        ("box", "put", "n=a&size=1000"),
+        ("box", "put", "n=b&size=1000"),
+        ("box", "get", "n=a"),
+        ("box", "get", "n=a&start=10&end=10"),
+        ("box", "get", "n=b"),
+        ("other", "exists", ""),
+    ] {
+        with(&host, "/one", container, operation, query);
+    }
+    let page = Connection::to_unix(&directory.path().join("admin.sock"))
+        .get("/metrics")
+        .text();
+    let counted = |line: &str| page.lines().any(|it| it.starts_with(line));
+    for (operation, outcome, count) in [
+        ("create-container", "ok", 1),
+        ("create-container", "invalid", 1),
+        ("container-exists", "denied", 1),
+        ("finish", "ok", 1),
+        ("get-data", "ok", 2),
+        ("get-data", "not-found", 1),
+    ] {
+        let line = format!(
+            "host_blobstore_operations_total{{host_handler=\"one\",host_operation=\"{operation}\",host_outcome=\"{outcome}\"}} {count}"
+        );
+        assert!(counted(&line), "{line} in {page}");
+    }
+    assert!(page.contains("host_outcome=\"over-quota\""), "{page}");
+    let line = "host_blobstore_bytes_total{host_handler=\"one\",host_operation=\"read\"} 1001";
+    assert!(counted(line), "{line} in {page}");
+    let line = "host_blobstore_bytes_total{host_handler=\"one\",host_operation=\"write\"} ";
+    assert!(counted(line), "{line} in {page}");
+}
+
+#[test]
 fn handlers_share_a_container_with_their_tenant_and_with_nobody_else() {
     let directory = TempDir::new().expect("made");
     let grants = |tenant: &str| format!("{tenant}\nblobstore = {{ box = {{}} }}");

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
+use crate::capabilities::counts::{Counts, Whose};
 use crate::catalog::{Deployer, Handler, Owner, Service};
 use crate::gate::Gate;
 use crate::limits;
 use crate::observe::metrics::names::{
-    ACCEPT_ERRORS, BUILD, CERTIFICATE, CERTIFICATE_EXPIRY, COMPILATIONS, COMPILE_SECONDS,
-    CONNECTION_EVENTS, CONNECTIONS, CONNECTIONS_ACCEPTED, DEPLOYS, EVENT, HANDLER, HANDLER_PERMITS,
-    HANDLER_PERMITS_MAX, HANDLER_READY, HANDLERS, HANDLERS_LOADED, INSTANCE_MEMORY, INSTANCES,
-    KEYVALUE, KIND, LOG_LINES_LOST, NAME, OPERATION, OUTCOME, PERMITS, PERMITS_MAX, READY, SOURCE,
-    STATE, TENANT, TENANT_MEMORY, TENANT_MEMORY_MAX, TENANT_PERMITS, TENANT_PERMITS_MAX,
-    TLS_HANDSHAKES,
+    ACCEPT_ERRORS, BLOBSTORE, BLOBSTORE_BYTES, BUILD, CERTIFICATE, CERTIFICATE_EXPIRY,
+    COMPILATIONS, COMPILE_SECONDS, CONNECTION_EVENTS, CONNECTIONS, CONNECTIONS_ACCEPTED, DEPLOYS,
+    EVENT, HANDLER, HANDLER_PERMITS, HANDLER_PERMITS_MAX, HANDLER_READY, HANDLERS, HANDLERS_LOADED,
+    INSTANCE_MEMORY, INSTANCES, KEYVALUE, KIND, LOG_LINES_LOST, NAME, OPERATION, OUTCOME, PERMITS,
+    PERMITS_MAX, READY, SOURCE, STATE, TENANT, TENANT_MEMORY, TENANT_MEMORY_MAX, TENANT_PERMITS,
+    TENANT_PERMITS_MAX, TLS_HANDSHAKES,
 };
 use crate::observe::metrics::{Page, Requests, Source};
 use crate::observe::{GuestOutput, Lifecycle, LineQueue, Phase, log};
@@ -74,24 +75,48 @@ impl OfDeployer {
         })
     }
 
-    fn write_keyvalue(&self, page: &mut Page<'_>) -> fmt::Result {
+    /// Those of what is counted by handler that somebody may see, of handlers that are there.
+    fn counted<T: Default>(&self, page: &Page<'_>, counts: &Counts<T>) -> Vec<(Whose, Arc<T>)> {
         let catalog = self.deployer.catalog().load_full();
-        let counts = &self.deployer.services().keyvalue.counts;
         let mut all = counts.all(|(name, tenant)| {
             let handler = catalog.called(name);
             handler.is_some_and(|handler| handler.spec.tenant == *tenant)
         });
         all.retain(|((_, tenant), _)| page.view.sees(tenant.as_deref()));
+        all
+    }
+
+    fn write_keyvalue(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.counted(page, &self.deployer.services().keyvalue.counts);
         page.family(&KEYVALUE, |members| {
-            for ((handler, tenant), counts) in &all {
+            for (whose, counts) in &all {
+                let [handler, tenant] = labels(whose);
                 for (operation, outcome, count) in counts.all() {
-                    let labels = [
-                        (HANDLER, &**handler),
-                        (TENANT, tenant.as_deref().unwrap_or("")),
-                        (OPERATION, operation),
-                        (OUTCOME, outcome),
-                    ];
-                    members.add(&labels, count)?;
+                    let what = [(OPERATION, operation), (OUTCOME, outcome)];
+                    members.add(&[handler, tenant, what[0], what[1]], count)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn write_blobstore(&self, page: &mut Page<'_>) -> fmt::Result {
+        let all = self.counted(page, &self.deployer.services().blobs.counts);
+        page.family(&BLOBSTORE, |members| {
+            for (whose, counts) in &all {
+                let [handler, tenant] = labels(whose);
+                for (operation, outcome, count) in counts.all() {
+                    let what = [(OPERATION, operation), (OUTCOME, outcome)];
+                    members.add(&[handler, tenant, what[0], what[1]], count)?;
+                }
+            }
+            Ok(())
+        })?;
+        page.family(&BLOBSTORE_BYTES, |members| {
+            for (whose, counts) in &all {
+                let [handler, tenant] = labels(whose);
+                for (operation, bytes) in counts.bytes() {
+                    members.add(&[handler, tenant, (OPERATION, operation)], bytes)?;
                 }
             }
             Ok(())
@@ -131,6 +156,14 @@ impl OfDeployer {
     }
 }
 
+/// The labels of what is counted by handler.
+fn labels((handler, tenant): &Whose) -> [(&'static str, &str); 2] {
+    [
+        (HANDLER, handler),
+        (TENANT, tenant.as_deref().unwrap_or("")),
+    ]
+}
+
 /// The labels of a handler.
 fn of(handler: &Handler) -> [(&'static str, &str); 2] {
     let tenant = handler.spec.tenant.as_deref().unwrap_or("");
@@ -140,6 +173,7 @@ fn of(handler: &Handler) -> [(&'static str, &str); 2] {
 impl Source for OfDeployer {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         self.write_keyvalue(page)?;
+        self.write_blobstore(page)?;
         self.write_handlers(page)?;
         self.write_tenants(page)?;
         if !page.view.is_all() {

@@ -7,6 +7,7 @@ pub mod blobstore;
 pub mod calls;
 pub mod clocks;
 pub mod config;
+pub mod counts;
 pub mod files;
 pub mod hosts;
 pub mod judge;

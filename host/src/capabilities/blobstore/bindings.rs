@@ -12,6 +12,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use super::container::{self, Container as Directory, Info, Name};
+use super::counts::Operation;
 use super::error::Error;
 use super::incoming::Incoming;
 use super::streams::{Part, Reader, Upload, Writer};
@@ -133,8 +134,11 @@ pub struct Names {
 type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl View<'_> {
-    fn answer<T>(&self, answer: Result<T, Error>) -> Answer<T> {
-        Ok(answer.map_err(|error| self.blobstore.containers().told(&error)))
+    /// What a guest is told of what became of an operation, which is counted.
+    fn answer<T>(&self, operation: Operation, answer: Result<T, Error>) -> Answer<T> {
+        let containers = self.blobstore.containers();
+        containers.counts.add(operation, &answer);
+        Ok(answer.map_err(|error| containers.told(&error)))
     }
 
     fn find(&self, name: &str) -> Result<(Place, Arc<Granted>), Error> {
@@ -244,9 +248,7 @@ impl View<'_> {
         let container = Arc::clone(&granted.container);
         let (file, info) = place.lane.run(move || container.open(&name)).await?;
         let left = part(info.bytes, start, end)?;
-        Ok(IncomingValue(Part::new(
-            file, start, left, place.lane, open,
-        )))
+        Ok(IncomingValue(Part::new(file, start, left, &place, open)))
     }
 
     /// Says where a value goes. It goes there when it is finished.
@@ -426,8 +428,10 @@ impl types::HostOutgoingValue for View<'_> {
         if self.table.get(&this)?.upload.is_some() {
             return Ok(Err(()));
         }
-        let upload = match self.start_writing().await {
-            Ok(upload) => upload,
+        let started = self.start_writing().await;
+        let containers = self.blobstore.containers();
+        let upload = match &started {
+            Ok(upload) => Arc::clone(upload),
             // The interface has no word for why.
             Err(error) => {
                 let containers = self.blobstore.containers();
@@ -435,6 +439,9 @@ impl types::HostOutgoingValue for View<'_> {
                 containers
                     .refused
                     .tell(format_args!("could not write a value: {why}"));
+                containers.counts.add(Operation::WriteData, &started);
+                let why = containers.told(error);
+                containers.tell(format_args!("could not write a value: {why}"));
                 return Ok(Err(()));
             }
         };
@@ -446,7 +453,7 @@ impl types::HostOutgoingValue for View<'_> {
     async fn finish(&mut self, this: Resource<OutgoingValue>) -> Answer<()> {
         let value = self.table.delete(this)?;
         let finished = self.finish(value).await;
-        self.answer(finished)
+        self.answer(Operation::Finish, finished)
     }
 
     async fn drop(&mut self, this: Resource<OutgoingValue>) -> wasmtime::Result<()> {
@@ -461,11 +468,15 @@ impl types::HostIncomingValue for View<'_> {
         this: Resource<IncomingValue>,
     ) -> Answer<Vec<u8>> {
         let IncomingValue(mut part) = self.table.delete(this)?;
-        if part.left > limits::BLOB_AT_ONCE as u64 {
-            return self.answer(Err(Error::TooLarge));
-        }
-        let whole = part.next(limits::BLOB_AT_ONCE).await;
-        self.answer(whole.map(Vec::from))
+        let whole = if part.left > limits::BLOB_AT_ONCE as u64 {
+            Err(Error::TooLarge)
+        } else {
+            part.next(limits::BLOB_AT_ONCE).await
+        };
+        let containers = self.blobstore.containers();
+        Ok(whole
+            .map(Vec::from)
+            .map_err(|error| containers.told(&error)))
     }
 
     async fn incoming_value_consume_async(
@@ -501,10 +512,11 @@ impl containers::HostContainer for View<'_> {
             Ok(place) => place.lane.run(move || container.info()).await,
             Err(error) => Err(error),
         };
-        self.answer(info.map(|info| ContainerMetadata {
+        let info = info.map(|info| ContainerMetadata {
             name: granted.name.to_string(),
             created_at: info.created,
-        }))
+        });
+        self.answer(Operation::Info, info)
     }
 
     async fn get_data(
@@ -519,9 +531,9 @@ impl containers::HostContainer for View<'_> {
             Ok(place) => self.read(place, granted, &name, start, end).await,
             Err(error) => Err(error),
         };
-        match value {
+        match self.answer(Operation::GetData, value)? {
             Ok(value) => Ok(Ok(self.table.push(value)?)),
-            Err(error) => self.answer(Err(error)),
+            Err(why) => Ok(Err(why)),
         }
     }
 
@@ -536,7 +548,7 @@ impl containers::HostContainer for View<'_> {
             Ok(place) => self.write(place, granted, &name, &data).await?,
             Err(error) => Err(error),
         };
-        self.answer(written)
+        self.answer(Operation::WriteData, written)
     }
 
     async fn list_objects(&mut self, this: Resource<Container>) -> Answer<Resource<Names>> {
@@ -545,9 +557,9 @@ impl containers::HostContainer for View<'_> {
             Ok(place) => self.list(place, granted).await,
             Err(error) => Err(error),
         };
-        match names {
+        match self.answer(Operation::ListObjects, names)? {
             Ok(names) => Ok(Ok(self.table.push(names)?)),
-            Err(error) => self.answer(Err(error)),
+            Err(why) => Ok(Err(why)),
         }
     }
 
@@ -578,12 +590,12 @@ impl containers::HostContainer for View<'_> {
             place.lane.run(remove).await
         }
         .await;
-        self.answer(deleted)
+        self.answer(Operation::DeleteObjects, deleted)
     }
 
     async fn has_object(&mut self, this: Resource<Container>, name: String) -> Answer<bool> {
         let found = self.look(&this, &name).await?;
-        self.answer(found.map(|found| found.1.is_some()))
+        self.answer(Operation::HasObject, found.map(|found| found.1.is_some()))
     }
 
     async fn object_info(
@@ -601,7 +613,7 @@ impl containers::HostContainer for View<'_> {
                 size: info.bytes,
             })
         });
-        self.answer(info)
+        self.answer(Operation::ObjectInfo, info)
     }
 
     async fn clear(&mut self, this: Resource<Container>) -> Answer<()> {
@@ -613,7 +625,7 @@ impl containers::HostContainer for View<'_> {
             }
             Err(error) => Err(error),
         };
-        self.answer(cleared)
+        self.answer(Operation::Clear, cleared)
     }
 
     async fn drop(&mut self, this: Resource<Container>) -> wasmtime::Result<()> {
@@ -646,7 +658,7 @@ impl containers::HostStreamObjectNames for View<'_> {
         len: u64,
     ) -> Answer<(Vec<String>, bool)> {
         let names = self.names(&this, len).await?;
-        self.answer(names)
+        self.answer(Operation::ListObjects, names)
     }
 
     async fn skip_stream_object_names(
@@ -655,7 +667,8 @@ impl containers::HostStreamObjectNames for View<'_> {
         num: u64,
     ) -> Answer<(u64, bool)> {
         let names = self.names(&this, num).await?;
-        self.answer(names.map(|(names, is_end)| (names.len() as u64, is_end)))
+        let skipped = names.map(|(names, is_end)| (names.len() as u64, is_end));
+        self.answer(Operation::ListObjects, skipped)
     }
 
     async fn drop(&mut self, this: Resource<Names>) -> wasmtime::Result<()> {
@@ -666,37 +679,39 @@ impl containers::HostStreamObjectNames for View<'_> {
 
 impl blobstore::Host for View<'_> {
     async fn create_container(&mut self, name: String) -> Answer<Resource<Container>> {
-        match self.create(&name).await {
+        let granted = self.create(&name).await;
+        match self.answer(Operation::CreateContainer, granted)? {
             Ok(granted) => Ok(Ok(self.table.push(Container(granted))?)),
-            Err(error) => self.answer(Err(error)),
+            Err(why) => Ok(Err(why)),
         }
     }
 
     async fn get_container(&mut self, name: String) -> Answer<Resource<Container>> {
-        match self.get(&name).await {
+        let granted = self.get(&name).await;
+        match self.answer(Operation::GetContainer, granted)? {
             Ok(granted) => Ok(Ok(self.table.push(Container(granted))?)),
-            Err(error) => self.answer(Err(error)),
+            Err(why) => Ok(Err(why)),
         }
     }
 
     async fn delete_container(&mut self, name: String) -> Answer<()> {
         let deleted = self.delete(&name).await;
-        self.answer(deleted)
+        self.answer(Operation::DeleteContainer, deleted)
     }
 
     async fn container_exists(&mut self, name: String) -> Answer<bool> {
         let exists = self.exists(&name).await;
-        self.answer(exists)
+        self.answer(Operation::ContainerExists, exists)
     }
 
     async fn copy_object(&mut self, src: ObjectId, dest: ObjectId) -> Answer<()> {
         let copied = self.copy(src, dest).await;
-        self.answer(copied)
+        self.answer(Operation::CopyObject, copied)
     }
 
     async fn move_object(&mut self, src: ObjectId, dest: ObjectId) -> Answer<()> {
         let moved = self.rename(src, dest).await;
-        self.answer(moved)
+        self.answer(Operation::MoveObject, moved)
     }
 }
 

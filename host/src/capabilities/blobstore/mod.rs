@@ -6,6 +6,7 @@
 
 mod bindings;
 mod container;
+mod counts;
 mod error;
 mod grant;
 mod incoming;
@@ -24,9 +25,11 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 
 pub(crate) use bindings::{Blobstore, View, link};
+pub use counts::OfHandler;
 pub use grant::{ContainerGrant, Quota};
 
 use super::refusals::Refusals;
+use crate::capabilities::counts::Counts;
 use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
 use crate::names::short;
@@ -41,6 +44,8 @@ use work::Lane;
 pub struct Blobs {
     directory: Option<PathBuf>,
     opened: Mutex<Option<Opened>>,
+    /// What guests did.
+    pub counts: Counts<OfHandler>,
 }
 
 #[derive(Debug)]
@@ -59,7 +64,7 @@ impl Blobs {
     pub fn new(directory: Option<PathBuf>) -> Self {
         Self {
             directory,
-            opened: Mutex::default(),
+            ..Self::default()
         }
     }
 
@@ -134,6 +139,7 @@ pub(crate) struct Containers {
     place: Option<Place>,
     refused: Refusals,
     failed: Seldom,
+    counts: Arc<OfHandler>,
 }
 
 /// What the containers of a handler have in common.
@@ -142,6 +148,7 @@ struct Place {
     lane: Lane,
     incoming: PathBuf,
     staged: Arc<Staged>,
+    counts: Arc<OfHandler>,
     /// Bytes of the largest object that any of them may have.
     most: u64,
 }
@@ -165,12 +172,14 @@ impl Containers {
         grants: &[ContainerGrant],
         blobs: &Blobs,
     ) -> anyhow::Result<Self> {
+        let counts = blobs.counts.of_handler(&handler, tenant);
         let mut granted = Self {
             handler: Arc::clone(&handler),
             by_name: BTreeMap::new(),
             place: None,
             refused: Refusals::of(handler),
             failed: Seldom::new(limits::BLOB_PAUSE),
+            counts: Arc::clone(&counts),
         };
         if grants.is_empty() {
             return Ok(granted);
@@ -181,6 +190,7 @@ impl Containers {
             lane,
             incoming,
             staged: Staged::new(most(|quota| quota.bytes).unwrap_or(0)),
+            counts,
             most: most(|quota| quota.object).unwrap_or(0),
         });
         for (grant, container) in grants.iter().zip(containers) {

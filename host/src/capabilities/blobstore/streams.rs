@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::Place;
+use super::counts::OfHandler;
 use super::error::Error;
 use super::incoming::Incoming;
 use super::work::{Lane, aside};
@@ -22,7 +23,8 @@ pub(super) struct Part {
     file: Option<Arc<File>>,
     at: u64,
     pub(super) left: u64,
-    pub(super) lane: Lane,
+    lane: Lane,
+    counts: Arc<OfHandler>,
     _open: OwnedSemaphorePermit,
 }
 
@@ -31,14 +33,15 @@ impl Part {
         file: File,
         at: u64,
         left: u64,
-        lane: Lane,
+        place: &Place,
         open: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             file: Some(Arc::new(file)),
             at,
             left,
-            lane,
+            lane: place.lane.clone(),
+            counts: Arc::clone(&place.counts),
             _open: open,
         }
     }
@@ -50,6 +53,7 @@ impl Part {
     ) -> impl Future<Output = Result<Bytes, Error>> + Send + use<> {
         let bytes = usize::try_from(self.left).map_or(most, |left| left.min(most));
         let (file, lane, at) = (self.file.clone(), self.lane.clone(), self.at);
+        let counts = Arc::clone(&self.counts);
         self.at += bytes as u64;
         self.left -= bytes as u64;
         async move {
@@ -61,7 +65,9 @@ impl Part {
                 }
                 Ok(buffer.freeze())
             };
-            lane.run(read).await
+            let read = lane.run(read).await?;
+            counts.add_read(read.len());
+            Ok(read)
         }
     }
 }
@@ -157,6 +163,7 @@ impl Drop for Reader {
 pub(super) struct Upload {
     pub(super) incoming: Arc<Incoming>,
     lane: Lane,
+    counts: Arc<OfHandler>,
     /// Bytes that it may have.
     most: AtomicU64,
     state: Mutex<Writing>,
@@ -174,6 +181,7 @@ impl Upload {
         Self {
             incoming: Arc::new(incoming),
             lane: place.lane.clone(),
+            counts: Arc::clone(&place.counts),
             most: AtomicU64::new(place.most),
             state: Mutex::new(Writing::Idle),
             _open: open,
@@ -203,7 +211,15 @@ impl Upload {
         }
         self.incoming.take(more)?;
         let (lane, incoming) = (self.lane.clone(), Arc::clone(&self.incoming));
-        let writing = async move { lane.run(move || incoming.write(&bytes)).await };
+        let counts = Arc::clone(&self.counts);
+        let writing = async move {
+            let length = bytes.len();
+            let written = lane.run(move || incoming.write(&bytes)).await;
+            if written.is_ok() {
+                counts.add_written(length);
+            }
+            written
+        };
         *self.state() = Writing::Busy(tokio::spawn(writing));
         Ok(())
     }

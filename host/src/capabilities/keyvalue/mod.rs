@@ -21,14 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 
 pub(crate) use bindings::{KeyValue, View, add_to_linker};
-pub use counts::{Counts, Whose};
+pub use counts::OfHandler;
 pub use grant::{BucketGrant, Durability, Quota};
 
 use super::refusals::Refusals;
+use crate::capabilities::counts::Counts;
 use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
 use crate::secret::Secret;
-use counts::OfHandler;
 use file::FileStore;
 use memory::Memory;
 use redis::Redis;
@@ -69,7 +69,7 @@ pub struct Stores {
     needed: Vec<Arc<str>>,
     open: Mutex<HashMap<Arc<str>, Arc<Opened>>>,
     /// What guests did.
-    pub counts: Counts,
+    pub counts: Counts<OfHandler>,
 }
 
 impl Stores {

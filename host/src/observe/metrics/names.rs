@@ -114,6 +114,10 @@ families! {
         "Requests that guests sent: calls of other handlers, and over HTTP to elsewhere";
     KEYVALUE: Counter "host_keyvalue_operations_total" [HANDLER, TENANT, OPERATION, OUTCOME]
         "What guests asked of buckets, by what became of it";
+    BLOBSTORE: Counter "host_blobstore_operations_total" [HANDLER, TENANT, OPERATION, OUTCOME]
+        "What guests asked of containers, by what became of it";
+    BLOBSTORE_BYTES: Counter "host_blobstore_bytes_total" [HANDLER, TENANT, OPERATION]
+        "Bytes that guests read out of objects of containers, and wrote into them";
     HANDLER_READY: Gauge "host_handler_ready" [HANDLER, TENANT]
         "1 if the handler can be served, 0 if it is quarantined or cannot be loaded";
     HANDLER_PERMITS: Gauge "host_handler_permits" [HANDLER, TENANT, STATE]
