@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-use super::container::{self, Container as Directory, Info, Name};
+use super::container::{self, Container as Directory, Counted, Info, Name};
 use super::counts::Operation;
 use super::error::Error;
 use super::incoming::Incoming;
@@ -160,7 +160,7 @@ impl View<'_> {
 
     async fn create(&mut self, name: &str) -> Result<Arc<Granted>, Error> {
         let (place, granted) = self.find(name)?;
-        let (container, turn) = turn(&granted).await;
+        let (container, turn) = turn(&granted).await?;
         place.lane.run(move || container.create(turn)).await?;
         Ok(granted)
     }
@@ -177,7 +177,7 @@ impl View<'_> {
 
     async fn delete(&mut self, name: &str) -> Result<(), Error> {
         let (place, granted) = self.find(name)?;
-        let (container, turn) = turn(&granted).await;
+        let (container, turn) = turn(&granted).await?;
         let deleted = place.lane.run(move || container.delete(turn)).await?;
         // It is out of sight, and what is left of it after a crash is removed at the next start.
         let remove = move || fs::remove_dir_all(deleted).map_err(|error| Error::of(&error));
@@ -222,13 +222,13 @@ impl View<'_> {
         let (from, to) = (Arc::clone(&source.container), Arc::clone(&target.container));
         // Always in the same order, so that no two wait for each other.
         let (turn, into) = if Arc::ptr_eq(&from, &to) {
-            (from.turn().await, None)
+            (from.turn().await?, None)
         } else if from.directory < to.directory {
-            let turn = from.turn().await;
-            (turn, Some(to.turn().await))
+            let turn = from.turn().await?;
+            (turn, Some(to.turn().await?))
         } else {
-            let into = to.turn().await;
-            (from.turn().await, Some(into))
+            let into = to.turn().await?;
+            (from.turn().await?, Some(into))
         };
         let quota = target.quota;
         let rename = move || from.rename(turn, &name, &to, into, &new_name, &quota);
@@ -301,7 +301,7 @@ impl View<'_> {
 
     async fn list(&mut self, place: Place, granted: Arc<Granted>) -> Result<Names, Error> {
         let open = self.blobstore.open()?;
-        let (container, mut turn) = turn(&granted).await;
+        let (container, mut turn) = turn(&granted).await?;
         let read = move || Ok((container.read()?, container.totals(&mut turn)?.objects));
         let (files, objects) = place.lane.run(read).await?;
         Ok(Names {
@@ -360,14 +360,9 @@ impl Drop for Copied {
     }
 }
 
-async fn turn(
-    granted: &Granted,
-) -> (
-    Arc<Directory>,
-    tokio::sync::OwnedMutexGuard<Option<container::Totals>>,
-) {
-    let turn = granted.container.turn().await;
-    (Arc::clone(&granted.container), turn)
+async fn turn(granted: &Granted) -> Result<(Arc<Directory>, Counted), Error> {
+    let turn = granted.container.turn().await?;
+    Ok((Arc::clone(&granted.container), turn))
 }
 
 async fn create(place: &Place) -> Result<Incoming, Error> {
@@ -385,7 +380,7 @@ async fn fits(
     name: &Name,
     bytes: u64,
 ) -> Result<u64, Error> {
-    let (container, mut turn) = turn(granted).await;
+    let (container, mut turn) = turn(granted).await?;
     let (name, quota) = (name.clone(), granted.quota);
     let room = move || container.fits(&mut turn, &name, bytes, &quota);
     Ok(place.lane.run(room).await?.most)
@@ -400,7 +395,7 @@ async fn put(
 ) -> Result<(), Error> {
     let arrived = Arc::clone(&incoming);
     place.lane.run(move || arrived.sync()).await?;
-    let (container, turn) = turn(granted).await;
+    let (container, turn) = turn(granted).await?;
     let quota = granted.quota;
     let put = move || container.put(turn, &name, &incoming, &quota);
     place.lane.run(put).await
@@ -582,7 +577,7 @@ impl containers::HostContainer for View<'_> {
                 .iter()
                 .map(|name| Name::of(name))
                 .collect::<Result<_, _>>()?;
-            let (container, mut turn) = turn(&granted).await;
+            let (container, mut turn) = turn(&granted).await?;
             let remove = move || {
                 let mut names = names.iter();
                 names.try_for_each(|name| container.remove(&mut turn, name))
@@ -618,13 +613,12 @@ impl containers::HostContainer for View<'_> {
 
     async fn clear(&mut self, this: Resource<Container>) -> Answer<()> {
         let (place, granted) = self.container(&this)?;
-        let cleared = match place {
-            Ok(place) => {
-                let (container, turn) = turn(&granted).await;
-                place.lane.run(move || container.clear(turn)).await
-            }
-            Err(error) => Err(error),
+        let cleared = async {
+            let place = place?;
+            let (container, turn) = turn(&granted).await?;
+            place.lane.run(move || container.clear(turn)).await
         };
+        let cleared = cleared.await;
         self.answer(Operation::Clear, cleared)
     }
 

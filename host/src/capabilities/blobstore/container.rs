@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::error::Error;
 use super::grant::Quota;
 use super::incoming::Incoming;
+use super::work::in_time;
 use crate::limits;
 
 /// The directory, shared by all handlers of a tenant that were granted it.
@@ -29,7 +30,7 @@ pub(super) struct Container {
 }
 
 /// What is in it. None before it was counted.
-type Counted = OwnedMutexGuard<Option<Totals>>;
+pub(super) type Counted = OwnedMutexGuard<Option<Totals>>;
 
 /// How much is in a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,8 +75,8 @@ impl Container {
     }
 
     /// The turn to change something. It is waited for before a place among those who work: who waits holds none.
-    pub(super) async fn turn(&self) -> Counted {
-        Arc::clone(&self.totals).lock_owned().await
+    pub(super) async fn turn(&self) -> Result<Counted, Error> {
+        in_time(Arc::clone(&self.totals).lock_owned()).await
     }
 
     fn path(&self, name: &Name) -> PathBuf {

@@ -58,15 +58,17 @@ enum Outcome {
     OverQuota,
     Invalid,
     Unavailable,
+    Timeout,
 }
 
-const OUTCOMES: [&str; 6] = [
+const OUTCOMES: [&str; 7] = [
     "ok",
     "denied",
     "not-found",
     "over-quota",
     "invalid",
     "unavailable",
+    "timeout",
 ];
 
 impl Outcome {
@@ -88,6 +90,7 @@ impl Outcome {
             | Error::TooMany(_)
             | Error::TooLarge => Self::Invalid,
             Error::NoSpace | Error::Disk(_) => Self::Unavailable,
+            Error::Late => Self::Timeout,
         }
     }
 }

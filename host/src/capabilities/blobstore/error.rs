@@ -34,6 +34,8 @@ pub(super) enum Error {
     TooMany(usize),
     /// More than one list may hold.
     TooLarge,
+    /// The disk has not answered in time.
+    Late,
     /// The disk is full.
     NoSpace,
     /// The disk, in the words of the system, for the log alone.
@@ -97,6 +99,11 @@ impl fmt::Display for Error {
                 f,
                 "larger than {} MiB: read it as a stream",
                 limits::BLOB_AT_ONCE / MIB
+            ),
+            Self::Late => write!(
+                f,
+                "the store has not answered within {:?}; what was asked for may be done yet",
+                limits::BLOB_TIME
             ),
             Self::NoSpace => f.write_str("there is no space left"),
             Self::Disk(_) => f.write_str("the store has failed"),

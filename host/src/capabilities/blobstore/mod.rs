@@ -233,6 +233,7 @@ impl Containers {
         let why: &dyn fmt::Display = match error {
             Error::Disk(why) => why,
             Error::NoSpace => &"no space is left",
+            Error::Late => &"the disk has not answered in time",
             _ => return error.to_string(),
         };
         if let Some(failures) = self.failed.count() {

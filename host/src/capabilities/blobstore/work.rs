@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use crate::capabilities::share::Share;
+use crate::limits;
 
 /// What a handler may have of the threads that wait for the disk of the containers.
 #[derive(Debug, Clone)]
@@ -15,10 +16,16 @@ impl Lane {
         T: Send + 'static,
         F: FnOnce() -> Result<T, Error> + Send + 'static,
     {
+        let ended = in_time(self.0.run(work)).await?;
         // The work does not panic.
-        let ended = self.0.run(work).await;
         ended.unwrap_or_else(|error| Err(Error::Disk(error.to_string())))
     }
+}
+
+/// Waits for the disk, or for who has it, but not for ever.
+pub(super) async fn in_time<T>(waited_for: impl Future<Output = T>) -> Result<T, Error> {
+    let waited = tokio::time::timeout(limits::BLOB_TIME, waited_for).await;
+    waited.map_err(|_| Error::Late)
 }
 
 /// Does what is left to do when something is dropped, where that stops nobody: to remove a large file takes a disk its time, and
@@ -27,5 +34,19 @@ pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
         Err(_) => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_disk_for_ever() {
+        assert_eq!(
+            in_time(std::future::pending::<()>()).await,
+            Err(Error::Late)
+        );
+        assert_eq!(in_time(async { 1 }).await, Ok(1));
     }
 }
