@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::open::{self, How};
-use super::scratch::{At, Room};
+use super::scratch::{At, Room, Turn};
 use super::writing::Written;
 use super::{FilesView, blocking, inner, synced};
 
@@ -60,11 +60,9 @@ macro_rules! in_turn {
                 let _place = self.work().take(1).await;
                 return HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
             };
-            let _turn = scratch.turn().await;
+            let turn = Some(scratch.removing().await);
             let _place = self.work().take(1).await;
-            let done = HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
-            scratch.may_be_less();
-            done
+            Turn::over(turn, HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await)
         }
     )*};
 }
@@ -171,12 +169,13 @@ impl HostDescriptor for FilesView<'_> {
         path: String,
     ) -> FsResult<()> {
         let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
-        let _turn = match &scratch {
+        let turn = match &scratch {
             Some(scratch) => Some(scratch.room(Room::DIRECTORY).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
-        HostDescriptor::create_directory_at(&mut self.wasi, fd, path).await
+        let done = HostDescriptor::create_directory_at(&mut self.wasi, fd, path);
+        Turn::over(turn, done.await)
     }
 
     async fn symlink_at(
@@ -190,12 +189,13 @@ impl HostDescriptor for FilesView<'_> {
             bytes: to.len() as u64,
             ..Room::FILE
         };
-        let _turn = match &scratch {
+        let turn = match &scratch {
             Some(scratch) => Some(scratch.room(room).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
-        HostDescriptor::symlink_at(&mut self.wasi, fd, to, path).await
+        let done = HostDescriptor::symlink_at(&mut self.wasi, fd, to, path);
+        Turn::over(turn, done.await)
     }
 
     async fn link_at(
@@ -211,12 +211,13 @@ impl HostDescriptor for FilesView<'_> {
         if from.is_some() != to.is_some() {
             return Err(ErrorCode::CrossDevice.into());
         }
-        let _turn = match &to {
+        let turn = match &to {
             Some(scratch) => Some(scratch.room(Room::FILE).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
-        HostDescriptor::link_at(&mut self.wasi, fd, flags, path, new_fd, new_path).await
+        let done = HostDescriptor::link_at(&mut self.wasi, fd, flags, path, new_fd, new_path);
+        Turn::over(turn, done.await)
     }
 
     async fn rename_at(
@@ -231,16 +232,13 @@ impl HostDescriptor for FilesView<'_> {
         if from.is_some() != to.is_some() {
             return Err(ErrorCode::CrossDevice.into());
         }
-        let _turn = match &to {
-            Some(scratch) => Some(scratch.turn().await),
+        let turn = match &to {
+            Some(scratch) => Some(scratch.moving().await),
             None => None,
         };
         let _place = self.work().take(1).await;
-        let done = HostDescriptor::rename_at(&mut self.wasi, fd, path, new_fd, new_path).await;
-        if let Some(scratch) = to {
-            scratch.may_be_less();
-        }
-        done
+        let done = HostDescriptor::rename_at(&mut self.wasi, fd, path, new_fd, new_path);
+        Turn::over(turn, done.await)
     }
 
     async fn set_times_at(

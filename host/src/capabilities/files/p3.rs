@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::listing::Listing;
 use super::open::{self, How};
-use super::scratch::{At, Room, Scratch};
+use super::scratch::{At, Room, Scratch, Turn};
 use super::writing::Consumed;
 use super::{FilesView, HasFiles, blocking, inner, synced};
 use crate::capabilities::share::Share;
@@ -94,11 +94,9 @@ macro_rules! in_turn {
                 let _place = work(store).take(1).await;
                 return WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
             };
-            let _turn = scratch.turn().await;
+            let turn = Some(scratch.removing().await);
             let _place = work(store).take(1).await;
-            let done = WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
-            scratch.may_be_less();
-            done
+            Turn::over(turn, WasiFilesystem::$name(&wasi, fd, $($argument),*).await)
         }
     )*};
 }
@@ -225,10 +223,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         path: String,
     ) -> FilesystemResult<()> {
-        let _turn = room(store, &fd, Room::DIRECTORY).await?;
+        let turn = room(store, &fd, Room::DIRECTORY).await?;
         let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        WasiFilesystem::create_directory_at(&store, fd, path).await
+        let done = WasiFilesystem::create_directory_at(&store, fd, path);
+        Turn::over(turn, done.await)
     }
 
     async fn symlink_at(
@@ -238,7 +237,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         path: String,
     ) -> FilesystemResult<()> {
         let bytes = to.len() as u64;
-        let _turn = room(
+        let turn = room(
             store,
             &fd,
             Room {
@@ -249,7 +248,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         .await?;
         let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        WasiFilesystem::symlink_at(&store, fd, to, path).await
+        let done = WasiFilesystem::symlink_at(&store, fd, to, path);
+        Turn::over(turn, done.await)
     }
 
     async fn link_at(
@@ -261,10 +261,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_path: String,
     ) -> FilesystemResult<()> {
         same_place(store, &fd, &new_fd)?;
-        let _turn = room(store, &new_fd, Room::FILE).await?;
+        let turn = room(store, &new_fd, Room::FILE).await?;
         let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path).await
+        let done = WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path);
+        Turn::over(turn, done.await)
     }
 
     async fn rename_at(
@@ -275,17 +276,14 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_path: String,
     ) -> FilesystemResult<()> {
         let scratch = same_place(store, &fd, &new_fd)?;
-        let _turn = match &scratch {
-            Some(scratch) => Some(scratch.turn().await),
+        let turn = match &scratch {
+            Some(scratch) => Some(scratch.moving().await),
             None => None,
         };
         let _place = work(store).take(1).await;
         let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
-        let done = WasiFilesystem::rename_at(&wasi, fd, path, new_fd, new_path).await;
-        if let Some(scratch) = scratch {
-            scratch.may_be_less();
-        }
-        done
+        let done = WasiFilesystem::rename_at(&wasi, fd, path, new_fd, new_path);
+        Turn::over(turn, done.await)
     }
 
     async fn set_times_at(
@@ -372,7 +370,7 @@ async fn room<T: 'static>(
     store: &Of<T>,
     fd: &Resource<Descriptor>,
     room: Room,
-) -> FilesystemResult<Option<impl Send + use<T>>> {
+) -> FilesystemResult<Option<Turn>> {
     Ok(match descriptor(store, fd)?.1 {
         Some(scratch) => Some(scratch.room(room).await?),
         None => None,

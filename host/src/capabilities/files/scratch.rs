@@ -33,6 +33,8 @@ pub struct Scratch {
     quota: u64,
     /// What it takes, at most.
     taken: Mutex<Room>,
+    /// What may yet come of what nobody waits for any more.
+    lost: Mutex<Room>,
     /// Whether it may take less than that.
     may_be_less: AtomicBool,
     /// Held together by those who write, and alone by who counts.
@@ -66,9 +68,41 @@ impl Room {
     fn and(self, more: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(more.bytes),
-            files: self.files + more.files,
-            directories: self.directories + more.directories,
+            files: self.files.saturating_add(more.files),
+            directories: self.directories.saturating_add(more.directories),
         }
+    }
+}
+
+/// A turn in which somebody else changes something in it.
+#[derive(Debug)]
+pub(super) struct Turn {
+    scratch: Arc<Scratch>,
+    /// What it takes at most that would be missed by who counts before it is done.
+    room: Room,
+    is_over: bool,
+    _writing: OwnedRwLockReadGuard<()>,
+}
+
+impl Turn {
+    /// What was done in it is done. A guest that takes back its call drops the turn before, and the work goes on: what
+    /// comes of it counts for good.
+    pub(super) fn over<T>(turn: Option<Self>, done: T) -> T {
+        if let Some(mut turn) = turn {
+            turn.is_over = true;
+        }
+        done
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let lost = self.scratch.lost.lock();
+            let mut lost = lost.unwrap_or_else(PoisonError::into_inner);
+            *lost = lost.and(self.room);
+        }
+        self.scratch.may_be_less();
     }
 }
 
@@ -184,19 +218,41 @@ impl Scratch {
     }
 
     /// Room for one thing that somebody else puts there, for as long as the turn is held.
-    pub(super) async fn room(self: &Arc<Self>, room: Room) -> io::Result<OwnedRwLockReadGuard<()>> {
-        let turn = self.turn().await;
+    pub(super) async fn room(self: &Arc<Self>, room: Room) -> io::Result<Turn> {
+        let writing = self.writing().await;
         if self.take(room).is_ok() {
-            return Ok(turn);
+            return Ok(self.begun(writing, room));
         }
-        drop(turn);
+        drop(writing);
         self.count().await?;
-        let turn = self.turn().await;
+        let writing = self.writing().await;
         self.take(room)?;
-        Ok(turn)
+        Ok(self.begun(writing, room))
     }
 
-    pub(super) async fn turn(&self) -> OwnedRwLockReadGuard<()> {
+    /// A turn to remove something.
+    pub(super) async fn removing(self: &Arc<Self>) -> Turn {
+        let writing = self.writing().await;
+        self.begun(writing, Room::default())
+    }
+
+    /// A turn to move something: who counts meanwhile may miss all of it.
+    pub(super) async fn moving(self: &Arc<Self>) -> Turn {
+        let writing = self.writing().await;
+        let all = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begun(writing, all)
+    }
+
+    fn begun(self: &Arc<Self>, writing: OwnedRwLockReadGuard<()>, room: Room) -> Turn {
+        Turn {
+            scratch: Arc::clone(self),
+            room,
+            is_over: false,
+            _writing: writing,
+        }
+    }
+
+    async fn writing(&self) -> OwnedRwLockReadGuard<()> {
         Arc::clone(&self.turns).read_owned().await
     }
 
@@ -218,7 +274,7 @@ impl Scratch {
         self: &Arc<Self>,
         work: &Arc<impl Fn(&Self) -> io::Result<R> + Send + Sync + 'static>,
     ) -> io::Result<R> {
-        let turn = self.turn().await;
+        let turn = self.writing().await;
         let (scratch, work) = (Arc::clone(self), Arc::clone(work));
         blocking(&self.work, move || {
             let done = work(&scratch);
@@ -257,7 +313,8 @@ impl Scratch {
         let scratch = Arc::clone(self);
         blocking(&self.work, move || {
             let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
-            *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room;
+            let lost = *scratch.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room.and(lost);
             drop(alone);
             Ok(())
         })
@@ -414,6 +471,7 @@ impl ScratchShare {
                 path,
                 quota,
                 taken: Mutex::default(),
+                lost: Mutex::default(),
                 may_be_less: AtomicBool::new(false),
                 turns: Arc::new(RwLock::with_max_readers((), limits::SCRATCH_WRITERS)),
                 open: Mutex::default(),
@@ -538,5 +596,28 @@ impl Drop for Scratch {
             let _ = tokio::task::spawn_blocking(remove).await;
             drop(removal._places);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capabilities::share::{Shared, Sharer};
+
+    #[tokio::test]
+    async fn what_was_taken_back_while_it_was_done_counts_for_good() {
+        let work = Shared::new(4).share(&Sharer::of(&Arc::from("a"), None));
+        let share = ScratchShare::new(&Arc::default(), work);
+        let places = share.places().expect("places");
+        let scratch = share.make(1_000, places).await.expect("a directory");
+        let taken = || *scratch.taken.lock().expect("whole");
+        // Nobody says that it is over.
+        drop(scratch.room(Room::DIRECTORY).await.expect("room"));
+        scratch.count().await.expect("counted");
+        assert_eq!(taken(), Room::DIRECTORY);
+        let turn = scratch.room(Room::FILE).await.expect("room");
+        Turn::over(Some(turn), ());
+        scratch.count().await.expect("counted");
+        assert_eq!(taken(), Room::DIRECTORY);
     }
 }
