@@ -301,6 +301,90 @@ fn a_bucket_takes_no_more_than_its_quota() {
 }
 
 #[test]
+fn what_is_at_a_ceiling_fits_and_one_byte_more_does_not_in_both_versions() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(BUCKETS, &place.flag("default"));
+        let ask = |target: &str| ask(&host, target);
+        let (most, longest) = (1024 * 1024, "k".repeat(1024));
+        for v in [1, 2] {
+            let at = format!("v={v}&key={longest}");
+            assert_eq!(ask(&format!("/set?{at}&size={most}")), "ok", "{store} {v}");
+            let got = ask(&format!("/get?{at}"));
+            assert_eq!(got, format!("ok {most} bytes"), "{store} {v}");
+            let more = most + 1;
+            for operation in ["set", "set-many"] {
+                let said = ask(&format!("/{operation}?v={v}&key=k&size={more}"));
+                assert!(
+                    said.contains(&format!("{more} bytes is too large for the bucket")),
+                    "{store} {operation} {v}: {said}"
+                );
+            }
+            // What is there stays, and what was refused is not there.
+            assert_eq!(ask(&format!("/exists?{at}")), "ok true", "{store} {v}");
+            assert_eq!(ask(&format!("/exists?v={v}&key=k")), "ok false");
+            for operation in ["get", "set", "exists", "delete", "increment"] {
+                let said = ask(&format!("/{operation}?{at}k"));
+                assert_eq!(said, "other: a key has 1 to 1024 bytes", "{operation}");
+            }
+            assert_eq!(ask(&format!("/delete?{at}")), "ok");
+        }
+    }
+}
+
+#[test]
+fn a_listing_that_is_given_up_costs_nothing_and_can_be_gone_on_with_after_a_restart() {
+    let here = directory();
+    let flags = format!("--keyvalue default {} --cpu 30s", state(here.path()));
+    let host = TestHost::serve(BUCKETS, &flags);
+    for thousand in 0..100 {
+        let target = format!("/set-many?key={thousand}-&n=1000&value=v");
+        assert_eq!(ask(&host, &target), "ok");
+    }
+    let page = |host: &TestHost, cursor: &str| {
+        let page = ask(host, &format!("/page?cursor={cursor}"));
+        let (keys, next) = page
+            .strip_prefix("ok ")
+            .and_then(|page| page.split_once(' '))
+            .unwrap_or_else(|| panic!("no page: {page}"));
+        (keys.parse::<usize>().expect("a number"), next.to_owned())
+    };
+    let (keys, next) = page(&host, "");
+    assert_eq!(keys, 1_000);
+    let before = host.memory();
+    for _ in 0..200 {
+        assert_eq!(page(&host, "").1, next);
+    }
+    let more = host.memory().saturating_sub(before);
+    assert!(more < 64 * 1024 * 1024, "{more} bytes more");
+    host.stop();
+    let host = TestHost::serve(BUCKETS, &flags);
+    let (keys, after) = page(&host, &next);
+    assert_eq!(keys, 1_000);
+    assert_ne!(after, next);
+    // Cursors that no listing gave.
+    assert_eq!(ask(&host, "/page?cursor=0"), "ok 0");
+    let all = u64::MAX.to_string();
+    assert_eq!(page(&host, &all), (1_000, next));
+    for cursor in ["-1", "1e3", "18446744073709551616", "%00"] {
+        let said = ask(&host, &format!("/page?cursor={cursor}"));
+        assert_eq!(said, "other: the cursor is not one that a listing gave");
+    }
+}
+
+#[test]
+fn handles_for_a_swap_by_the_thousand_end_with_an_error_and_their_instance() {
+    let host = TestHost::serve(BUCKETS, "--keyvalue default=memory --cpu 30s");
+    for _ in 0..3 {
+        let held = ask(&host, "/hold-swaps?key=none&n=5000");
+        assert!(held.contains("too many things are open"), "{held}");
+        assert_eq!(ask(&host, "/hold-swaps?key=none&n=900"), "ok 900");
+    }
+}
+
+#[test]
 fn every_listing_ends_also_while_others_write_and_has_each_key_once() {
     for store in STORES {
         let Some(place) = Place::of(store) else {
