@@ -1,8 +1,9 @@
 //! `wasi:blobstore`: large values of guests, in containers that were granted, below the state directory.
 //!
-//! `bindings.rs` is the interface; `container.rs` what is on the disk, and `incoming.rs` what is on its way there; `streams.rs`
-//! how values go in and out, piece by piece. `work.rs` bounds how many threads wait for the disk. A value is never whole in
-//! memory, and an object is there whole or not at all.
+//! `bindings.rs` is the interface, and `operations.rs` what is done when a guest calls it; `container.rs` what is on the disk, and
+//! `incoming.rs` what is on its way there; `streams.rs` how values go in and out, piece by piece. `work.rs` bounds how many
+//! threads wait for the disk, and how long a guest waits. A value is never whole in memory, and an object is there whole or not
+//! at all.
 
 mod bindings;
 mod container;
@@ -10,6 +11,7 @@ mod counts;
 mod error;
 mod grant;
 mod incoming;
+mod operations;
 mod streams;
 mod work;
 
@@ -24,9 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 
-pub(crate) use bindings::{Blobstore, View, link};
+pub(crate) use bindings::link;
 pub use counts::OfHandler;
 pub use grant::{ContainerGrant, Quota};
+pub(crate) use operations::{Blobstore, View};
 
 use super::refusals::Refusals;
 use crate::capabilities::counts::Counts;
