@@ -93,6 +93,27 @@ fn no_path_leads_out_of_a_granted_directory() {
 }
 
 #[test]
+fn a_file_of_many_pieces_is_read_and_written_whole() {
+    let site = site();
+    let large = "0123456789".repeat(100_000);
+    fs::write(site.path().join("granted/large"), &large).expect("written");
+    fs::write(site.path().join("granted/empty"), "").expect("written");
+    for guest in BOTH {
+        let host = TestHost::serve(guest, &granted(&site, ":rw"));
+        let ask = |target: &str| host.get(target).text();
+        assert!(ask("/read?path=/data/large") == format!("read: {large}\n"));
+        assert_eq!(ask("/read?path=/data/empty"), "read: \n", "{guest}");
+        let new = site.path().join("granted/new");
+        ask("/write?path=/data/new&n=1000000");
+        assert!(fs::read(&new).expect("there") == vec![b'x'; 1_000_000]);
+        ask("/append?path=/data/new&n=200000");
+        assert!(fs::read(&new).expect("there") == vec![b'x'; 1_200_000]);
+        fs::remove_file(new).expect("removed");
+        assert!(ask("/read?path=/data/inner").starts_with("refused"));
+    }
+}
+
+#[test]
 fn a_listing_has_every_name_once_however_many_there_are() {
     let site = site();
     let many = site.path().join("granted/many");

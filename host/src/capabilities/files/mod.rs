@@ -1,13 +1,14 @@
 //! `wasi:filesystem`: directories that were granted, and a scratch directory of an instance's own.
 //!
-//! Wasmtime's implementation does the work. What opens is ours, so that no pipe or device holds a thread, and so is what
-//! takes room in a scratch directory, so that its quota holds, and what holds a thread. Every function of the interface is named here: one that a
-//! later version of wasmtime adds does not slip past.
+//! Wasmtime's implementation does the rest. What opens is ours, so that no pipe or device holds a thread; so is what takes room
+//! in a scratch directory, so that its quota holds; and so are streams, listings and syncs, so that who has his share of the
+//! threads waits. Every function of the interface is named here: one that a later version of wasmtime adds does not slip past.
 
 mod listing;
 mod open;
 mod p2;
 mod p3;
+mod reading;
 mod scratch;
 mod writing;
 
@@ -19,13 +20,14 @@ use std::sync::{Arc, Weak};
 use rustix::fs::Mode;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
-use wasmtime_wasi::{p2 as wasi_p2, p3 as wasi_p3};
+use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
+use writing::Target;
 
 /// The threads of a host that wait for disks on behalf of guests that use files.
 #[derive(Debug)]
@@ -143,6 +145,19 @@ impl FilesView<'_> {
             streamed.retain(|_, file| file.strong_count() > 0);
             streamed.insert(place(file), Arc::downgrade(file));
         }
+    }
+
+    /// Where what is written to this goes. None if wasmtime knows better why it goes nowhere.
+    fn target(&self, descriptor: &Descriptor) -> Option<(Target, Arc<File>)> {
+        let Descriptor::File(file) = descriptor else {
+            return None;
+        };
+        let target = match self.scratch_of(descriptor) {
+            Some(scratch) => Target::Scratch(scratch),
+            None if file.perms == FsPerms::ReadWrite => Target::Granted(self.work()),
+            None => return None,
+        };
+        Some((target, Arc::clone(&file.file)))
     }
 
     /// The scratch directory, if this is in it.

@@ -1,5 +1,7 @@
 //! The files of 0.2.
 
+use std::sync::Arc;
+
 use rustix::fs::{Timespec, Timestamps};
 use wasmtime::component::Resource;
 use wasmtime_wasi::FsPerms;
@@ -12,9 +14,10 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::open::{self, How};
+use super::reading::Read;
 use super::scratch::{At, Room, Turn};
 use super::writing::Written;
-use super::{FilesView, blocking, inner, synced};
+use super::{FilesView, blocking, synced};
 
 impl Host for FilesView<'_> {
     fn filesystem_error_code(
@@ -137,7 +140,12 @@ impl HostDescriptor for FilesView<'_> {
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
         self.streams(&fd);
-        HostDescriptor::read_via_stream(&mut self.wasi, fd, offset)
+        let file = match self.wasi.table.get(&fd)? {
+            Descriptor::File(file) => Arc::clone(&file.file),
+            Descriptor::Dir(_) => return Err(ErrorCode::IsDirectory.into()),
+        };
+        let stream: DynInputStream = Box::new(Read::new(self.work(), file, offset));
+        Ok(self.wasi.table.push(stream)?)
     }
 
     fn write_via_stream(
@@ -332,14 +340,13 @@ impl HostDescriptor for FilesView<'_> {
 }
 
 impl FilesView<'_> {
-    /// A stream into a file of the scratch directory, if it is one.
+    /// A stream into a file, if it may be written.
     fn written(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Option<DynOutputStream>> {
-        let descriptor = self.wasi.table.get(fd)?;
-        let (Some(scratch), Descriptor::File(_)) = (self.scratch_of(descriptor), descriptor) else {
-            return Ok(None);
-        };
-        let file = inner(descriptor).clone();
-        Ok(Some(Box::new(Written::new(scratch, file, at))))
+        let target = self.target(self.wasi.table.get(fd)?);
+        Ok(target.map(|(target, file)| {
+            let written: DynOutputStream = Box::new(Written::new(target, file, at));
+            written
+        }))
     }
 }
 

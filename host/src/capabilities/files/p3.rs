@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use super::listing::Listing;
 use super::open::{self, How};
+use super::reading::Produced;
 use super::scratch::{At, Room, Scratch, Turn};
 use super::writing::Consumed;
-use super::{FilesView, HasFiles, blocking, inner, synced};
+use super::{FilesView, HasFiles, blocking, synced};
 use crate::capabilities::share::Share;
 
 impl FilesView<'_> {
@@ -126,8 +127,21 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         offset: Filesize,
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
         store.get().streams(&fd);
-        let store = wasi(&mut store);
-        WasiFilesystem::read_via_stream(store, fd, offset)
+        let descriptor = store.get().wasi.table.get(&fd)?.clone();
+        let file = match descriptor {
+            Descriptor::File(file) => file.file,
+            // It says why not.
+            Descriptor::Dir(_) => {
+                let store = wasi(&mut store);
+                return WasiFilesystem::read_via_stream(store, fd, offset);
+            }
+        };
+        let (end, ended) = oneshot::channel();
+        let produced = Produced::new(store.get().work(), file, offset, end);
+        Ok((
+            StreamReader::new(&mut store, produced)?,
+            FutureReader::new(&mut store, ended)?,
+        ))
     }
 
     fn read_directory(
@@ -392,20 +406,18 @@ fn same_place<T: 'static>(
 
 type Consuming = (Consumed, oneshot::Receiver<Result<(), ErrorCode>>);
 
-/// What writes to a file of the scratch directory, if it is one, and what comes of that.
+/// What writes to a file, if it may be written, and what comes of that.
 fn consumed<T: 'static>(
     store: &mut Access<'_, T, HasFiles>,
     fd: &Resource<Descriptor>,
     at: At,
 ) -> wasmtime::Result<Option<Consuming>> {
     let view = store.get();
-    let descriptor = view.wasi.table.get(fd)?;
-    let (Some(scratch), Descriptor::File(_)) = (view.scratch_of(descriptor), descriptor) else {
+    let Some((target, file)) = view.target(view.wasi.table.get(fd)?) else {
         return Ok(None);
     };
     let (end, ended) = oneshot::channel();
-    let file = Arc::clone(inner(descriptor));
-    Ok(Some((Consumed::new(scratch, file, at, end), ended)))
+    Ok(Some((Consumed::new(target, file, at, end), ended)))
 }
 
 fn time(of: NewTimestamp) -> Timespec {

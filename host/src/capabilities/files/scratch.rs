@@ -375,7 +375,7 @@ fn walk(directory: OwnedFd, found: &mut HashSet<u64>, depth: u64) -> io::Result<
     Ok(room)
 }
 
-fn write_all(file: &File, at: At, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write_all(file: &File, at: At, bytes: &[u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
         let rest = [io::IoSlice::new(&bytes[done..])];

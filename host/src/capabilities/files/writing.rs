@@ -1,4 +1,4 @@
-//! Streams into files of a scratch directory.
+//! Streams into files.
 
 use std::fs::File;
 use std::future::Future;
@@ -15,12 +15,32 @@ use wasmtime::component::{Source, StreamConsumer, StreamResult};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
-use super::scratch::{At, Scratch};
+use super::blocking;
+use super::scratch::{At, Scratch, write_all};
+use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
+
+/// Where what is written goes.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A file of a scratch directory, which has a quota.
+    Scratch(Arc<Scratch>),
+    /// One of a granted directory.
+    Granted(Share),
+}
+
+impl Target {
+    async fn write(self, file: Arc<File>, at: At, bytes: Bytes) -> io::Result<usize> {
+        match self {
+            Self::Scratch(scratch) => scratch.write(file, at, bytes).await,
+            Self::Granted(work) => blocking(&work, move || write_all(&file, at, &bytes)).await,
+        }
+    }
+}
 
 /// Of 0.2.
 pub(super) struct Written {
-    scratch: Arc<Scratch>,
+    target: Target,
     file: Arc<File>,
     at: At,
     state: State,
@@ -34,9 +54,9 @@ enum State {
 }
 
 impl Written {
-    pub(super) fn new(scratch: Arc<Scratch>, file: Arc<File>, at: At) -> Self {
+    pub(super) fn new(target: Target, file: Arc<File>, at: At) -> Self {
         Self {
-            scratch,
+            target,
             file,
             at,
             state: State::Ready,
@@ -72,8 +92,8 @@ impl OutputStream for Written {
             let message = "a write that was not permitted";
             return Err(StreamError::Trap(wasmtime::Error::msg(message)));
         }
-        let (scratch, file) = (Arc::clone(&self.scratch), Arc::clone(&self.file));
-        let writing = tokio::spawn(scratch.write(file, self.at, bytes));
+        let (target, file) = (self.target.clone(), Arc::clone(&self.file));
+        let writing = tokio::spawn(target.write(file, self.at, bytes));
         self.state = State::Writing(writing);
         Ok(())
     }
@@ -88,6 +108,11 @@ impl OutputStream for Written {
             State::Ready => BODY_CHUNK,
             _ => 0,
         })
+    }
+
+    async fn cancel(&mut self) {
+        // Who closes streams faster than a disk writes waits for it.
+        self.ready().await;
     }
 }
 
@@ -111,7 +136,7 @@ impl Pollable for Written {
 
 /// Of 0.3.
 pub(super) struct Consumed {
-    scratch: Arc<Scratch>,
+    target: Target,
     file: Arc<File>,
     at: At,
     end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
@@ -122,13 +147,13 @@ type Writing = Pin<Box<dyn Future<Output = io::Result<usize>> + Send>>;
 
 impl Consumed {
     pub(super) fn new(
-        scratch: Arc<Scratch>,
+        target: Target,
         file: Arc<File>,
         at: At,
         end: oneshot::Sender<Result<(), ErrorCode>>,
     ) -> Self {
         Self {
-            scratch,
+            target,
             file,
             at,
             end: Some(end),
@@ -159,7 +184,7 @@ impl<D> StreamConsumer<D> for Consumed {
         let writing = me.writing.get_or_insert_with(|| {
             let bytes = source.remaining();
             let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(BODY_CHUNK)]);
-            Box::pin(Arc::clone(&me.scratch).write(Arc::clone(&me.file), me.at, bytes))
+            Box::pin(me.target.clone().write(Arc::clone(&me.file), me.at, bytes))
         });
         let written = ready!(writing.as_mut().poll(cx));
         me.writing = None;
