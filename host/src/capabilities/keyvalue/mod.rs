@@ -1,8 +1,8 @@
 //! `wasi:keyvalue`: what guests remember, in named buckets.
 //!
 //! `bindings.rs` is the interface, in both of its versions; `store.rs` what a store can do, and the rules that hold in each;
-//! `memory.rs`, `file.rs` and `redis.rs` are the stores, and `answers.rs` bounds what a Redis says. Every wait for a store has an end, and what a guest hears of one that
-//! is broken names nothing of the host's.
+//! `memory.rs`, `file.rs` and `redis.rs` are the stores, and `answers.rs` bounds what a Redis says. Every wait for a store has an
+//! end, and what a guest hears of one that is broken names nothing of the host's.
 
 mod answers;
 mod bindings;
