@@ -665,6 +665,11 @@ fn a_grant_of_what_does_not_exist_is_a_mistake_of_the_file() {
             "not the URL of a Redis",
         ),
         (
+            "[stores.r]\ntype = \"redis\"\nurl = \"rediss://h/#insecure\"",
+            "b = \"r\"",
+            "`#insecure` would trust anybody",
+        ),
+        (
             "[stores.r]\ntype = \"redis\"\nurl = \"redis://u:hunter2@h\"",
             "b = \"r\"",
             "a secret that whoever reads this file can see",

@@ -255,13 +255,10 @@ pub const BLOB_NAMES: usize = 1_000;
 pub const BLOB_COPY: u64 = 8 * MIB as u64;
 /// Threads that may wait for the disk of the containers; of one tenant, or handler without one, a [`SHARE`]th.
 pub const BLOB_WORK: usize = 16;
-/// Of those, of one handler.
-pub const BLOB_WORK_OF_HANDLER: usize = 4;
-/// How often it is said that the disk of the containers fails.
 /// How long the disk of the containers may take for one thing: a slow one syncs the largest objects in that time, and a guest has
 /// [`HandlerLimits::deadline`]. Work that has begun is finished all the same.
 pub const BLOB_TIME: Duration = Duration::from_secs(20);
-/// How often it is said that a handler may not use a container, or that a disk fails.
+/// How often it is said that the disk of the containers fails.
 pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
 /// Requests to elsewhere that one instance has on their way at once; the next is refused. A page is made of some dozens.
 pub const OUTBOUND_AT_ONCE: usize = 64;
