@@ -30,6 +30,11 @@ fn each_exchange_is_one_line_of_json_with_opentelemetrys_names() {
         assert_eq!(line.number("http.response.body.size"), 3.0);
         assert!(line.number("http.server.request.duration") > 0.0);
         assert!(line.number("host.guest.cpu_time") > 0.0);
+        // A memory of a guest has at least a page of 64 KiB.
+        assert!(line.number("host.guest.peak_memory") >= 65_536.0);
+        assert!(line.number("host.guest.instantiation_time") > 0.0);
+        assert!(line.number("host.queue.wait_time") >= 0.0);
+        assert_eq!(line.number("http.request.body.size"), 0.0);
         assert_eq!(line.label(), "");
         assert!(line.text("timestamp").ends_with('Z'));
 
@@ -40,14 +45,48 @@ fn each_exchange_is_one_line_of_json_with_opentelemetrys_names() {
 }
 
 #[test]
-fn the_combined_log_is_apaches_and_then_duration_cpu_label_and_request_id() {
+fn a_line_tells_what_its_exchange_cost_and_nothing_of_what_it_never_came_to() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--max-concurrent-requests 1");
+        let read = host.access(&host.connect().post("/read", "12345"));
+        assert_eq!(read.number("http.request.body.size"), 5.0, "{guest}");
+
+        // It grows until it may not, which is 128 MiB.
+        let grown = host.access(&host.get("/grow-politely"));
+        let peak = grown.number("host.guest.peak_memory");
+        let limit = 128.0 * 1024.0 * 1024.0;
+        assert!(peak > limit / 2.0 && peak <= limit, "{guest}: {peak}");
+        assert!(read.number("host.guest.peak_memory") < limit / 2.0);
+
+        let mut held = host.send("GET /drip?n=1&ms=300 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = held.head();
+        let waited = host.access(&host.get("/ok"));
+        assert!(waited.number("host.queue.wait_time") > 0.0, "{guest}");
+        assert!(held.reply_after(head).is_complete);
+
+        let refused = host.send("GET / HTTP/1.1\r\n\r\n").reply();
+        let refused = host.access(&refused);
+        for name in [
+            "http.request.body.size",
+            "host.guest.peak_memory",
+            "host.guest.instantiation_time",
+            "host.queue.wait_time",
+        ] {
+            assert!(refused.0[name].is_null(), "{guest} {name}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn the_combined_log_is_apaches_and_then_what_it_cost_label_and_request_id() {
     let host = TestHost::serve(FAULTS, "--access-log combined");
     let fine = host
         .send("GET /ok?a=%221%22 HTTP/1.1\r\nHost: a\r\nUser-Agent: a \"quote\"\r\n\r\n")
         .reply();
     let trapped = host.get("/trap");
+    let refused = host.send("GET / HTTP/1.1\r\n\r\n").reply();
     let lines = host.stop().stdout;
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
 
     let rest = lines[0].strip_prefix("127.0.0.1 - - [").expect("a client");
     let (date, rest) = rest.split_once("] ").expect("a date");
@@ -57,17 +96,37 @@ fn the_combined_log_is_apaches_and_then_duration_cpu_label_and_request_id() {
         .strip_prefix(expected)
         .unwrap_or_else(|| panic!("{rest}"));
     let words: Vec<&str> = rest.split(' ').collect();
-    let [duration, cpu, label, id] = words[..] else {
+    let [
+        duration,
+        cpu,
+        waited,
+        instantiation,
+        memory,
+        received,
+        label,
+        id,
+    ] = words[..]
+    else {
         panic!("{rest}")
     };
-    let seconds = |text: &str| text.parse::<f64>().expect("seconds");
-    assert!(seconds(duration) > 0.0 && seconds(cpu) > 0.0, "{rest}");
-    assert_eq!(label, "-");
+    let number = |text: &str| text.parse::<f64>().expect("a number");
+    assert!(number(duration) > 0.0 && number(cpu) > 0.0, "{rest}");
+    assert!(
+        number(waited) >= 0.0 && number(instantiation) > 0.0,
+        "{rest}"
+    );
+    assert!(number(memory) >= 65_536.0, "{rest}");
+    assert_eq!((received, label), ("0", "-"));
     assert_eq!(Some(id), fine.header("x-request-id"));
 
     let id = trapped.header("x-request-id").expect("an id");
     assert!(lines[1].contains("\" 500 "), "{}", lines[1]);
     assert!(lines[1].ends_with(&format!(" trap {id}")), "{}", lines[1]);
+
+    // It never came to a guest.
+    let id = refused.header("x-request-id").expect("an id");
+    let cost = format!(" 0.000000 - - - 0 bad-request {id}");
+    assert!(lines[2].ends_with(&cost), "{}", lines[2]);
 }
 
 #[test]

@@ -82,6 +82,49 @@ fn each_request_is_counted_once_with_its_handler_route_method_status_and_failure
 }
 
 #[test]
+fn what_requests_cost_is_summed_for_their_handler() {
+    for guest in BOTH_FAULTS {
+        let (host, operator, _office) = observed(guest, "--cpu 100ms");
+        let took = std::time::Instant::now();
+        let read = host.connect().post("/read", "x".repeat(1_000));
+        let bytes = host.get("/bytes?n=200000");
+        let spun = host.get("/spin-after-response");
+        let replies = [&read, &bytes, &spun];
+        let sent: usize = replies.iter().map(|reply| reply.body.len()).sum();
+        let handler = guest.handler();
+        let sum =
+            |metrics: &Exposition, name: &str| metrics.sum(name, &[("host_handler", &*handler)]);
+        let metrics = eventually("what was used after the response", || {
+            let metrics = operator.metrics();
+            let after = sum(&metrics, "host_guest_cpu_after_seconds_total");
+            (after > 0.05).then_some(metrics)
+        });
+        let took = took.elapsed().as_secs_f64();
+        let sum = |name: &str| sum(&metrics, name);
+        assert_eq!(sum("host_request_body_bytes_total"), 1_000.0, "{guest}");
+        assert_eq!(
+            sum("host_response_body_bytes_total"),
+            sent as f64,
+            "{guest}"
+        );
+        // Each had at least a page, and no more than it may, one after the other: the spinning one for its 100 ms.
+        let memory = sum("host_guest_memory_byte_seconds_total");
+        let (page, most) = (65_536.0, 128.0 * 1024.0 * 1024.0);
+        assert!(
+            memory > page * 0.05 && memory < most * took,
+            "{guest}: {memory}"
+        );
+        // Nobody is charged for the same twice.
+        let during = sum("host_guest_cpu_seconds_sum");
+        let after = sum("host_guest_cpu_after_seconds_total");
+        assert!(
+            after < 0.2 && during + after < took,
+            "{guest}: {during} {after}"
+        );
+    }
+}
+
+#[test]
 fn everything_on_the_page_is_in_the_table_and_everything_in_the_table_is_on_the_page() {
     let (host, operator, _office) = observed(FAULTS, "");
     host.get("/trap");

@@ -1,4 +1,5 @@
-//! CPU time of a guest: measured around every poll, compared with its budget at every tick.
+//! What an exchange costs: CPU time, which is measured around every poll and compared with its budget at every tick, memory,
+//! and what was read of the request's body.
 //!
 //! The clock of a thread's CPU time is a system call, and two of them for each poll cost a small request a twentieth of
 //! its time. So a poll shorter than [`TICK`] is charged what passed on the ordinary clock, and a longer one, in which
@@ -6,7 +7,7 @@
 //! poll's charge is so too high by a tick at most, and never more than what passed.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::limits::TICK;
@@ -29,7 +30,16 @@ pub struct Meter {
     sliced: AtomicBool,
     /// Nanoseconds on the clock that making an instance took. 0: one that was there is used.
     instantiation: AtomicU64,
+    /// Bytes of the instance, at most.
+    memory: AtomicUsize,
+    /// Bytes of the request's body.
+    received: AtomicU64,
+    /// Nanoseconds of `used` when its exchange was noted. [`NOT_NOTED`]: it has not ended.
+    noted: AtomicU64,
 }
+
+/// More than anybody uses, so that nothing is left if it is taken away.
+const NOT_NOTED: u64 = u64::MAX;
 
 impl Meter {
     /// A meter at zero with a budget of CPU time.
@@ -41,6 +51,9 @@ impl Meter {
             burst: AtomicU64::new(0),
             sliced: AtomicBool::new(false),
             instantiation: AtomicU64::new(0),
+            memory: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            noted: AtomicU64::new(NOT_NOTED),
         }
     }
 
@@ -66,6 +79,45 @@ impl Meter {
     pub(crate) fn instantiated(&self, took: Duration) {
         self.instantiation
             .store(nanos(took).max(1), Ordering::Relaxed);
+    }
+
+    /// Bytes that its instance has had at most: memories and tables, and what the host held for it. One that serves several
+    /// requests counts whole for each.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Its instance has so many bytes now.
+    pub(crate) fn holds(&self, bytes: usize) {
+        // Read first: nearly always it is no more than it was.
+        if self.memory.load(Ordering::Relaxed) < bytes {
+            self.memory.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the request's body that its guest has taken.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// The guest has taken so many more.
+    pub(crate) fn receives(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// CPU time used so far, which is that of the exchange. What comes is used after it.
+    pub(crate) fn note(&self) -> Duration {
+        let used = self.used();
+        self.noted.store(nanos(used), Ordering::Relaxed);
+        used
+    }
+
+    /// CPU time that was used after the exchange. None before it has ended.
+    pub(crate) fn used_after(&self) -> Duration {
+        let noted = self.noted.load(Ordering::Relaxed);
+        Duration::from_nanos(self.used.load(Ordering::Relaxed).saturating_sub(noted))
     }
 
     /// CPU time that may be used in all.
@@ -169,6 +221,18 @@ mod tests {
         assert!(meter.measure(wait).is_err());
         let waited = meter.used() - burnt;
         assert!(waited < Duration::from_millis(50), "{waited:?}");
+    }
+
+    #[test]
+    fn what_is_used_after_the_exchange_is_told_apart() {
+        let meter = Meter::new(Duration::from_secs(5));
+        let ms = Duration::from_millis;
+        meter.charge(ms(3));
+        assert_eq!(meter.used_after(), ms(0), "it has not ended");
+        assert_eq!(meter.note(), ms(3));
+        assert_eq!(meter.used_after(), ms(0));
+        meter.charge(ms(4));
+        assert_eq!(meter.used_after(), ms(4));
     }
 
     #[test]

@@ -222,8 +222,7 @@ impl Guest {
         let values = self.values().await;
         if let Some(mut instance) = self.take_idle(&values) {
             let state = instance.store.data_mut();
-            state.meter = meter;
-            state.memory.forget();
+            state.memory.serve(meter);
             state.output.replace(output);
             state.outbound_http.caller = caller;
             instance.store.set_epoch_deadline(1);
@@ -326,13 +325,17 @@ impl Guest {
             .context(&output, Arc::clone(&values), scratch)
             .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
         let usage = Arc::clone(&self.engine.usage);
-        let memory = Memory::new(self.settings.memory, shared_memory, usage);
+        let memory = Memory::new(
+            self.settings.memory,
+            shared_memory,
+            usage,
+            Arc::clone(meter),
+        );
         let state = State::new(
             context,
             &self.settings,
             Arc::clone(&self.granted),
             memory,
-            Arc::clone(meter),
             output,
             place,
         );
@@ -346,7 +349,7 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
-            if state.meter.is_spent() {
+            if state.memory.meter().is_spent() {
                 return Err(CpuBudgetSpent.into());
             }
             if !state.holdings_fit() {
@@ -354,7 +357,7 @@ impl Guest {
                     "the host holds more for the guest than its limits allow",
                 ));
             }
-            state.meter.slice();
+            state.memory.meter().slice();
             Ok(UpdateDeadline::Yield(1))
         });
         let exports = match &self.pre {

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -30,7 +30,6 @@ use crate::capabilities::calls::{Broken, Caller};
 use crate::capabilities::config::Values;
 use crate::limits;
 use crate::meter::Meter;
-use crate::observe::GuestOutput;
 
 /// One request on its way into an instance.
 pub(super) struct Job {
@@ -100,11 +99,7 @@ impl Guest {
         let values = self.values().await;
         let instance = match self.vacancy(&values) {
             Some(instance) => instance,
-            None => {
-                let output = Arc::clone(&job.call.output);
-                self.start_shared(values, job.call.meter.budget(), output)
-                    .await?
-            }
+            None => self.start_shared(values, &job.call).await?,
         };
         let (done, ended) = oneshot::channel();
         let seat = Seat {
@@ -141,15 +136,19 @@ impl Guest {
     async fn start_shared(
         self: &Arc<Self>,
         values: Arc<Values>,
-        budget: Duration,
-        output: Arc<GuestOutput>,
+        call: &Call,
     ) -> Result<Arc<Shared>, Fault> {
-        let meter = Arc::new(Meter::new(budget));
+        let meter = Arc::new(Meter::new(call.meter.budget()));
         let ticking = self.engine.epoch.ticking();
-        let instance = {
+        let (began, output) = (Instant::now(), Arc::clone(&call.output));
+        let started = {
             let mut starting = pin!(self.instantiate(Arc::clone(&values), &meter, output));
-            poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await?
+            poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await
         };
+        // Who needed it first pays for it.
+        call.meter.charge(meter.used());
+        let instance = started?;
+        call.meter.instantiated(began.elapsed());
         let (jobs, queue) = mpsc::channel(self.reuse().concurrent as usize);
         let shared = Arc::new(Shared {
             jobs,
@@ -222,6 +221,7 @@ impl Seated {
         };
         for entry in &*entries {
             entry.charged.charge(used);
+            entry.charged.holds(instance.memory());
             left = left.min(entry.charged.budget().saturating_sub(entry.charged.used()));
         }
         instance.allow(instance.used().saturating_add(left));

@@ -46,7 +46,6 @@ pub(super) struct State {
     keyvalue: KeyValue,
     table: ResourceTable,
     pub(super) memory: Memory,
-    pub(super) meter: Arc<Meter>,
     pub(super) output: Arc<Current>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -57,7 +56,6 @@ impl State {
         settings: &GuestSettings,
         granted: Arc<Granted>,
         memory: Memory,
-        meter: Arc<Meter>,
         output: Arc<Current>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -74,7 +72,6 @@ impl State {
             outbound_http: OutboundHttp::new(granted),
             table,
             memory,
-            meter,
             output,
             _place: place,
         }
@@ -167,6 +164,8 @@ impl WasiHttpView for State {
 /// One ceiling for everything that a store's memories and tables take, and the host for it: a ceiling
 /// for each memory is none, since a component may have many.
 pub(super) struct Memory {
+    /// Of the request that it is used for.
+    meter: Arc<Meter>,
     used: usize,
     /// Of the tenant, which the instance's own takes from.
     shared: Option<Arc<Budget>>,
@@ -186,9 +185,15 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Of a new instance.
-    pub(super) fn new(limit: usize, shared: Option<Arc<Budget>>, usage: Arc<Usage>) -> Self {
+    pub(super) fn new(
+        limit: usize,
+        shared: Option<Arc<Budget>>,
+        usage: Arc<Usage>,
+        meter: Arc<Meter>,
+    ) -> Self {
         usage.instances.fetch_add(1, Ordering::Relaxed);
         Self {
+            meter,
             used: 0,
             shared,
             usage,
@@ -212,16 +217,24 @@ impl Memory {
         }
         self.usage.memory.fetch_add(by, Ordering::Relaxed);
         (self.used, self.charged) = (wanted, by);
+        self.meter.holds(wanted.saturating_add(self.held));
         true
     }
 
     /// What the last request of an instance did is not the next one's.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn serve(&mut self, meter: Arc<Meter>) {
+        meter.holds(self.used);
+        self.meter = meter;
         (self.held, self.refused, self.crowded) = (0, false, false);
+    }
+
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn hold(&mut self, bytes: usize, files: usize) -> bool {
         self.held = bytes;
+        self.meter.holds(self.used.saturating_add(bytes));
         let fits = self.used.saturating_add(bytes) <= self.limit && files <= limits::OPEN_FILES;
         self.refused |= !fits;
         fits
@@ -289,12 +302,15 @@ impl ResourceLimiter for Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_growth_that_fails_is_given_back_once_and_only_if_it_was_charged() {
         let usage = Arc::new(Usage::default());
-        let mut memory = Memory::new(100, None, Arc::clone(&usage));
+        let meter = || Arc::new(Meter::new(Duration::ZERO));
+        let mut memory = Memory::new(100, None, Arc::clone(&usage), meter());
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));
         // A table whose size overflows fails without having asked.
@@ -305,6 +321,9 @@ mod tests {
         memory.memory_grow_failed(failed()).expect("noted");
         memory.memory_grow_failed(failed()).expect("noted");
         assert_eq!(memory.used, 60);
+        let next = meter();
+        memory.serve(Arc::clone(&next));
+        assert_eq!(next.memory(), 60, "what it finds there");
         let now = usage.with_idle(0);
         assert_eq!((now.all, now.memory), (1, 60));
         drop(memory);

@@ -15,7 +15,7 @@ use serde::Serialize;
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// The combined log format of Apache and nginx, then duration, CPU time, label and request id.
+    /// The combined log format of Apache and nginx, then what the exchange cost, its label and its id.
     #[default]
     Combined,
     /// One JSON object a line, with OpenTelemetry's names.
@@ -81,9 +81,13 @@ fn combined(exchange: &Exchange) -> String {
     }
     let _ = writeln!(
         line,
-        " {} {} {} {}",
+        " {} {} {} {} {} {} {} {}",
         Seconds(exchange.started.elapsed()),
         Seconds(exchange.guest_cpu()),
+        OrNone(exchange.waited.map(Seconds)),
+        OrNone(exchange.instantiation().map(Seconds)),
+        OrNone(exchange.guest_memory()),
+        exchange.received(),
         label(exchange).as_deref().unwrap_or("-"),
         exchange.id,
     );
@@ -110,6 +114,18 @@ struct Seconds(Duration);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.0.as_secs(), self.0.subsec_micros())
+    }
+}
+
+/// What there may be none of.
+struct OrNone<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for OrNone<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => fmt::Display::fmt(value, f),
+            None => f.write_str("-"),
+        }
     }
 }
 
@@ -151,8 +167,28 @@ struct Line<'a> {
     referer: Option<String>,
     #[serde(rename = "http.server.request.duration")]
     duration: f64,
+    #[serde(
+        rename = "http.request.body.size",
+        skip_serializing_if = "Option::is_none"
+    )]
+    received: Option<u64>,
     #[serde(rename = "host.guest.cpu_time")]
     guest_cpu: f64,
+    #[serde(
+        rename = "host.guest.peak_memory",
+        skip_serializing_if = "Option::is_none"
+    )]
+    guest_memory: Option<usize>,
+    #[serde(
+        rename = "host.guest.instantiation_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    instantiation: Option<f64>,
+    #[serde(
+        rename = "host.queue.wait_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    waited: Option<f64>,
     #[serde(rename = "http.route", skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(rename = "host.handler", skip_serializing_if = "Option::is_none")]
@@ -185,7 +221,11 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         user_agent: asked.and_then(|asked| asked.user_agent.as_ref()).map(text),
         referer: asked.and_then(|asked| asked.referer.as_ref()).map(text),
         duration: micros(exchange.started.elapsed()),
+        received: exchange.meter.as_ref().map(|meter| meter.received()),
         guest_cpu: micros(exchange.guest_cpu()),
+        guest_memory: exchange.guest_memory(),
+        instantiation: exchange.instantiation().map(micros),
+        waited: exchange.waited.map(micros),
         route: exchange.route.as_deref(),
         handler: exchange.handler.as_deref(),
         caller: exchange.called_by.as_ref().map(|by| &*by.caller),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
-use super::metrics::{self, OfHandler, Request, Requests, Times};
+use super::metrics::{self, Cost, OfHandler, Request, Requests};
 use super::{GuestOutput, Ledger};
 use crate::client::{Client, Peer, Stall};
 use crate::limits;
@@ -260,11 +260,14 @@ impl Exchange {
     /// Counts it as one that has ended. Its names are given away.
     fn count(&mut self) {
         let meter = self.meter.as_deref();
-        let times = Times {
+        let cost = Cost {
             total: self.started.elapsed(),
             waited: self.waited,
-            started: meter.and_then(Meter::instantiation),
-            cpu: meter.map(Meter::used),
+            started: self.instantiation(),
+            cpu: meter.map(Meter::note),
+            memory: self.guest_memory().unwrap_or(0),
+            received: self.received(),
+            sent: self.sent,
         };
         if let Some(by) = &self.called_by {
             by.counts.call(self.label.as_deref());
@@ -279,7 +282,23 @@ impl Exchange {
         };
         let fault = request.error.clone().filter(|_| self.is_fault);
         let requests = &self.ledger.requests;
-        requests.count(request, times, fault.as_deref());
+        requests.count(request, cost, fault.as_deref());
+    }
+
+    /// Bytes that the guest's instance had at most. None: there was none.
+    pub(super) fn guest_memory(&self) -> Option<usize> {
+        let meter = self.meter.as_deref();
+        meter.map(Meter::memory).filter(|bytes| *bytes > 0)
+    }
+
+    /// How long it took to make an instance for it, if that was done.
+    pub(super) fn instantiation(&self) -> Option<Duration> {
+        self.meter.as_deref().and_then(Meter::instantiation)
+    }
+
+    /// Bytes of the request's body that the guest took.
+    pub(super) fn received(&self) -> u64 {
+        self.meter.as_deref().map_or(0, Meter::received)
     }
 
     /// CPU time that the guest has used.

@@ -2,13 +2,14 @@
 //! until then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::{Failure, Permits};
 use crate::engine::{Fault, GuestBody, Running};
+use crate::meter::Meter;
 use crate::observe::metrics::Requests;
 use crate::observe::{Exchange, RequestId};
 
@@ -18,6 +19,8 @@ pub(super) struct After {
     tenant: Option<Arc<str>>,
     requests: Arc<Requests>,
     id: RequestId,
+    meter: Option<Arc<Meter>>,
+    began: Instant,
     patience: Duration,
     _permit: Option<Arc<Permits>>,
 }
@@ -33,6 +36,8 @@ impl After {
             tenant: exchange.tenant.clone(),
             requests: Arc::clone(exchange.requests()),
             id: exchange.id.clone(),
+            meter: exchange.meter.clone(),
+            began: Instant::now(),
             patience,
             _permit: permit,
         }
@@ -72,5 +77,15 @@ impl After {
         };
         let handler = self.handler.as_deref().unwrap_or("-");
         tracing::warn!(handler, request_id = %self.id, "after its response {what}");
+    }
+}
+
+impl Drop for After {
+    /// What the guest used after its exchange is noted however it ends.
+    fn drop(&mut self) {
+        if let (Some(handler), Some(meter)) = (&self.handler, &self.meter) {
+            let counts = self.requests.of_handler(handler, self.tenant.as_ref());
+            counts.after(meter, self.began.elapsed());
+        }
     }
 }

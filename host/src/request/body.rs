@@ -19,6 +19,7 @@ use super::{Failure, Permits};
 use crate::engine::{Fault, FaultKind, GuestBody, HttpError};
 use crate::gate::{Idle, Notice, Permit};
 use crate::limits;
+use crate::meter::Meter;
 use crate::observe::Exchange;
 
 /// Fires when nothing has moved for a while. Its timer exists only while something waits.
@@ -94,6 +95,8 @@ pub(super) struct RequestBody<B> {
     failure: ReadFailure,
     /// Those of its exchange; none yet before it has some
     permits: Weak<Permits>,
+    /// Where what the guest takes of it is counted, once there is one.
+    meter: Option<Arc<Meter>>,
     /// While it waits for the client, and until enough has come that it has not waited in vain
     idle: Option<(Idle, u64)>,
     /// Whether another is to have its place
@@ -111,6 +114,7 @@ impl<B> RequestBody<B> {
                 progress: Progress::new(patience),
                 failure: failure.clone(),
                 permits: Weak::new(),
+                meter: None,
                 idle: None,
                 wanted: Notice::default(),
             },
@@ -118,9 +122,10 @@ impl<B> RequestBody<B> {
         )
     }
 
-    /// The same of an exchange that has places.
-    pub(super) fn with(mut self, permits: &Arc<Permits>) -> Self {
+    /// The same of an exchange that has places, and a meter.
+    pub(super) fn with(mut self, permits: &Arc<Permits>, meter: &Arc<Meter>) -> Self {
         self.permits = Arc::downgrade(permits);
+        self.meter = Some(Arc::clone(meter));
         self
     }
 
@@ -212,6 +217,9 @@ where
                 match this.allowed.checked_sub(bytes) {
                     Some(left) => {
                         this.allowed = left;
+                        if let Some(meter) = &this.meter {
+                            meter.receives(bytes);
+                        }
                         this.came();
                     }
                     None => {
@@ -418,9 +426,11 @@ impl ResponseBody {
             return;
         };
         exchange.complete = true;
-        if let Some(guest) = running {
-            After::new(&exchange, permit, self.progress.patience).work(guest);
-        }
+        let Some(guest) = running else { return };
+        let after = After::new(&exchange, permit, self.progress.patience);
+        // Noted before the guest works on, so that what it uses from now on is known.
+        drop(exchange);
+        after.work(guest);
     }
 }
 

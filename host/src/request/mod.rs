@@ -287,7 +287,7 @@ impl Pipeline {
         ));
         exchange.output = handler.spec.keep_output.then(|| Arc::clone(&output));
         let caller = self.caller(&handler, exchange, &parts.headers);
-        let request = request_for_guest(parts, body.with(&permit));
+        let request = request_for_guest(parts, body.with(&permit, &meter));
         let is_head = parts.method == Method::HEAD;
         let guest = handler.guest().await?;
         let call = Call {

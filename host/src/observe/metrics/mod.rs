@@ -18,7 +18,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 pub use page::{Labels, Members, Number, Page, View};
-pub(super) use requests::{OTHER, Request, Times, method};
+pub(super) use requests::{Cost, OTHER, Request, method};
 pub use requests::{OfHandler, Requests};
 
 /// Has numbers.

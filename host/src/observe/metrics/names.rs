@@ -108,6 +108,14 @@ families! {
         "Requests that needed a new instance, by how long it took to make one";
     GUEST_CPU: Histogram "host_guest_cpu_seconds" [HANDLER, TENANT]
         "Requests that reached their guest, by the CPU time it used until its response was sent";
+    GUEST_CPU_AFTER: Counter "host_guest_cpu_after_seconds_total" [HANDLER, TENANT]
+        "CPU time that guests used after their responses were sent";
+    GUEST_MEMORY: Counter "host_guest_memory_byte_seconds_total" [HANDLER, TENANT]
+        "Memory that requests had: what their instances had at most, each byte once for each second";
+    RECEIVED: Counter "host_request_body_bytes_total" [HANDLER, TENANT]
+        "Bytes of requests' bodies that guests took";
+    SENT: Counter "host_response_body_bytes_total" [HANDLER, TENANT]
+        "Bytes of responses' bodies that were handed to their connections";
     GUEST_FAULTS: Counter "host_guest_faults_total" [HANDLER, TENANT, ERROR]
         "What guests did wrong, before and after their responses";
     OUTBOUND_REQUESTS: Counter "host_outbound_requests_total" [HANDLER, TENANT, KIND, ERROR]

@@ -15,12 +15,13 @@ use arc_swap::ArcSwap;
 
 use super::histogram::{OfPart, OfRequest, PART, REQUEST};
 use super::names::{
-    ACTIVE_REQUESTS, ERROR, GUEST_CPU, GUEST_FAULTS, HANDLER, INSTANTIATION, KIND, METHOD,
-    METRIC_SERIES, METRIC_SERIES_MAX, OUTBOUND_REQUESTS, QUEUE_WAIT, REQUEST_DURATION, ROUTE,
-    STATUS, TENANT,
+    ACTIVE_REQUESTS, ERROR, Family, GUEST_CPU, GUEST_CPU_AFTER, GUEST_FAULTS, GUEST_MEMORY,
+    HANDLER, INSTANTIATION, KIND, METHOD, METRIC_SERIES, METRIC_SERIES_MAX, OUTBOUND_REQUESTS,
+    QUEUE_WAIT, RECEIVED, REQUEST_DURATION, ROUTE, SENT, STATUS, TENANT,
 };
-use super::{Page, Source, View};
+use super::{Number, Page, Source, View};
 use crate::limits;
+use crate::meter::Meter;
 
 /// What has too many values to be told apart, in OpenTelemetry's word.
 pub(in crate::observe) const OTHER: &str = "_OTHER";
@@ -39,13 +40,19 @@ pub(in crate::observe) struct Request {
     pub(in crate::observe) error: Option<Cow<'static, str>>,
 }
 
-/// How long a request took. What it never came to is None.
+/// How long a request took, and what it used meanwhile. What it never came to is None.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::observe) struct Times {
+pub(in crate::observe) struct Cost {
     pub(in crate::observe) total: Duration,
     pub(in crate::observe) waited: Option<Duration>,
     pub(in crate::observe) started: Option<Duration>,
     pub(in crate::observe) cpu: Option<Duration>,
+    /// Bytes of its instance, at most.
+    pub(in crate::observe) memory: usize,
+    /// Bytes of its body that were taken.
+    pub(in crate::observe) received: u64,
+    /// Bytes of its response's body.
+    pub(in crate::observe) sent: u64,
 }
 
 /// A handler, none for what the host answers itself, and its tenant.
@@ -92,9 +99,32 @@ pub struct OfHandler {
     waited: OfPart,
     started: OfPart,
     cpu: OfPart,
+    /// Nanoseconds.
+    cpu_after: AtomicU64,
+    /// Bytes, each as often as it was there for a second.
+    memory: Sum,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
     faults: Tally,
     calls: Tally,
     sent: Tally,
+}
+
+/// Sums what is no whole number.
+#[derive(Debug, Default)]
+struct Sum(AtomicU64);
+
+impl Sum {
+    fn add(&self, some: f64) {
+        let more = |bits| Some((f64::from_bits(bits) + some).to_bits());
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn now(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// Counts by a word, of which there are some dozens. Few come here.
@@ -122,6 +152,10 @@ impl OfHandler {
             waited: OfPart::new(PART),
             started: OfPart::new(PART),
             cpu: OfPart::new(PART),
+            cpu_after: AtomicU64::new(0),
+            memory: Sum::default(),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
             faults: Tally::default(),
             calls: Tally::default(),
             sent: Tally::default(),
@@ -131,6 +165,13 @@ impl OfHandler {
     /// Its guest did something wrong: the word of the table of failures for it.
     pub fn fault(&self, label: &str) {
         self.faults.add(label);
+    }
+
+    /// Its guest has worked for so long after a response, and has used what this says.
+    pub fn after(&self, meter: &Meter, took: Duration) {
+        let cpu = u64::try_from(meter.used_after().as_nanos()).unwrap_or(u64::MAX);
+        add(&self.cpu_after, cpu);
+        self.memory.add(meter.memory() as f64 * took.as_secs_f64());
     }
 
     /// Its guest sent a request elsewhere: the word for what went wrong with it, empty if nothing did.
@@ -195,13 +236,13 @@ impl Requests {
     }
 
     /// Counts a request that has ended. `fault` is the word for what its guest did wrong.
-    pub(in crate::observe) fn count(&self, request: Request, times: Times, fault: Option<&str>) {
+    pub(in crate::observe) fn count(&self, request: Request, cost: Cost, fault: Option<&str>) {
         let shard = self.shard(&request).load();
         if let Some(series) = shard.get(&request) {
-            return series.count(times, fault);
+            return series.count(cost, fault);
         }
         drop(shard);
-        self.place(request).count(times, fault);
+        self.place(request).count(cost, fault);
     }
 
     /// What is counted of a handler as a whole.
@@ -428,23 +469,52 @@ impl Room {
 }
 
 impl Series {
-    fn count(&self, times: Times, fault: Option<&str>) {
-        self.duration.count(times.total);
+    fn count(&self, cost: Cost, fault: Option<&str>) {
+        self.duration.count(cost.total);
         let of_handler = &self.handler;
         for (histogram, time) in [
-            (&of_handler.waited, times.waited),
-            (&of_handler.started, times.started),
-            (&of_handler.cpu, times.cpu),
+            (&of_handler.waited, cost.waited),
+            (&of_handler.started, cost.started),
+            (&of_handler.cpu, cost.cpu),
         ] {
             if let Some(time) = time {
                 histogram.count(time);
             }
         }
+        if cost.memory > 0 {
+            // While it waited it had no instance.
+            let held = cost.total.saturating_sub(cost.waited.unwrap_or_default());
+            let memory = cost.memory as f64 * held.as_secs_f64();
+            of_handler.memory.add(memory);
+        }
+        add(&of_handler.bytes_received, cost.received);
+        add(&of_handler.bytes_sent, cost.sent);
         if let Some(fault) = fault {
             of_handler.fault(fault);
         }
     }
 }
+
+/// Most often there is nothing to add.
+fn add(sum: &AtomicU64, some: u64) {
+    if some > 0 {
+        sum.fetch_add(some, Ordering::Relaxed);
+    }
+}
+
+fn count_in(sum: &AtomicU64) -> Number {
+    sum.load(Ordering::Relaxed).into()
+}
+
+/// Sums of a handler.
+static SUMS: [(&Family, fn(&OfHandler) -> Number); 4] = [
+    (&GUEST_CPU_AFTER, |handler| {
+        (handler.cpu_after.load(Ordering::Relaxed) as f64 / 1e9).into()
+    }),
+    (&GUEST_MEMORY, |handler| handler.memory.now().into()),
+    (&RECEIVED, |handler| count_in(&handler.bytes_received)),
+    (&SENT, |handler| count_in(&handler.bytes_sent)),
+];
 
 /// What of a handler a family is made of.
 type Part<T> = fn(&OfHandler) -> &T;
@@ -492,6 +562,17 @@ impl Source for Requests {
                     }
                 }
                 Ok(())
+            })?;
+        }
+        for &(family, sum) in &SUMS {
+            page.family(family, |members| {
+                wholes.iter().try_for_each(|((handler, tenant), whole)| {
+                    let labels = [
+                        (HANDLER, text(handler.as_ref())),
+                        (TENANT, text(tenant.as_ref())),
+                    ];
+                    members.add(&labels, sum(whole))
+                })
             })?;
         }
         let tallies: [(_, &[(_, Part<Tally>)]); 2] = [
@@ -558,15 +639,18 @@ mod tests {
         }
     }
 
-    const TIMES: Times = Times {
+    const COST: Cost = Cost {
         total: Duration::from_millis(1),
         waited: Some(Duration::ZERO),
         started: None,
         cpu: None,
+        memory: 0,
+        received: 0,
+        sent: 0,
     };
 
     fn count(requests: &Requests, request: Request) {
-        requests.count(request, TIMES, None);
+        requests.count(request, COST, None);
     }
 
     fn counts(requests: &Requests, view: &View) -> Vec<(String, u16, u64)> {
@@ -576,6 +660,37 @@ mod tests {
             (name, labels.status, series.duration.counted().count)
         };
         all.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn what_requests_cost_is_summed_for_their_handler() {
+        let requests = Requests::default();
+        let cost = Cost {
+            total: Duration::from_millis(600),
+            waited: Some(Duration::from_millis(100)),
+            memory: 3_000,
+            received: 5,
+            sent: 7,
+            ..COST
+        };
+        for status in [200, 404] {
+            requests.count(request(Some("shop"), None, status), cost, None);
+        }
+        requests.count(request(Some("other"), None, 200), COST, None);
+        let shop = requests.of_handler(&Arc::from("shop"), None);
+        let meter = Meter::new(Duration::ZERO);
+        meter.holds(1_000);
+        meter.note();
+        meter.charge(Duration::from_millis(2));
+        shop.after(&meter, Duration::from_secs(1));
+        let memory = shop.memory.now();
+        assert!(
+            (memory - (2.0 * 1_500.0 + 1_000.0)).abs() < 1e-6,
+            "{memory}"
+        );
+        let sums = [&shop.bytes_received, &shop.bytes_sent, &shop.cpu_after];
+        let sums = sums.map(|sum| sum.load(Ordering::Relaxed));
+        assert_eq!(sums, [10, 14, 2_000_000]);
     }
 
     #[test]
