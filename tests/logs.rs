@@ -35,6 +35,7 @@ fn each_exchange_is_one_line_of_json_with_opentelemetrys_names() {
         assert!(line.number("host.guest.instantiation_time") > 0.0);
         assert!(line.number("host.queue.wait_time") >= 0.0);
         assert_eq!(line.number("http.request.body.size"), 0.0);
+        assert!(line.0["host.tried_again"].is_null());
         assert_eq!(line.label(), "");
         assert!(line.text("timestamp").ends_with('Z'));
 

@@ -107,6 +107,7 @@ fn what_requests_cost_is_summed_for_their_handler() {
             sent as f64,
             "{guest}"
         );
+        assert_eq!(sum("host_requests_tried_again_total"), 0.0, "{guest}");
         // Each had at least a page, and no more than it may, one after the other: the spinning one for its 100 ms.
         let memory = sum("host_guest_memory_byte_seconds_total");
         let (page, most) = (65_536.0, 128.0 * 1024.0 * 1024.0);
@@ -122,6 +123,22 @@ fn what_requests_cost_is_summed_for_their_handler() {
             "{guest}: {during} {after}"
         );
     }
+}
+
+#[test]
+fn who_is_called_again_is_counted_and_so_is_who_has_failed() {
+    let flags = "--max-instance-concurrent-reuse-count 8 --idle-instance-timeout 1h";
+    let (host, operator, _office) = observed(FAULTS_P3, flags);
+    host.get("/ok");
+    let trapped = host.get("/trap");
+    assert_eq!(trapped.status(), 500);
+    let metrics = counted(operator, 2.0);
+    let handler = FAULTS_P3.handler();
+    let of_handler = [("host_handler", &*handler)];
+    let again = metrics.sum("host_requests_tried_again_total", &of_handler);
+    assert_eq!(again, 1.0);
+    let trap = [("host_handler", &*handler), ("error_type", "trap")];
+    assert_eq!(metrics.sum("host_guest_faults_total", &trap), 1.0);
 }
 
 #[test]

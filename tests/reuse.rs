@@ -133,6 +133,99 @@ fn one_instance_of_0_3_serves_requests_at_once_when_told() {
     assert!(busy.reply_after(head).is_complete);
 }
 
+/// One instance for all.
+const SHARED: &str = "--max-instance-reuse-count 100000 --idle-instance-timeout 1h --max-instance-concurrent-reuse-count 16";
+
+/// Sends requests that are not answered yet, and waits until all of them are in one instance, which has served others.
+fn together(host: &TestHost, requests: &[&str]) -> Vec<Connection> {
+    let mut asking = host.connect();
+    assert_eq!(count(&mut asking), 1);
+    let held: Vec<_> = requests.iter().map(|it| host.send(it)).collect();
+    let mut served = 1 + u32::try_from(held.len()).expect("few");
+    eventually("all in one instance", || {
+        served += 1;
+        (count(&mut asking) == served).then_some(())
+    });
+    held
+}
+
+#[test]
+fn beside_one_that_traps_who_can_be_called_again_is_answered_and_the_others_fail() {
+    let host = TestHost::serve(FAULTS_P3, SHARED);
+    let mut held = together(
+        &host,
+        &[
+            "GET /first HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS /first HTTP/1.1\r\nHost: a\r\n\r\n",
+            "DELETE /first HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            "PUT /first HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nsome",
+            "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nsome",
+            "PUT /read-aloud HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nsome",
+            "GET /drip?n=100000&ms=20 HTTP/1.1\r\nHost: a\r\n\r\n",
+        ],
+    );
+    host.says("4 bytes were read");
+    let head = held[6].head();
+    assert!(held[6].chunk().is_some());
+
+    // It fails a second time, alone.
+    let trapped = host.get("/trap");
+    assert_eq!(trapped.status(), 500);
+    let tried_again = |line: &Access| line.0["host.tried_again"] == true;
+    let line = host.access(&trapped);
+    assert!(line.label() == "trap" && tried_again(&line), "{line:?}");
+
+    for (one, read) in held[..4].iter_mut().zip(["0 ", "0 ", "0 ", "4 "]) {
+        let reply = one.reply();
+        assert_eq!(reply.status(), 200, "{}", reply.text());
+        assert!(reply.text().starts_with(read), "{}", reply.text());
+        let line = host.access(&reply);
+        assert!(line.label().is_empty() && tried_again(&line), "{line:?}");
+    }
+    for (nth, why) in [(4, "a POST"), (5, "a body that was begun")] {
+        let reply = held[nth].reply();
+        assert_eq!(reply.status(), 500, "{why}");
+        let line = host.access(&reply);
+        assert!(
+            line.label() == "trap" && !tried_again(&line),
+            "{why}: {line:?}"
+        );
+    }
+    assert!(!held[6].reply_after(head).is_complete, "it was begun");
+    let line = host.access_to("/drip");
+    assert_eq!(line.label(), "trap,after-headers");
+    assert!(!tried_again(&line), "{line:?}");
+}
+
+#[test]
+fn one_that_was_alone_from_the_beginning_is_not_called_again() {
+    let host = TestHost::serve(FAULTS_P3, SHARED);
+    let reply = host.get("/trap");
+    assert_eq!(reply.status(), 500);
+    let line = host.access(&reply);
+    assert_eq!(line.label(), "trap");
+    assert!(line.0["host.tried_again"].is_null(), "{line:?}");
+}
+
+#[test]
+fn after_a_fault_fewer_follow_one_another_in_an_instance() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(
+            guest,
+            "--max-instance-reuse-count 4 --idle-instance-timeout 1m --max-concurrent-requests 1",
+        );
+        assert_eq!(host.get("/trap").status(), 500, "{guest}");
+        let mut connection = host.connect();
+        for expected in [1, 2, 1, 2, 1] {
+            assert_eq!(count(&mut connection), expected, "{guest}");
+        }
+        assert_eq!(connection.get("/trap").status(), 500, "{guest}");
+        for _ in 0..3 {
+            assert_eq!(count(&mut connection), 1, "{guest}");
+        }
+    }
+}
+
 #[test]
 fn under_load_each_request_has_its_own_answer() {
     for guest in BOTH_FAULTS {

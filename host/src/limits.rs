@@ -175,6 +175,12 @@ impl Default for Reuse {
 /// Default of [`Reuse::requests`] for wasi:http 0.3, as `wasmtime serve` has it.
 pub const REUSED_REQUESTS_P3: u32 = 128;
 
+/// Requests that a handler must serve well after a fault before one of its instances may serve twice as many again, see
+/// [`Reuse`]: who fails once in so many has its instances to itself, and others are trusted again within a second or an hour.
+pub const REUSE_RECOVERS: u32 = 1_000;
+/// How often it is said that instances of a handler serve fewer requests after a fault, or as many again.
+pub const REUSE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Idle instances kept, of all handlers of a generation. More than this were never in use at once on a small machine.
 pub const IDLE_INSTANCES: usize = 256;
 

@@ -28,12 +28,14 @@ pub struct Meter {
     burst: AtomicU64,
     /// The poll that goes on ends because its time slice is over.
     sliced: AtomicBool,
-    /// Nanoseconds on the clock that making an instance took. 0: one that was there is used.
+    /// Nanoseconds on the clock that making its instances took. 0: one that was there is used.
     instantiation: AtomicU64,
     /// Bytes of the instance, at most.
     memory: AtomicUsize,
     /// Bytes of the request's body.
     received: AtomicU64,
+    /// It was given to another instance when the one that it shared had failed.
+    tried_again: AtomicBool,
     /// Nanoseconds of `used` when its exchange was noted. [`NOT_NOTED`]: it has not ended.
     noted: AtomicU64,
 }
@@ -53,6 +55,7 @@ impl Meter {
             instantiation: AtomicU64::new(0),
             memory: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            tried_again: AtomicBool::new(false),
             noted: AtomicU64::new(NOT_NOTED),
         }
     }
@@ -68,7 +71,7 @@ impl Meter {
         self.used.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
-    /// How long it took, on the clock, to make an instance. None: there was one, or there is none.
+    /// How long it took, on the clock, to make an instance, or two. None: there was one, or there is none.
     #[must_use]
     pub fn instantiation(&self) -> Option<Duration> {
         let nanos = self.instantiation.load(Ordering::Relaxed);
@@ -78,7 +81,7 @@ impl Meter {
     /// An instance was made for it.
     pub(crate) fn instantiated(&self, took: Duration) {
         self.instantiation
-            .store(nanos(took).max(1), Ordering::Relaxed);
+            .fetch_add(nanos(took).max(1), Ordering::Relaxed);
     }
 
     /// Bytes that its instance has had at most: memories and tables, and what the host held for it. One that serves several
@@ -105,6 +108,17 @@ impl Meter {
     /// The guest has taken so many more.
     pub(crate) fn receives(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether it was given to another instance when the one that it shared with others had failed.
+    #[must_use]
+    pub fn was_tried_again(&self) -> bool {
+        self.tried_again.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::was_tried_again`].
+    pub(crate) fn tried_again(&self) {
+        self.tried_again.store(true, Ordering::Relaxed);
     }
 
     /// CPU time used so far, which is that of the exchange. What comes is used after it.

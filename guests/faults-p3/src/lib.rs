@@ -52,6 +52,14 @@ impl Guest for Faults {
         Ok(match path {
             "/ok" => answer("ok\n"),
             "/count" => answer(&format!("{served}\n")),
+            // Only an instance that nobody was in before answers: how much there was to read.
+            "/first" => {
+                if served == 1 {
+                    requests::read(request).await
+                } else {
+                    time::never().await
+                }
+            }
 
             "/trap" => crashes::trap(),
             "/panic" => crashes::panic(),
@@ -90,6 +98,7 @@ impl Guest for Faults {
 
             "/ignore-body" => answer("ignored\n"),
             "/read" => requests::read(request).await,
+            "/read-aloud" => requests::read_aloud(request).await,
             "/headers" => requests::headers(&request),
             "/request" => requests::request(&request),
             "/request-trailers" => requests::trailers(request).await,

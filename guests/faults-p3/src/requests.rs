@@ -20,6 +20,19 @@ pub(crate) async fn read(request: Request) -> Response {
     }
 }
 
+/// Prints how much of the body there is, each time that some more has come.
+pub(crate) async fn read_aloud(request: Request) -> Response {
+    let mut length = 0;
+    let end = consume(request, |bytes| {
+        length += bytes.len();
+        println!("{length} bytes were read");
+    });
+    match end.await {
+        Ok(_) => answer(&format!("{length}\n")),
+        Err(code) => status(400, &format!("{}\n", kebab(&code))),
+    }
+}
+
 pub(crate) async fn trailers(request: Request) -> Response {
     match consume(request, |_| {}).await {
         Ok(trailers) => {

@@ -11,8 +11,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error as HttpError;
 
+use super::again::Again;
 use super::guest::{Exports, Guest};
-use super::running::{Ending, Outcome};
+use super::running::{Blame, Ending, Outcome};
 use super::shared::Job;
 use super::{Fault, FaultKind, GuestBody, Running, p2, p3};
 use crate::capabilities::calls::{Broken, Caller};
@@ -44,6 +45,9 @@ impl Guest {
     /// Calls the guest. The response comes as soon as its headers are known; the guest goes on
     /// while the body is read. Dropping the future, or the body, cancels the guest.
     ///
+    /// Of those whose instance fails while it serves several, nobody can tell who did it. Each may be called once more, if
+    /// it can be: alone, in an instance that has served nobody, so that the one who did it fails with nobody else.
+    ///
     /// The request's URI must have a scheme and an authority. What is `held` is dropped when the
     /// instance has been given back or cleared away, which is later if the call is cancelled.
     ///
@@ -53,41 +57,85 @@ impl Guest {
         self: &Arc<Self>,
         request: Request<B>,
         call: Call,
+        held: impl Clone + Send + 'static,
+    ) -> Result<Response<GuestBody>, Fault>
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        if !self.shares_instances() {
+            return self.alone(request, call, held, false).await;
+        }
+        let (again, ending) = (Again::keep(request), Ending::default());
+        let among_others = self.among_others(again.lend(), call.clone(), held.clone(), &ending);
+        let answered = among_others.await;
+        let blame = ending.get().map_or(Blame::Own, |outcome| outcome.blame);
+        // Who has spent its budget would be cut off at once.
+        let has_time = call.meter.used() < call.meter.budget();
+        if answered.is_err() && has_time && again.may_be_given(blame) {
+            call.meter.tried_again();
+            return self.alone(again.give(), call, held, true).await;
+        }
+        answered
+    }
+
+    /// Calls an instance that serves nobody else meanwhile.
+    async fn alone<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        call: Call,
         held: impl Send + 'static,
+        is_again: bool,
     ) -> Result<Response<GuestBody>, Fault>
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let is_head = request.method() == http::Method::HEAD;
         let (answer, answered) = oneshot::channel();
-        let mut answered = Some(answered);
         let ending = Ending::default();
         let background = Arc::clone(&self.engine.background);
         let meter = Arc::clone(&call.meter);
-        let mut running = if self.shares_instances() {
-            let request = request.map(UnsyncBoxBody::new);
-            let job = Job {
-                request,
-                answer,
-                ending: Arc::clone(&ending),
-                call,
-                held: Box::new(held),
-            };
-            Running::shared(
-                self.seat(job).await?,
-                Arc::clone(&ending),
-                meter,
-                background,
-            )
-        } else {
-            let (guest, told) = (Arc::clone(self), Arc::clone(&ending));
-            let call = async move {
-                let _held = held;
-                guest.run(request, call, answer, told).await;
-            };
-            Running::new(call, Arc::clone(&ending), meter, background)
+        let (guest, told) = (Arc::clone(self), Arc::clone(&ending));
+        let running = async move {
+            let _held = held;
+            guest.run(request, call, answer, told, is_again).await;
         };
+        let running = Running::new(running, Arc::clone(&ending), meter, background);
+        self.answer(running, answered, &ending, is_head).await
+    }
 
+    /// Calls an instance that may serve others too.
+    async fn among_others(
+        self: &Arc<Self>,
+        request: Request<UnsyncBoxBody<Bytes, HttpError>>,
+        call: Call,
+        held: impl Send + 'static,
+        ending: &Ending,
+    ) -> Result<Response<GuestBody>, Fault> {
+        let is_head = request.method() == http::Method::HEAD;
+        let (answer, answered) = oneshot::channel();
+        let background = Arc::clone(&self.engine.background);
+        let meter = Arc::clone(&call.meter);
+        let job = Job {
+            request,
+            answer,
+            ending: Arc::clone(ending),
+            call,
+            held: Box::new(held),
+        };
+        let seat = self.seat(job).await?;
+        let running = Running::shared(seat, Arc::clone(ending), meter, background);
+        self.answer(running, answered, ending, is_head).await
+    }
+
+    /// Waits for the answer of a call.
+    async fn answer(
+        &self,
+        mut running: Running,
+        answered: oneshot::Receiver<Result<Head, HttpError>>,
+        ending: &Ending,
+        is_head: bool,
+    ) -> Result<Response<GuestBody>, Fault> {
+        let mut answered = Some(answered);
         let head = std::future::poll_fn(|cx| {
             let ended = running.poll(cx).is_ready();
             poll_answer(&mut answered, ended, cx)
@@ -121,17 +169,24 @@ impl Guest {
         Ok(Response::from_parts(parts, body))
     }
 
-    async fn run<B>(&self, request: Request<B>, call: Call, answer: Answer, ending: Ending)
-    where
+    async fn run<B>(
+        &self,
+        request: Request<B>,
+        call: Call,
+        answer: Answer,
+        ending: Ending,
+        is_again: bool,
+    ) where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let _ticking = self.engine.epoch.ticking();
-        let mut instance = match self.instance(call).await {
+        let mut instance = match self.instance(call, is_again).await {
             Ok(instance) => instance,
             Err(fault) => {
                 let outcome = Outcome {
                     result: Err(fault),
                     body_unfinished: true,
+                    blame: Blame::Own,
                 };
                 return drop(ending.set(outcome));
             }
@@ -149,6 +204,12 @@ impl Guest {
         let well = outcome.result.is_ok() && !outcome.body_unfinished;
         if !well {
             broken.set();
+        }
+        match &outcome.result {
+            // That the same request fails again says nothing new.
+            Err(fault) if fault.kind.ends_instance() && !is_again => self.caution.failed(fault),
+            _ if well => self.caution.served(),
+            _ => {}
         }
         let _ = ending.set(outcome);
         drop(unless_told);
@@ -170,6 +231,7 @@ impl Drop for CutOff<'_> {
         let cut_off = Outcome {
             result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
             body_unfinished: true,
+            blame: Blame::Own,
         };
         if self.ending.set(cut_off).is_ok() {
             self.broken.set();

@@ -43,6 +43,16 @@ pub enum FaultKind {
     NoRoom,
 }
 
+impl FaultKind {
+    /// Whether it ended the instance of its guest, whatever else that was serving.
+    pub(super) fn ends_instance(self) -> bool {
+        matches!(
+            self,
+            Self::Trap | Self::StackOverflow | Self::MemoryLimit | Self::CpuLimit
+        )
+    }
+}
+
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
         Self {

@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::budget::Budget;
 use super::call::Call;
+use super::caution::{Caution, Uses};
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
@@ -73,6 +74,8 @@ pub struct Guest {
     common: Common,
     /// Its share of a pool that has not enough for everybody.
     places: Option<Arc<Semaphore>>,
+    /// How many requests its instances may serve.
+    pub(super) caution: Arc<Caution>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
 }
@@ -160,10 +163,12 @@ impl Guest {
             environment: settings.environment.clone(),
             config: settings.grants.config.clone(),
         };
+        let granted_uses = uses(&settings.reuse, engine.generation());
         Ok(Self {
             engine,
             pre,
             places,
+            caution: Arc::new(Caution::new(Arc::clone(&handler), granted_uses)),
             told: Arc::new(Told::new(handler, values)),
             granted: Arc::new(granted),
             settings,
@@ -192,25 +197,22 @@ impl Guest {
             .map(drop)
     }
 
+    /// How many requests one instance may serve: now, since faults make it less, and when there are none.
+    #[must_use]
+    pub fn uses(&self) -> (Uses, Uses) {
+        (self.caution.now(), self.caution.granted())
+    }
+
     /// Whether instances serve several requests at once.
     pub(super) fn shares_instances(&self) -> bool {
-        matches!(self.pre, Pre::P3(_)) && self.settings.reuse.concurrent > 1
+        self.caution.now().at_once > 1
     }
 
     pub(super) fn reuse(&self) -> &Reuse {
         &self.settings.reuse
     }
 
-    /// How often one instance may serve.
-    pub(super) fn uses(&self) -> u32 {
-        let default = match self.pre {
-            Pre::P2(_) => 1,
-            Pre::P3(_) => limits::REUSED_REQUESTS_P3,
-        };
-        self.settings.reuse.requests.unwrap_or(default).max(1)
-    }
-
-    /// An instance that waits, or a new one.
+    /// An instance that waits, or a new one, which it is in any case for a request that is tried again.
     pub(super) async fn instance(
         &self,
         Call {
@@ -218,9 +220,10 @@ impl Guest {
             output,
             caller,
         }: Call,
+        is_again: bool,
     ) -> Result<Instance, Fault> {
         let values = self.values().await;
-        if let Some(mut instance) = self.take_idle(&values) {
+        if !is_again && let Some(mut instance) = self.take_idle(&values) {
             let state = instance.store.data_mut();
             state.memory.serve(meter);
             state.output.replace(output);
@@ -240,7 +243,8 @@ impl Guest {
         instance.served += 1;
         // It holds what the request was routed by.
         instance.store.data_mut().outbound_http.caller = None;
-        if instance.served >= self.uses() {
+        // Where instances are shared, nobody looks for one that waits.
+        if instance.served >= self.caution.now().in_all || self.shares_instances() {
             return;
         }
         let Some(place) = IdlePlace::take(&self.engine) else {
@@ -434,6 +438,18 @@ impl Guest {
             clocks,
             values,
         })
+    }
+}
+
+/// How many requests one instance may serve.
+fn uses(reuse: &Reuse, generation: Generation) -> Uses {
+    let (at_once, default) = match generation {
+        Generation::P2 => (1, 1),
+        Generation::P3 => (reuse.concurrent.max(1), limits::REUSED_REQUESTS_P3),
+    };
+    Uses {
+        at_once,
+        in_all: reuse.requests.unwrap_or(default).max(1),
     }
 }
 

@@ -4,10 +4,12 @@
 //! A guest is a future. It is polled in the task that asked, dropping it cancels it, and nothing
 //! above this room sees a wasmtime type.
 
+mod again;
 mod background;
 mod body;
 mod budget;
 mod call;
+mod caution;
 mod config;
 mod epoch;
 mod fault;
@@ -36,6 +38,7 @@ use wasmtime::component::{Component, Linker};
 pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
+pub use caution::Uses;
 pub use config::{Generation, Guests, Room};
 pub use fault::{Fault, FaultKind};
 pub(crate) use guest::Common;

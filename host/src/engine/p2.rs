@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView as _};
 
 use super::call::{Answer, Head};
 use super::fault::{Stage, classify};
-use super::running::Outcome;
+use super::running::{Blame, Outcome};
 use super::state::State;
 
 pub(super) async fn call<B>(
@@ -34,6 +34,7 @@ where
     Outcome {
         result,
         body_unfinished,
+        blame: Blame::Own,
     }
 }
 

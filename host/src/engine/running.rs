@@ -19,6 +19,19 @@ pub(super) struct Outcome {
     pub(super) result: Result<(), Fault>,
     /// It ended without finishing its response's body, which must not look complete.
     pub(super) body_unfinished: bool,
+    /// Whose doing it was, if it went wrong.
+    pub(super) blame: Blame,
+}
+
+/// Whose doing it was that a call failed. Wasmtime says that an instance has trapped, and not in the task of which call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// Its own: nobody else was ever in its instance at the same time, or it is known.
+    Own,
+    /// That of somebody whom its instance has served, which may be itself.
+    Somebody,
+    /// That of others: the guest has not seen it.
+    Others,
 }
 
 /// Where the outcome of a call is known before its store is dropped: dropping the store closes the

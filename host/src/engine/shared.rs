@@ -1,8 +1,11 @@
 //! An instance of a 0.3 guest that serves several requests at once, for handlers that ask for it.
 //!
 //! It has a task of its own, since no single request can drive it. What it saves in instances it
-//! costs in isolation: a trap fails every request in the instance, and CPU time is charged to
+//! costs in isolation: a trap takes every request in the instance with it, and CPU time is charged to
 //! everyone who is in it while it is used.
+//!
+//! Nobody can tell in whose task an instance has trapped. So each in it is told that it was somebody ([`Blame`]), and whoever
+//! can be called again is, alone (`call.rs`). Who was alone from the beginning did it himself.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,10 +23,11 @@ use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 
 use super::call::{Answer, Call};
+use super::caution::{Caution, Uses};
 use super::epoch::Ticking;
 use super::fault::{Fault, Stage, classify};
 use super::guest::{Exports, Guest, Instance};
-use super::running::{Ending, Outcome};
+use super::running::{Blame, Ending, Outcome};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
 use crate::capabilities::calls::{Broken, Caller};
@@ -41,9 +45,17 @@ pub(super) struct Job {
     pub(super) held: Box<dyn Send>,
 }
 
+/// The other half of a [`Seat`].
+struct Place {
+    /// Dropped when the guest is done with the request, or the instance has failed, and why is known.
+    taken: oneshot::Sender<()>,
+    /// Ends when the seat is left.
+    left: oneshot::Receiver<()>,
+}
+
 /// The way into an instance.
 pub(super) struct Shared {
-    jobs: mpsc::Sender<(Job, oneshot::Sender<()>)>,
+    jobs: mpsc::Sender<(Job, Place)>,
     /// What it was told.
     values: Arc<Values>,
     seated: AtomicU32,
@@ -57,6 +69,7 @@ pub(super) struct Seat {
     instance: Arc<Shared>,
     done: oneshot::Receiver<()>,
     over: bool,
+    _here: oneshot::Sender<()>,
 }
 
 impl Seat {
@@ -81,12 +94,13 @@ impl Shared {
         self.seated.load(Ordering::Relaxed) == 0
     }
 
-    fn take(self: &Arc<Self>, at_once: u32, uses: u32) -> bool {
-        if self.retired.load(Ordering::Relaxed) || self.seated.load(Ordering::Relaxed) >= at_once {
+    fn take(&self, uses: Uses) -> bool {
+        let is_full = self.seated.load(Ordering::Relaxed) >= uses.at_once;
+        if self.retired.load(Ordering::Relaxed) || is_full {
             return false;
         }
         self.seated.fetch_add(1, Ordering::Relaxed);
-        if self.taken.fetch_add(1, Ordering::Relaxed) + 1 >= uses {
+        if self.taken.fetch_add(1, Ordering::Relaxed) + 1 >= uses.in_all {
             self.retired.store(true, Ordering::Relaxed);
         }
         true
@@ -101,25 +115,28 @@ impl Guest {
             Some(instance) => instance,
             None => self.start_shared(values, &job.call).await?,
         };
-        let (done, ended) = oneshot::channel();
+        let (taken, done) = oneshot::channel();
+        let (here, left) = oneshot::channel();
         let seat = Seat {
             instance: Arc::clone(&instance),
-            done: ended,
+            done,
             over: false,
+            _here: here,
         };
+        let place = Place { taken, left };
         // As many may queue as may sit, so that this fails only when the instance is gone.
-        match instance.jobs.try_send((job, done)) {
-            Ok(()) => Ok(seat),
-            Err(_) => Err(Fault::new(
-                FaultKind::NoRoom,
-                "the instance ended as the request came",
-            )),
-        }
+        instance.jobs.try_send((job, place)).map_err(|error| {
+            let (job, _) = error.into_inner();
+            let fault = came_too_late();
+            let _ = job.ending.set(cut_off(&fault, Blame::Others));
+            fault
+        })?;
+        Ok(seat)
     }
 
     /// Nobody else is let into an instance that was told something else.
     fn vacancy(&self, values: &Arc<Values>) -> Option<Arc<Shared>> {
-        let (at_once, uses) = (self.reuse().concurrent, self.uses());
+        let uses = self.caution.now();
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|instance| {
             if !Arc::ptr_eq(&instance.values, values) {
@@ -127,10 +144,7 @@ impl Guest {
             }
             !instance.retired.load(Ordering::Relaxed) && !instance.jobs.is_closed()
         });
-        shared
-            .iter()
-            .find(|instance| instance.take(at_once, uses))
-            .cloned()
+        shared.iter().find(|instance| instance.take(uses)).cloned()
     }
 
     async fn start_shared(
@@ -149,7 +163,7 @@ impl Guest {
         call.meter.charge(meter.used());
         let instance = started?;
         call.meter.instantiated(began.elapsed());
-        let (jobs, queue) = mpsc::channel(self.reuse().concurrent as usize);
+        let (jobs, queue) = mpsc::channel(self.caution.granted().at_once as usize);
         let shared = Arc::new(Shared {
             jobs,
             values,
@@ -157,7 +171,7 @@ impl Guest {
             taken: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         });
-        shared.take(self.reuse().concurrent, self.uses());
+        shared.take(self.caution.now());
         self.shared
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -168,6 +182,7 @@ impl Guest {
             ticking,
             queue,
             Arc::clone(&shared),
+            Arc::clone(&self.caution),
             self.reuse().idle,
         ));
         Ok(shared)
@@ -176,16 +191,22 @@ impl Guest {
 
 /// Who is in an instance.
 #[derive(Default)]
-struct Seated(Mutex<Vec<Entry>>);
+struct Seated {
+    entries: Mutex<Vec<Entry>>,
+    /// All that have ever been in it.
+    entered: AtomicU32,
+}
 
 struct Entry {
     ending: Ending,
     charged: Arc<Meter>,
     caller: Option<Arc<dyn Caller>>,
+    _taken: oneshot::Sender<()>,
 }
 
 impl Seated {
     fn enter(&self, entry: Entry) {
+        self.entered.fetch_add(1, Ordering::Relaxed);
         self.entries().push(entry);
     }
 
@@ -197,16 +218,28 @@ impl Seated {
         callers.max_by_key(|caller| caller.depth()).cloned()
     }
 
-    fn leave(&self, ending: &Ending, outcome: Outcome) {
+    /// Gives what it had, which tells it that it is out when that is dropped.
+    fn leave(&self, ending: &Ending, outcome: Outcome) -> Option<Entry> {
         let _ = ending.set(outcome);
-        self.entries()
-            .retain(|entry| !Arc::ptr_eq(&entry.ending, ending));
+        let mut entries = self.entries();
+        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.ending, ending);
+        let place = entries.iter().position(is_it);
+        place.map(|place| entries.remove(place))
     }
 
     /// Everyone leaves for the same reason.
-    fn fail(&self, fault: &Fault) {
+    fn fail(&self, fault: &Fault, blame: Blame) {
         for entry in self.entries().drain(..) {
-            let _ = entry.ending.set(cut_off(fault));
+            let _ = entry.ending.set(cut_off(fault, blame));
+        }
+    }
+
+    /// Whose doing it is when the instance fails. What somebody has left behind who is gone can be why, too.
+    fn blame(&self) -> Blame {
+        if self.entered.load(Ordering::Relaxed) == 1 {
+            Blame::Own
+        } else {
+            Blame::Somebody
         }
     }
 
@@ -228,13 +261,14 @@ impl Seated {
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        self.fail(&Fault::new(FaultKind::Trap, "the instance was cut off"));
+        let fault = Fault::new(FaultKind::Trap, "the instance was cut off");
+        self.fail(&fault, Blame::Own);
     }
 }
 
@@ -247,11 +281,16 @@ impl Drop for CutOff {
     }
 }
 
-fn cut_off(fault: &Fault) -> Outcome {
+fn cut_off(fault: &Fault, blame: Blame) -> Outcome {
     Outcome {
         result: Err(fault.clone()),
         body_unfinished: true,
+        blame,
     }
+}
+
+fn came_too_late() -> Fault {
+    Fault::new(FaultKind::NoRoom, "the instance ended as the request came")
 }
 
 /// Runs an instance until it is retired and empty, or nobody comes.
@@ -259,8 +298,9 @@ async fn drive(
     mut instance: Instance,
     meter: Arc<Meter>,
     _ticking: Ticking,
-    mut queue: mpsc::Receiver<(Job, oneshot::Sender<()>)>,
+    mut queue: mpsc::Receiver<(Job, Place)>,
     shared: Arc<Shared>,
+    caution: Arc<Caution>,
     patience: Duration,
 ) {
     let Exports::P3(service) = &instance.exports else {
@@ -280,7 +320,9 @@ async fn drive(
                         let wasmtime::Result::<()>::Ok(()) = ended else { return ended };
                     }
                     job = next => match job {
-                        Ok(Some((job, done))) => calls.push(one(accessor, service, job, done, &seated)),
+                        Ok(Some((job, place))) => {
+                            calls.push(one(accessor, service, job, place, &seated, &caution));
+                        }
                         // A seat that is taken means a job that is on its way.
                         Ok(None) | Err(_) if calls.is_empty() && shared.is_empty() => return Ok(()),
                         Ok(None) | Err(_) => {}
@@ -301,14 +343,18 @@ async fn drive(
     };
     shared.retired.store(true, Ordering::Relaxed);
     queue.close();
-    let fault = match ended.flatten() {
-        Err(error) => classify(&error, instance.store.data(), Stage::Call),
-        Ok(()) => Fault::new(FaultKind::NoRoom, "the instance ended as the request came"),
-    };
-    // Told before the store is dropped, which closes their bodies.
-    seated.fail(&fault);
-    while let Ok((job, _)) = queue.try_recv() {
-        let _ = job.ending.set(cut_off(&fault));
+    if let Err(error) = ended.flatten() {
+        let fault = classify(&error, instance.store.data(), Stage::Call);
+        // In this order: who is called again finds that fewer share an instance now.
+        if fault.kind.ends_instance() {
+            caution.failed(&fault);
+        }
+        // Told before the store is dropped, which closes their bodies.
+        seated.fail(&fault, seated.blame());
+    }
+    let fault = came_too_late();
+    while let Ok((job, _place)) = queue.try_recv() {
+        let _ = job.ending.set(cut_off(&fault, Blame::Others));
     }
 }
 
@@ -316,8 +362,9 @@ async fn one(
     accessor: &Accessor<State>,
     service: &wasmtime_wasi_http::p3::bindings::Service,
     job: Job,
-    mut done: oneshot::Sender<()>,
+    place: Place,
     seated: &Seated,
+    caution: &Caution,
 ) -> wasmtime::Result<()> {
     let _held = job.held;
     let Call {
@@ -329,6 +376,7 @@ async fn one(
         ending: Arc::clone(&job.ending),
         charged: meter,
         caller,
+        _taken: place.taken,
     });
     accessor.with(|mut store| {
         let state = store.data_mut();
@@ -338,15 +386,26 @@ async fn one(
     });
     let handled = p3::handle(accessor, service, job.request, job.answer);
     let outcome = tokio::select! {
-        handled = handled => {
-            handled?;
-            Outcome { result: Ok(()), body_unfinished: false }
-        }
+        handled = handled => match handled {
+            Ok(()) => {
+                caution.served();
+                Outcome { result: Ok(()), body_unfinished: false, blame: Blame::Own }
+            }
+            Err(error) => {
+                // It ends the instance, and here it is known who did it.
+                let named = |state: &State| classify(&error, state, Stage::Call);
+                let fault = accessor.with(|mut store| named(store.data_mut()));
+                drop(seated.leave(&job.ending, cut_off(&fault, Blame::Own)));
+                return Err(error);
+            }
+        },
         // The seat is empty and the instance retired: what the guest still does for it ends with both.
-        () = done.closed() => cut_off(&Fault::new(FaultKind::Trap, "the call was cut off")),
+        _ = place.left => {
+            cut_off(&Fault::new(FaultKind::Trap, "the call was cut off"), Blame::Own)
+        }
     };
-    seated.leave(&job.ending, outcome);
+    let entry = seated.leave(&job.ending, outcome);
     accessor.with(|mut store| store.data_mut().outbound_http.caller = seated.caller());
-    let _ = done.send(());
+    drop(entry);
     Ok(())
 }

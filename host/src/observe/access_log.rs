@@ -189,6 +189,8 @@ struct Line<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     waited: Option<f64>,
+    #[serde(rename = "host.tried_again", skip_serializing_if = "Option::is_none")]
+    tried_again: Option<bool>,
     #[serde(rename = "http.route", skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(rename = "host.handler", skip_serializing_if = "Option::is_none")]
@@ -226,6 +228,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         guest_memory: exchange.guest_memory(),
         instantiation: exchange.instantiation().map(micros),
         waited: exchange.waited.map(micros),
+        tried_again: exchange.is_second_try().then_some(true),
         route: exchange.route.as_deref(),
         handler: exchange.handler.as_deref(),
         caller: exchange.called_by.as_ref().map(|by| &*by.caller),

@@ -268,6 +268,7 @@ impl Exchange {
             memory: self.guest_memory().unwrap_or(0),
             received: self.received(),
             sent: self.sent,
+            is_second_try: self.is_second_try(),
         };
         if let Some(by) = &self.called_by {
             by.counts.call(self.label.as_deref());
@@ -299,6 +300,11 @@ impl Exchange {
     /// Bytes of the request's body that the guest took.
     pub(super) fn received(&self) -> u64 {
         self.meter.as_deref().map_or(0, Meter::received)
+    }
+
+    /// Whether it was given to another instance when the one that it shared with others had failed.
+    pub(super) fn is_second_try(&self) -> bool {
+        self.meter.as_deref().is_some_and(Meter::was_tried_again)
     }
 
     /// CPU time that the guest has used.

@@ -116,6 +116,8 @@ families! {
         "Bytes of requests' bodies that guests took";
     SENT: Counter "host_response_body_bytes_total" [HANDLER, TENANT]
         "Bytes of responses' bodies that were handed to their connections";
+    SECOND_TRIES: Counter "host_requests_tried_again_total" [HANDLER, TENANT]
+        "Requests that were given to another instance because the one that they shared with others had failed";
     GUEST_FAULTS: Counter "host_guest_faults_total" [HANDLER, TENANT, ERROR]
         "What guests did wrong, before and after their responses";
     OUTBOUND_REQUESTS: Counter "host_outbound_requests_total" [HANDLER, TENANT, KIND, ERROR]

@@ -17,7 +17,7 @@ use super::histogram::{OfPart, OfRequest, PART, REQUEST};
 use super::names::{
     ACTIVE_REQUESTS, ERROR, Family, GUEST_CPU, GUEST_CPU_AFTER, GUEST_FAULTS, GUEST_MEMORY,
     HANDLER, INSTANTIATION, KIND, METHOD, METRIC_SERIES, METRIC_SERIES_MAX, OUTBOUND_REQUESTS,
-    QUEUE_WAIT, RECEIVED, REQUEST_DURATION, ROUTE, SENT, STATUS, TENANT,
+    QUEUE_WAIT, RECEIVED, REQUEST_DURATION, ROUTE, SECOND_TRIES, SENT, STATUS, TENANT,
 };
 use super::{Number, Page, Source, View};
 use crate::limits;
@@ -53,6 +53,7 @@ pub(in crate::observe) struct Cost {
     pub(in crate::observe) received: u64,
     /// Bytes of its response's body.
     pub(in crate::observe) sent: u64,
+    pub(in crate::observe) is_second_try: bool,
 }
 
 /// A handler, none for what the host answers itself, and its tenant.
@@ -105,6 +106,7 @@ pub struct OfHandler {
     memory: Sum,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    second_tries: AtomicU64,
     faults: Tally,
     calls: Tally,
     sent: Tally,
@@ -156,6 +158,7 @@ impl OfHandler {
             memory: Sum::default(),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
+            second_tries: AtomicU64::new(0),
             faults: Tally::default(),
             calls: Tally::default(),
             sent: Tally::default(),
@@ -489,6 +492,7 @@ impl Series {
         }
         add(&of_handler.bytes_received, cost.received);
         add(&of_handler.bytes_sent, cost.sent);
+        add(&of_handler.second_tries, cost.is_second_try.into());
         if let Some(fault) = fault {
             of_handler.fault(fault);
         }
@@ -507,13 +511,14 @@ fn count_in(sum: &AtomicU64) -> Number {
 }
 
 /// Sums of a handler.
-static SUMS: [(&Family, fn(&OfHandler) -> Number); 4] = [
+static SUMS: [(&Family, fn(&OfHandler) -> Number); 5] = [
     (&GUEST_CPU_AFTER, |handler| {
         (handler.cpu_after.load(Ordering::Relaxed) as f64 / 1e9).into()
     }),
     (&GUEST_MEMORY, |handler| handler.memory.now().into()),
     (&RECEIVED, |handler| count_in(&handler.bytes_received)),
     (&SENT, |handler| count_in(&handler.bytes_sent)),
+    (&SECOND_TRIES, |handler| count_in(&handler.second_tries)),
 ];
 
 /// What of a handler a family is made of.
@@ -647,6 +652,7 @@ mod tests {
         memory: 0,
         received: 0,
         sent: 0,
+        is_second_try: false,
     };
 
     fn count(requests: &Requests, request: Request) {
@@ -671,6 +677,7 @@ mod tests {
             memory: 3_000,
             received: 5,
             sent: 7,
+            is_second_try: true,
             ..COST
         };
         for status in [200, 404] {
@@ -688,9 +695,14 @@ mod tests {
             (memory - (2.0 * 1_500.0 + 1_000.0)).abs() < 1e-6,
             "{memory}"
         );
-        let sums = [&shop.bytes_received, &shop.bytes_sent, &shop.cpu_after];
+        let sums = [
+            &shop.bytes_received,
+            &shop.bytes_sent,
+            &shop.second_tries,
+            &shop.cpu_after,
+        ];
         let sums = sums.map(|sum| sum.load(Ordering::Relaxed));
-        assert_eq!(sums, [10, 14, 2_000_000]);
+        assert_eq!(sums, [10, 14, 2, 2_000_000]);
     }
 
     #[test]
