@@ -3,6 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
+use ::host::limits::REUSE_RECOVERS;
+
+use crate::support::operator::{OPERATOR, Office, Operator};
 use crate::support::*;
 
 /// How many requests the instance that answered has served.
@@ -205,6 +208,48 @@ fn one_that_was_alone_from_the_beginning_is_not_called_again() {
     let line = host.access(&reply);
     assert_eq!(line.label(), "trap");
     assert!(line.0["host.tried_again"].is_null(), "{line:?}");
+}
+
+#[test]
+fn after_a_fault_fewer_share_an_instance_until_many_were_served_well() {
+    let office = Office::new();
+    let flags = SHARED.replace("reuse-count 16", "reuse-count 2");
+    let host = TestHost::serve(FAULTS_P3, &format!("{flags} {}", office.flags()));
+    let operator = Operator::of(&host);
+    let shown = || {
+        let target = format!("/handlers/{}", FAULTS_P3.handler());
+        let text = operator.get(&target, OPERATOR).text();
+        let handler: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        handler["reuse"].clone()
+    };
+    // What the second of two at once is told that its instance has served.
+    let beside_another = || {
+        let mut busy = host.send("GET /drip?n=100000&ms=20 HTTP/1.1\r\nHost: a\r\n\r\n");
+        busy.head();
+        count(&mut host.connect())
+    };
+    assert!(shown().is_null());
+    assert_eq!(beside_another(), 2, "in the same instance");
+
+    assert_eq!(host.get("/trap").status(), 500);
+    let now = shown();
+    for (name, expected) in [
+        ("at_once", 1),
+        ("at_once_granted", 2),
+        ("in_all", 50_000),
+        ("in_all_granted", 100_000),
+    ] {
+        assert_eq!(now[name], expected, "{name} in {now}");
+    }
+    host.says("serves 1 of 2 requests at once, and 50000 of 100000 in all");
+    assert_eq!(beside_another(), 1, "in an instance of its own");
+
+    let mut connection = host.connect();
+    for _ in 0..REUSE_RECOVERS {
+        assert_eq!(connection.get("/ok").status(), 200);
+    }
+    eventually("all that is granted", || shown().is_null().then_some(()));
+    assert_eq!(beside_another(), 2, "in the same instance again");
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub use keys::Keys;
 pub use listen::{Address, Door, Token};
 pub use problem::Problem;
 pub use view::{
-    BucketView, DirectoryView, GrantsView, HandlerView, HandlersView, RouteView, SettingsView,
-    VersionView,
+    BucketView, DirectoryView, GrantsView, HandlerView, HandlersView, ReuseView, RouteView,
+    SettingsView, VersionView,
 };
 
 use crate::catalog::{Deployer, Versions, Who};

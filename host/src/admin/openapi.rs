@@ -123,6 +123,9 @@ fn schemas() -> Value {
             "rolled_back": is_so(),
             "etag": text(),
             "file": text(),
+            "reuse": object(json!({
+                "at_once": number(), "at_once_granted": number(), "in_all": number(), "in_all_granted": number(),
+            })),
             "settings": settings(),
             "grants": object(json!({
                 "env": list(text()), "config": list(text()),
@@ -161,7 +164,8 @@ fn schemas() -> Value {
 mod tests {
     use super::*;
     use crate::admin::{
-        BucketView, DirectoryView, GrantsView, HandlerView, RouteView, SettingsView, VersionView,
+        BucketView, DirectoryView, GrantsView, HandlerView, ReuseView, RouteView, SettingsView,
+        VersionView,
     };
 
     #[test]
@@ -210,6 +214,12 @@ mod tests {
             rolled_back: false,
             etag: Some(String::new()),
             file: Some(String::new()),
+            reuse: Some(ReuseView {
+                at_once: 1,
+                at_once_granted: 2,
+                in_all: 3,
+                in_all_granted: 4,
+            }),
             settings: Some(settings()),
             grants: Some(GrantsView {
                 env: vec![String::new()],

@@ -38,6 +38,9 @@ pub struct HandlerView {
     /// The file that it is served from, if it was not deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// How many requests its instances serve, if faults have made it fewer for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<ReuseView>,
     /// What it was given of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<SettingsView>,
@@ -114,6 +117,19 @@ pub struct RouteView {
     pub strip_prefix: bool,
 }
 
+/// How many requests one instance of a handler serves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReuseView {
+    /// At the same time, now.
+    pub at_once: u32,
+    /// At the same time, when it has not failed for a while.
+    pub at_once_granted: u32,
+    /// From its beginning to its end, now.
+    pub in_all: u32,
+    /// From its beginning to its end, when it has not failed for a while.
+    pub in_all_granted: u32,
+}
+
 /// What a handler was given of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SettingsView {
@@ -181,11 +197,22 @@ impl From<&Listed> for HandlerView {
             rolled_back: record.is_some_and(Record::is_rolled_back),
             etag: record.map(Record::tag),
             file: listed.file.as_ref().map(|file| file.display().to_string()),
+            reuse: listed.handler.as_deref().and_then(reuse),
             settings: current.map(|version| settings(&version.settings)),
             grants: listed.handler.as_deref().map(grants),
             versions: record.map(versions).unwrap_or_default(),
         }
     }
+}
+
+fn reuse(handler: &Handler) -> Option<ReuseView> {
+    let (now, granted) = handler.reduced_uses()?;
+    Some(ReuseView {
+        at_once: now.at_once,
+        at_once_granted: granted.at_once,
+        in_all: now.in_all,
+        in_all_granted: granted.in_all,
+    })
 }
 
 fn routes(all: &[Route]) -> Vec<RouteView> {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use super::hot::{Hot, Place};
 use super::{HandlerSpec, Health, Tenant};
-use crate::engine::{Fault, FaultKind, Guest};
+use crate::engine::{Fault, FaultKind, Guest, Uses};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
 use crate::observe::{Seldom, Speaker};
@@ -158,6 +158,12 @@ impl Handler {
         } else {
             Service::Ready
         }
+    }
+
+    /// How many requests an instance serves now, and without faults, if faults have made it fewer.
+    #[must_use]
+    pub fn reduced_uses(&self) -> Option<(Uses, Uses)> {
+        self.place.uses().filter(|(now, granted)| now != granted)
     }
 
     /// Whether this handler and `other` belong to one tenant, or to none.

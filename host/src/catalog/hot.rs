@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::HandlerSpec;
 use super::loader::Loader;
 use super::tenant::Tenant;
-use crate::engine::Guest;
+use crate::engine::{Guest, Uses};
 use crate::limits;
 
 /// All guests of a host that are loaded.
@@ -202,6 +202,11 @@ impl Place {
     /// Whether it could not be loaded when it was last asked for.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// How many requests an instance serves now, and without faults, while the guest is loaded.
+    pub(super) fn uses(&self) -> Option<(Uses, Uses)> {
+        self.guest.load_full().map(|guest| guest.uses())
     }
 
     fn is_loaded(&self) -> bool {

@@ -7,7 +7,8 @@ use http::Method;
 
 use super::remote::{RemoteArgs, short, size, table};
 use crate::admin::{
-    BucketView, DirectoryView, GrantsView, HandlerView, RouteView, SettingsView, VersionView,
+    BucketView, DirectoryView, GrantsView, HandlerView, ReuseView, RouteView, SettingsView,
+    VersionView,
 };
 use crate::catalog::HandlerName;
 
@@ -39,6 +40,8 @@ fn shown(handler: HandlerView) -> String {
     if handler.rolled_back {
         facts.push(("state", "rolled back: an earlier version serves".to_owned()));
     }
+    let reuse = |reuse: &ReuseView| ("reuse", reused(reuse));
+    facts.extend(handler.reuse.as_ref().map(reuse));
     let all = |route: &RouteView| ("route", routed(route));
     facts.extend(handler.routes.iter().map(all));
     if let Some(own) = &handler.settings {
@@ -95,6 +98,18 @@ fn shown(handler: HandlerView) -> String {
 
 /// Under the number of a version.
 const INDENT: &str = "       ";
+
+fn reused(reuse: &ReuseView) -> String {
+    let ReuseView {
+        at_once,
+        at_once_granted,
+        in_all,
+        in_all_granted,
+    } = reuse;
+    format!(
+        "less after faults: an instance serves {at_once} of {at_once_granted} requests at once, {in_all} of {in_all_granted} in all"
+    )
+}
 
 fn routed(route: &RouteView) -> String {
     let stripped = if route.strip_prefix {
