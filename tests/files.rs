@@ -192,7 +192,7 @@ fn a_link_that_is_swapped_under_a_guests_feet_leads_nowhere() {
             }
         });
         let seen = host
-            .get("/open-often?path=/data/swapped/inside&n=5000")
+            .get("/open-often?path=/data/swapped/inside&n=2000")
             .text();
         over.store(true, Ordering::Relaxed);
         seen
@@ -245,7 +245,7 @@ fn who_swaps_a_pipe_for_a_file_holds_nobody_up() {
             }
         });
         let began = Instant::now();
-        let seen = host.get("/open-often?path=/data/swapped&n=5000").text();
+        let seen = host.get("/open-often?path=/data/swapped&n=2000").text();
         over.store(true, Ordering::Relaxed);
         (seen, began.elapsed())
     });

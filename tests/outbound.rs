@@ -335,6 +335,7 @@ fn what_goes_wrong_is_an_error_code_that_the_guest_can_handle() {
         _ if head.starts_with("GET /many-fields ") => {
             wire.say("HTTP/1.1 200 OK\r\n")?;
             wire.say(&"x-much: y\r\n".repeat(1_000))?;
+            wire.say("\r\n")?;
             wire.until_closed()
         }
         _ if head.starts_with("GET /extends ") => {
@@ -945,7 +946,7 @@ fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
             }
         });
         let flags = format!(
-            "--env UPSTREAM={} {} --max-instance-reuse-count 100 --idle-instance-timeout 1m",
+            "--env UPSTREAM={} {} --max-instance-reuse-count 100 --idle-instance-timeout 1m --max-concurrent-requests 1",
             upstream.url(),
             allow(&[&upstream.url()])
         );

@@ -459,6 +459,8 @@ pub const TENANT_ROUTES: usize = 100;
 pub const TENANT_UPLOADS: usize = 2;
 /// See [`TENANT_UPLOADS`].
 pub const TENANTS_UPLOADS: usize = ADMIN_UPLOADS / 2;
+/// How long one of them waits for a place that others have: most deploys take less.
+pub const TENANTS_UPLOADS_WAIT: Duration = Duration::from_secs(5);
 
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -467,6 +469,20 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// before it moves to the background threads. Above what nearly every request needs, and small
 /// beside a client's round trip. A transfer waits at every chunk and stays.
 pub const FRONT_TIME: Duration = Duration::from_millis(3);
+/// CPU time without a wait that costs an account nothing: quick guests take less.
+pub const FREE_BURST: Duration = Duration::from_micros(250);
+/// What an account saves up of time for its longer bursts, of all requests together. One without any begins in the
+/// background, so that many short burns use no more of the serving threads than one long one.
+pub const FRONT_CREDIT: Duration = Duration::from_millis(50);
+/// It comes back in so many times the time that was used: all bursts of an account have a tenth of one core.
+pub const FRONT_REFILL: u64 = 10;
+
+/// An account may hold so many times what is left for the others, of the host's places and of those in its queue: one
+/// alone three quarters, two three sevenths each. However many there are, some are left for the next.
+pub const FAIR: usize = 3;
+
+/// Bytes of an instance that are cleared away where it ends: part of a millisecond. More has a thread of its own.
+pub const CLEARED_AT_ONCE: usize = 4 * MIB;
 
 /// What one exchange's guest may print before the rest is dropped and counted, in lines.
 pub const OUTPUT_LINES: u32 = 1_000;

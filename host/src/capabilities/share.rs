@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::limits;
 
@@ -60,6 +61,7 @@ impl Shared {
             own,
             all: Arc::clone(&self.all),
             most: self.most,
+            front: Handle::try_current().ok(),
         }
     }
 }
@@ -70,6 +72,8 @@ pub(super) struct Share {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
     most: u32,
+    /// The threads that serve.
+    front: Option<Handle>,
 }
 
 /// Places, given back when this is dropped.
@@ -99,11 +103,16 @@ impl Share {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
         let held = self.take(1).await;
-        let working = tokio::task::spawn_blocking(move || {
+        let working = move || {
             let _held = held;
             work()
-        });
-        working.await
+        };
+        // Begun by a thread that serves: one that a background thread begins has its priority, and the place is everybody's.
+        let begun = match &self.front {
+            Some(front) => front.spawn(async move { spawn_blocking(working).await }),
+            None => tokio::spawn(async move { spawn_blocking(working).await }),
+        };
+        begun.await?
     }
 }
 

@@ -91,14 +91,11 @@ impl types::HostOutgoingValue for View<'_> {
             Ok(upload) => Arc::clone(upload),
             // The interface has no word for why.
             Err(error) => {
-                let containers = self.blobstore.containers();
-                let why = containers.told(&error);
+                let why = containers.told(error);
                 containers
                     .refused
                     .tell(format_args!("could not write a value: {why}"));
                 containers.counts.add(Operation::WriteData, &started);
-                let why = containers.told(error);
-                containers.tell(format_args!("could not write a value: {why}"));
                 return Ok(Err(()));
             }
         };

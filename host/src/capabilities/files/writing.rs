@@ -88,7 +88,7 @@ impl At {
 impl OutputStream for Written {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
         self.failed()?;
-        if !matches!(self.state, State::Ready) {
+        if !matches!(self.state, State::Ready) || bytes.len() > BODY_CHUNK {
             let message = "a write that was not permitted";
             return Err(StreamError::Trap(wasmtime::Error::msg(message)));
         }
@@ -131,6 +131,15 @@ impl Pollable for Written {
             Ok(Err(error)) => State::Failed(error),
             Err(_) => State::Failed(io::ErrorKind::Interrupted.into()),
         };
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // What a disk has begun is finished; what waits for its turn is not begun.
+        if let State::Writing(writing) = &self.state {
+            writing.abort();
+        }
     }
 }
 

@@ -36,6 +36,11 @@ impl Ceiling {
         let mut pools = self.pools();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push_back(Arc::downgrade(sites));
+        drop(pools);
+        // Who looked before these were here waits.
+        if self.waiting() > 0 {
+            self.close_one_idle();
+        }
     }
 
     pub(super) fn leave(&self, sites: &Arc<Mutex<Sites>>) {

@@ -84,7 +84,12 @@ pub(super) fn of_body(error: &hyper::Error) -> Error {
         return Error::HttpProtocolError;
     }
     let Some(io) = io_of(error) else {
-        return Error::HttpResponseIncomplete;
+        let is_nonsense = h2_of(error).is_some_and(|h2| !h2.is_remote() || is_wrong(h2));
+        return if is_nonsense {
+            Error::HttpProtocolError
+        } else {
+            Error::HttpResponseIncomplete
+        };
     };
     of_tls(io).unwrap_or(match io.kind() {
         // hyper tells of trailers that are too many or too long in words alone.

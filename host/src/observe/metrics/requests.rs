@@ -510,8 +510,10 @@ fn count_in(sum: &AtomicU64) -> Number {
     sum.load(Ordering::Relaxed).into()
 }
 
+type Read = fn(&OfHandler) -> Number;
+
 /// Sums of a handler.
-static SUMS: [(&Family, fn(&OfHandler) -> Number); 5] = [
+static SUMS: [(&Family, Read); 5] = [
     (&GUEST_CPU_AFTER, |handler| {
         (handler.cpu_after.load(Ordering::Relaxed) as f64 / 1e9).into()
     }),
@@ -632,6 +634,7 @@ pub(in crate::observe) fn method(method: &http::Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Account;
 
     fn request(handler: Option<&str>, tenant: Option<&str>, status: u16) -> Request {
         Request {
@@ -685,7 +688,7 @@ mod tests {
         }
         requests.count(request(Some("other"), None, 200), COST, None);
         let shop = requests.of_handler(&Arc::from("shop"), None);
-        let meter = Meter::new(Duration::ZERO);
+        let meter = Meter::new(Duration::ZERO, Account::new());
         meter.holds(1_000);
         meter.note();
         meter.charge(Duration::from_millis(2));
