@@ -33,6 +33,7 @@
 //! | `calls` | handlers that call one another by name |
 //! | `outbound` | requests to elsewhere: who may be reached, by which address, what a guest hears when it goes wrong |
 //! | `keyvalue` | buckets: whose they are, quotas, counters, listings; what a kill, a bad file and a Redis that leaves do |
+//! | `fair` | what tenants share when there is too little: places, CPU time, the threads that serve |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
 //! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
@@ -69,6 +70,7 @@ mod deploy_files;
 mod dev;
 mod directory;
 mod failures;
+mod fair;
 mod file_versions;
 mod files;
 mod grants;

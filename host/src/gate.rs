@@ -3,35 +3,189 @@
 //! A permit is a value: whoever holds it may run, and dropping it gives the place back, so a
 //! place cannot be lost however an exchange ends.
 //!
+//! Where several accounts want the places of one gate, each gets its share before any gets more ([`Gate::admit_among`]):
+//! who holds little is let in first, and who holds much leaves some for who comes next, in the queue as well.
+//!
 //! Who holds a place and only waits for its client is [`Idle`]: when there is no place left, the one whose client has moved
-//! least so far gets [`Notice`] to give up his, so that nobody takes the place of who is further by coming anew. So clients that send or read as slowly as they may do not keep others out.
+//! least so far gets [`Notice`] to give up his, so that nobody takes the place of who is further by coming anew. So clients that send or
+//! read as slowly as they may do not keep others out.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
+use crate::account::Account;
 use crate::limits::{self, HandlerLimits};
 
 /// The right to run.
 #[derive(Debug)]
 pub struct Permit {
-    /// None only while it is dropped.
-    place: Option<OwnedSemaphorePermit>,
-    shared: Arc<Shared>,
+    gate: Arc<Inner>,
+    /// Whose it is.
+    account: u64,
 }
 
-/// What a gate shares with the permits that it gave.
 #[derive(Debug, Default)]
-struct Shared {
-    /// Places that are one too many, and go when they are given back.
-    surplus: AtomicUsize,
-    idle: Mutex<IdlePlaces>,
+struct Inner {
+    state: Mutex<State>,
+    /// It is closed, and nobody holds a permit any more.
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: usize,
+    taken: usize,
+    max_waiting: usize,
+    waiting: usize,
+    /// Who has come so far to wait, for the order of those who do.
+    come: u64,
+    /// Those that hold or wait, by their numbers.
+    accounts: Vec<(u64, Standing)>,
+    idle: IdlePlaces,
+    /// Whether there are other accounts that may come, as whoever came last said.
+    is_shared: bool,
+    is_closed: bool,
+}
+
+/// How an account stands.
+#[derive(Debug, Default)]
+struct Standing {
+    held: usize,
+    /// In the order in which they came.
+    queue: BTreeMap<u64, oneshot::Sender<Permit>>,
+}
+
+/// The account of a gate that is all of one account's.
+const UNSHARED: u64 = 0;
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets in who may be, until nobody may.
+    fn let_in(self: &Arc<Self>) {
+        loop {
+            // Not under the lock: a permit that nobody takes comes back at once.
+            let Some((waiter, account)) = self.state().next() else {
+                return;
+            };
+            let permit = Permit {
+                gate: Arc::clone(self),
+                account,
+            };
+            drop(waiter.send(permit));
+        }
+    }
+}
+
+impl State {
+    fn standing(&mut self, account: u64) -> &mut Standing {
+        let at = self.accounts.binary_search_by_key(&account, |(id, _)| *id);
+        let at = at.unwrap_or_else(|at| {
+            self.accounts.insert(at, (account, Standing::default()));
+            at
+        });
+        &mut self.accounts[at].1
+    }
+
+    fn forget_if_idle(&mut self, account: u64) {
+        // Accounts come and go all the time; what one gate has of its own stays.
+        if account == UNSHARED {
+            return;
+        }
+        let at = self.accounts.binary_search_by_key(&account, |(id, _)| *id);
+        if let Ok(at) = at
+            && self.accounts[at].1.held == 0
+            && self.accounts[at].1.queue.is_empty()
+        {
+            self.accounts.remove(at);
+        }
+    }
+
+    /// Whether an account that has so many may have one more.
+    fn may_hold(&self, held: usize) -> bool {
+        let left = self.places.saturating_sub(self.taken);
+        !self.is_closed && self.is_fair(held, left)
+    }
+
+    /// Whether who has so many may have one more of what is left. Alone, an account may have all.
+    fn is_fair(&self, has: usize, left: usize) -> bool {
+        left > 0 && (!self.is_shared || leaves_some(has, left))
+    }
+
+    fn take(&mut self, account: u64) -> bool {
+        let standing = self.standing(account);
+        let (held, has_queue) = (standing.held, !standing.queue.is_empty());
+        let may = !has_queue && self.may_hold(held);
+        if may {
+            self.taken += 1;
+            self.standing(account).held += 1;
+        } else {
+            self.forget_if_idle(account);
+        }
+        may
+    }
+
+    /// The next of those who wait, of the account that holds least, with the place that he has from now on.
+    fn next(&mut self) -> Option<(oneshot::Sender<Permit>, u64)> {
+        let waiting = self.accounts.iter().filter_map(|(id, standing)| {
+            let first = standing.queue.keys().next()?;
+            Some((standing.held, *first, *id))
+        });
+        let (held, first, account) = waiting.min()?;
+        if !self.may_hold(held) {
+            return None;
+        }
+        let standing = self.standing(account);
+        let waiter = standing.queue.remove(&first)?;
+        standing.held += 1;
+        self.taken += 1;
+        self.waiting -= 1;
+        Some((waiter, account))
+    }
+
+    /// Gives notice to the one whose client has moved least of those who have waited for long, if its place would be that
+    /// of the account that asks: it is its own, or of one that holds more. Of several, to the one who has waited longest.
+    fn ask_back(&mut self, account: u64) {
+        let now = Instant::now();
+        // Many may ask at once, and who was asked needs a moment to go.
+        let asked = self.idle.asked;
+        if asked.is_some_and(|asked| now < asked + limits::IDLE_PAUSE) {
+            return;
+        }
+        let held = |of: u64| {
+            let at = self.accounts.binary_search_by_key(&of, |(id, _)| *id);
+            at.map_or(0, |at| self.accounts[at].1.held)
+        };
+        let least = held(account);
+        // Who has his share gets in by no one place.
+        let left = self.places.saturating_sub(self.taken);
+        if !self.is_fair(least.saturating_sub(1), left + 1) {
+            return;
+        }
+        let long = self.idle.places.iter().filter(|(_, waits)| {
+            waits.until <= now && (waits.account == account || held(waits.account) > least)
+        });
+        let slowest = long
+            .min_by_key(|(_, waits)| waits.moved)
+            .map(|(nth, _)| *nth);
+        if let Some(waits) = slowest.and_then(|nth| self.idle.places.remove(&nth)) {
+            self.idle.asked = Some(now);
+            waits.notice.give();
+        }
+    }
+}
+
+/// Whether an account that has so many leaves enough to the others for one more.
+pub(crate) fn leaves_some(has: usize, left: usize) -> bool {
+    has < left.saturating_mul(limits::FAIR)
 }
 
 /// Places whose holders wait for their clients, in the order in which they began to.
@@ -45,39 +199,12 @@ struct IdlePlaces {
 
 #[derive(Debug)]
 struct Waits {
+    account: u64,
     /// When that is long.
     until: Instant,
     /// Bytes that its client has sent or taken before.
     moved: u64,
     notice: Notice,
-}
-
-impl Shared {
-    fn idle(&self) -> MutexGuard<'_, IdlePlaces> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives notice to the one whose client has moved least of those who have waited for long; of several, to the one who
-    /// has waited longest.
-    fn ask_back(&self) {
-        let mut idle = self.idle();
-        let now = Instant::now();
-        // Many may ask at once, and who was asked needs a moment to go.
-        if idle
-            .asked
-            .is_some_and(|asked| now < asked + limits::IDLE_PAUSE)
-        {
-            return;
-        }
-        let long = idle.places.iter().filter(|(_, waits)| waits.until <= now);
-        let least = long
-            .min_by_key(|(_, waits)| waits.moved)
-            .map(|(nth, _)| *nth);
-        if let Some(waits) = least.and_then(|nth| idle.places.remove(&nth)) {
-            idle.asked = Some(now);
-            waits.notice.give();
-        }
-    }
 }
 
 /// Whether the place of an exchange is wanted by another. Clones are the same notice.
@@ -121,7 +248,7 @@ impl Notice {
 /// A holder of places who waits for its client, until it is dropped. One notice is enough for all of them.
 #[derive(Debug)]
 pub struct Idle {
-    at: Vec<(Arc<Shared>, u64)>,
+    at: Vec<(Arc<Inner>, u64)>,
     notice: Notice,
 }
 
@@ -136,16 +263,17 @@ impl Idle {
     ) -> Self {
         let until = Instant::now() + patience;
         let begin = |permit: &'a Permit| {
-            let mut idle = permit.shared.idle();
+            let idle = &mut permit.gate.state().idle;
             idle.begun += 1;
             let begun = idle.begun;
             let waits = Waits {
+                account: permit.account,
                 until,
                 moved,
                 notice: notice.clone(),
             };
             idle.places.insert(begun, waits);
-            (Arc::clone(&permit.shared), begun)
+            (Arc::clone(&permit.gate), begun)
         };
         Self {
             at: permits.into_iter().map(begin).collect(),
@@ -156,8 +284,8 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
-        for (shared, begun) in &self.at {
-            shared.idle().places.remove(begun);
+        for (gate, begun) in &self.at {
+            gate.state().idle.places.remove(begun);
         }
         // Nobody can give it any more. One that came too late is for nothing.
         self.notice.ignore();
@@ -166,14 +294,17 @@ impl Drop for Idle {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let surplus = &self.shared.surplus;
-        if surplus.load(Ordering::Relaxed) == 0 {
-            return;
+        let mut state = self.gate.state();
+        state.taken -= 1;
+        state.standing(self.account).held -= 1;
+        state.forget_if_idle(self.account);
+        let (is_wanted, is_empty) = (state.waiting > 0, state.is_closed && state.taken == 0);
+        drop(state);
+        if is_wanted {
+            self.gate.let_in();
         }
-        let one_less = |surplus: usize| surplus.checked_sub(1);
-        let taken = surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        if let (Ok(_), Some(place)) = (taken, self.place.take()) {
-            place.forget();
+        if is_empty {
+            self.gate.emptied.notify_waiters();
         }
     }
 }
@@ -185,11 +316,7 @@ pub struct Full;
 /// Lets a bounded number pass and a bounded number wait.
 #[derive(Debug)]
 pub struct Gate {
-    places: Arc<Semaphore>,
-    size: Mutex<usize>,
-    shared: Arc<Shared>,
-    waiting: AtomicUsize,
-    max_waiting: AtomicUsize,
+    inner: Arc<Inner>,
     max_wait: Duration,
 }
 
@@ -197,12 +324,17 @@ impl Gate {
     /// `places` may pass at once, `max_waiting` may wait for at most `max_wait`.
     #[must_use]
     pub fn new(places: usize, max_waiting: usize, max_wait: Duration) -> Self {
+        let state = State {
+            places,
+            max_waiting,
+            ..State::default()
+        };
+        let inner = Inner {
+            state: Mutex::new(state),
+            emptied: Notify::new(),
+        };
         Self {
-            places: Arc::new(Semaphore::new(places)),
-            size: Mutex::new(places),
-            shared: Arc::default(),
-            waiting: AtomicUsize::new(0),
-            max_waiting: AtomicUsize::new(max_waiting),
+            inner: Arc::new(inner),
             max_wait,
         }
     }
@@ -219,23 +351,11 @@ impl Gate {
 
     /// From now on so many may pass, and so many wait. Who has passed stays, also if that is more.
     pub fn resize(&self, places: usize, max_waiting: usize) {
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        self.max_waiting.store(max_waiting, Ordering::Relaxed);
-        let more = places.saturating_sub(*size);
-        if more > 0 {
-            let kept = |surplus: usize| Some(surplus.saturating_sub(more));
-            let surplus = self
-                .shared
-                .surplus
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, kept)
-                .unwrap_or(0);
-            self.places.add_permits(more.saturating_sub(surplus));
-        } else {
-            let less = *size - places;
-            let held = less - self.places.forget_permits(less);
-            self.shared.surplus.fetch_add(held, Ordering::Relaxed);
-        }
-        *size = places;
+        let mut state = self.inner.state();
+        state.places = places;
+        state.max_waiting = max_waiting;
+        drop(state);
+        self.inner.let_in();
     }
 
     /// Waits for a place, first come first served. Meanwhile those who hold one and wait for their clients are asked for theirs.
@@ -243,23 +363,17 @@ impl Gate {
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait.
     pub async fn admit(&self) -> Result<Permit, Full> {
-        if let Ok(permit) = self.try_admit() {
-            return Ok(permit);
-        }
-        let max_waiting = self.max_waiting.load(Ordering::Relaxed);
-        let _waiting = Waiting::join(&self.waiting, max_waiting)?;
-        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
-        let end = Instant::now() + self.max_wait;
-        loop {
-            self.shared.ask_back();
-            let rest = end.saturating_duration_since(Instant::now());
-            match timeout(rest.min(limits::IDLE_LOOK), &mut place).await {
-                Ok(Ok(place)) => return Ok(self.permit(place)),
-                Ok(Err(_)) => return Err(Full),
-                Err(_) if rest <= limits::IDLE_LOOK => return Err(Full),
-                Err(_) => {}
-            }
-        }
+        self.enter(UNSHARED).await
+    }
+
+    /// The same for one of several accounts. Of those who wait, who comes first is whose account holds least. Where the gate
+    /// `is_shared` now, no account holds, or has in the queue, more than [`limits::FAIR`] times what is left for the others.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub async fn admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
+        self.inner.state().is_shared = is_shared;
+        self.enter(account.id()).await
     }
 
     /// A place that is free now.
@@ -267,62 +381,128 @@ impl Gate {
     /// # Errors
     /// [`Full`], when there is none.
     pub fn try_admit(&self) -> Result<Permit, Full> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(|place| self.permit(place)).map_err(|_| Full)
+        self.try_enter(UNSHARED)
+    }
+
+    /// A place that is free now, and that its account may have, as in [`Self::admit_among`].
+    ///
+    /// # Errors
+    /// [`Full`], when there is none.
+    pub fn try_admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
+        self.inner.state().is_shared = is_shared;
+        self.try_enter(account.id())
+    }
+
+    fn try_enter(&self, account: u64) -> Result<Permit, Full> {
+        let has_taken = self.inner.state().take(account);
+        // Made without the lock: dropping it takes the lock.
+        has_taken.then(|| self.permit(account)).ok_or(Full)
+    }
+
+    async fn enter(&self, account: u64) -> Result<Permit, Full> {
+        if let Ok(permit) = self.try_enter(account) {
+            return Ok(permit);
+        }
+        let mut waiting = Waiting::join(&self.inner, account)?;
+        let end = Instant::now() + self.max_wait;
+        loop {
+            self.inner.state().ask_back(account);
+            let rest = end.saturating_duration_since(Instant::now());
+            match timeout(rest.min(limits::IDLE_LOOK), &mut waiting.called).await {
+                Ok(Ok(permit)) => return Ok(permit),
+                Ok(Err(_)) => return Err(Full),
+                Err(_) if rest <= limits::IDLE_LOOK => return Err(Full),
+                Err(_) => {}
+            }
+        }
     }
 
     /// How many hold a place.
     #[must_use]
     pub fn taken(&self) -> usize {
-        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        size.saturating_sub(self.places.available_permits())
+        self.inner.state().taken
     }
 
     /// How many wait for one.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.inner.state().waiting
     }
 
     /// How many places there are.
     #[must_use]
     pub fn places(&self) -> usize {
-        *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state().places
     }
 
-    fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
+    fn permit(&self, account: u64) -> Permit {
         Permit {
-            place: Some(place),
-            shared: Arc::clone(&self.shared),
+            gate: Arc::clone(&self.inner),
+            account,
         }
     }
 
-    /// Waits until nobody holds a permit, and lets nobody pass from then on.
+    /// Lets nobody pass any more, and waits until nobody holds a permit.
     pub async fn close_when_empty(&self) {
-        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = u32::try_from(size).unwrap_or(u32::MAX);
-        if let Ok(all) = self.places.acquire_many(places).await {
-            all.forget();
+        let mut emptied = std::pin::pin!(self.inner.emptied.notified());
+        // Before the look: who leaves after it is heard.
+        emptied.as_mut().enable();
+        let is_empty = {
+            let mut state = self.inner.state();
+            state.is_closed = true;
+            state.taken == 0
+        };
+        if !is_empty {
+            emptied.await;
         }
     }
 }
 
 /// A place in the queue; leaving it is dropping it.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting {
+    gate: Arc<Inner>,
+    account: u64,
+    nth: u64,
+    called: oneshot::Receiver<Permit>,
+}
 
-impl<'a> Waiting<'a> {
-    fn join(waiting: &'a AtomicUsize, max: usize) -> Result<Self, Full> {
-        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+impl Waiting {
+    fn join(gate: &Arc<Inner>, account: u64) -> Result<Self, Full> {
+        let mut state = gate.state();
+        let left = state.max_waiting.saturating_sub(state.waiting);
+        let queued = state.standing(account).queue.len();
+        if !state.is_fair(queued, left) {
+            state.forget_if_idle(account);
             return Err(Full);
         }
-        Ok(Self(waiting))
+        state.come += 1;
+        state.waiting += 1;
+        let nth = state.come;
+        let (caller, called) = oneshot::channel();
+        state.standing(account).queue.insert(nth, caller);
+        drop(state);
+        // What was given back since he looked, and before he was here.
+        gate.let_in();
+        Ok(Self {
+            gate: Arc::clone(gate),
+            account,
+            nth,
+            called,
+        })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.gate.state();
+        let left = state.standing(self.account).queue.remove(&self.nth);
+        if left.is_some() {
+            state.waiting -= 1;
+        }
+        state.forget_if_idle(self.account);
+        drop(state);
+        // Dropped without the lock: it may have been called meanwhile, and a permit takes the lock.
+        drop(left);
     }
 }
 
@@ -389,7 +569,7 @@ mod tests {
         let [of_first, _of_second] = held;
         drop(of_first);
         next.await.expect("the place that was given up");
-        assert_eq!(gate.shared.idle().places.len(), 0);
+        assert_eq!(gate.inner.state().idle.places.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -406,6 +586,68 @@ mod tests {
 
         assert_eq!(waiter.await.expect_err("nobody left"), Full);
         assert_eq!(before.elapsed(), Duration::from_secs(1));
-        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_much_leaves_some_for_who_comes_next() {
+        let gate = Gate::new(100, 40, Duration::from_secs(1));
+        let [loud, quiet, other] = std::array::from_fn(|_| Account::new());
+        let taken = |account: &Account| {
+            std::iter::from_fn(|| gate.try_admit_among(account, true).ok()).collect::<Vec<_>>()
+        };
+        let held = taken(&loud);
+        assert_eq!(held.len(), 75, "three quarters");
+        assert_eq!(taken(&other).len(), 19, "three quarters of what is left");
+        let _one = gate.admit_among(&quiet, true).await.expect("some are left");
+
+        // The queue is shared by the same rule.
+        let mut waiting: Vec<_> = (0..40)
+            .map(|_| Box::pin(gate.admit_among(&loud, true)))
+            .collect();
+        for waiter in &mut waiting {
+            let _ = futures_util::poll!(waiter);
+        }
+        assert_eq!(gate.waiting(), 30);
+        drop((held, waiting));
+        assert_eq!((gate.taken(), gate.waiting()), (1, 0));
+        assert_eq!(
+            gate.inner.state().accounts.len(),
+            1,
+            "who is gone is forgotten"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_those_who_wait_whose_account_holds_least_is_first() {
+        let gate = Gate::new(2, 9, Duration::from_secs(1));
+        let [loud, quiet] = std::array::from_fn(|_| Account::new());
+        let first = gate.admit_among(&loud, true).await.expect("free");
+        let second = gate.admit_among(&loud, true).await.expect("free");
+        let mut of_loud = Box::pin(gate.admit_among(&loud, true));
+        let mut of_quiet = Box::pin(gate.admit_among(&quiet, true));
+        assert!(futures_util::poll!(&mut of_loud).is_pending());
+        assert!(futures_util::poll!(&mut of_quiet).is_pending());
+        drop(first);
+        let _quiet = of_quiet.await.expect("it holds nothing");
+        assert!(futures_util::poll!(&mut of_loud).is_pending());
+        drop(second);
+        of_loud.await.expect("its turn");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_loses_nobody_a_place() {
+        let gate = Gate::new(1, 3, Duration::from_secs(1));
+        let permit = gate.admit().await.expect("free");
+        let (mut gone, mut next) = (Box::pin(gate.admit()), Box::pin(gate.admit()));
+        assert!(futures_util::poll!(&mut gone).is_pending());
+        assert!(futures_util::poll!(&mut next).is_pending());
+        // It is called, and gone before it hears it.
+        drop(permit);
+        drop(gone);
+        next.await.expect("the place came back");
+        assert_eq!((gate.taken(), gate.waiting()), (0, 0));
+        gate.close_when_empty().await;
+        assert_eq!(gate.try_admit().expect_err("closed"), Full);
     }
 }

@@ -22,6 +22,7 @@ pub mod engine;
 // What guests reach.
 pub mod capabilities;
 // Vocabulary: knows nothing above.
+pub mod account;
 pub mod client;
 pub mod files;
 pub mod gate;

@@ -7,10 +7,12 @@
 //! poll's charge is so too high by a tick at most, and never more than what passed.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::limits::TICK;
+use crate::account::Account;
+use crate::limits::{FREE_BURST, FRONT_TIME, TICK};
 
 thread_local! {
     /// When the guest that this thread polls now was entered.
@@ -22,12 +24,14 @@ thread_local! {
 /// What one exchange's guest has used, and may use.
 #[derive(Debug)]
 pub struct Meter {
+    account: Arc<Account>,
     used: AtomicU64,
     budget: AtomicU64,
     /// CPU time since the guest last waited for something.
     burst: AtomicU64,
     /// The poll that goes on ends because its time slice is over.
     sliced: AtomicBool,
+    in_background: AtomicBool,
     /// Nanoseconds on the clock that making its instances took. 0: one that was there is used.
     instantiation: AtomicU64,
     /// Bytes of the instance, at most.
@@ -44,20 +48,28 @@ pub struct Meter {
 const NOT_NOTED: u64 = u64::MAX;
 
 impl Meter {
-    /// A meter at zero with a budget of CPU time.
+    /// A meter at zero with a budget of CPU time, for who pays.
     #[must_use]
-    pub fn new(budget: Duration) -> Self {
+    pub fn new(budget: Duration, account: Arc<Account>) -> Self {
         Self {
+            account,
             used: AtomicU64::new(0),
             budget: AtomicU64::new(nanos(budget)),
             burst: AtomicU64::new(0),
             sliced: AtomicBool::new(false),
+            in_background: AtomicBool::new(false),
             instantiation: AtomicU64::new(0),
             memory: AtomicUsize::new(0),
             received: AtomicU64::new(0),
             tried_again: AtomicBool::new(false),
             noted: AtomicU64::new(NOT_NOTED),
         }
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// CPU time used in polls that have ended.
@@ -155,14 +167,39 @@ impl Meter {
         self.sliced.store(true, Ordering::Relaxed);
     }
 
-    /// Runs one poll of the guest on the clock.
+    /// Runs one poll of the guest on the clock. On a thread that serves, what is longer than [`FREE_BURST`] costs its account
+    /// credit.
     pub(crate) fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
+        self.sliced.store(false, Ordering::Relaxed);
+        let before = self.burst();
         enter();
         let result = poll();
-        let spent = nanos(since_entered());
-        self.used.fetch_add(spent, Ordering::Relaxed);
-        self.burst.fetch_add(spent, Ordering::Relaxed);
+        let spent = since_entered();
+        self.used.fetch_add(nanos(spent), Ordering::Relaxed);
+        self.burst.fetch_add(nanos(spent), Ordering::Relaxed);
+        let burst = before + spent;
+        if burst > FREE_BURST && !self.in_background.load(Ordering::Relaxed) {
+            self.account
+                .spend(if before > FREE_BURST { spent } else { burst });
+        }
         result
+    }
+
+    /// From now on it uses what the others leave, and no credit of its account's.
+    pub(crate) fn moves_to_background(&self) {
+        self.in_background.store(true, Ordering::Relaxed);
+    }
+
+    /// What it does from now on is another thing.
+    pub(crate) fn returns_to_front(&self) {
+        self.in_background.store(false, Ordering::Relaxed);
+        self.waits();
+    }
+
+    /// Whether a guest that would go on at once should leave the threads that serve.
+    pub(crate) fn is_burning(&self) -> bool {
+        let burst = self.burst();
+        burst > FRONT_TIME || burst > TICK && !self.account.has_credit()
     }
 
     /// The guest waits for something that others do.
@@ -170,9 +207,9 @@ impl Meter {
         self.burst.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the last poll ended because its time slice was over. Forgets it.
-    pub(crate) fn was_sliced(&self) -> bool {
-        self.sliced.swap(false, Ordering::Relaxed)
+    /// Whether the last poll ended because its time slice was over.
+    pub(crate) fn is_sliced(&self) -> bool {
+        self.sliced.load(Ordering::Relaxed)
     }
 
     /// Whether the guest that is being polled on this thread has used up its budget.
@@ -225,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_guest_is_charged_for_what_it_burns_and_not_for_what_it_waits() {
-        let meter = Meter::new(Duration::from_secs(5));
+        let meter = Meter::new(Duration::from_secs(5), Account::new());
         meter.measure(|| burn(Duration::from_millis(20)));
         let burnt = meter.used();
         assert!(burnt >= Duration::from_millis(20), "{burnt:?}");
@@ -239,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_used_after_the_exchange_is_told_apart() {
-        let meter = Meter::new(Duration::from_secs(5));
+        let meter = Meter::new(Duration::from_secs(5), Account::new());
         let ms = Duration::from_millis;
         meter.charge(ms(3));
         assert_eq!(meter.used_after(), ms(0), "it has not ended");
@@ -251,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_spent_within_a_poll() {
-        let meter = Meter::new(Duration::from_millis(10));
+        let meter = Meter::new(Duration::from_millis(10), Account::new());
         meter.measure(|| {
             assert!(!meter.is_spent());
             burn(Duration::from_millis(15));

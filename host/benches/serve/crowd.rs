@@ -50,7 +50,10 @@ impl Crowd {
             let began = Instant::now();
             let turn = |every: Duration| (began + every / clients.count * nth, every);
             let turns = clients.every.map(turn);
-            let requests = clients.requests.clone();
+            let mut requests = clients.requests.clone();
+            // Not all the same at the same time.
+            let first = nth as usize % requests.len().max(1);
+            requests.rotate_left(first);
             self.spawn(runtime, |answers| client(address, requests, turns, answers));
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use host::account::Account;
 use host::client::{Client, Peer};
 use host::meter::Meter;
 use host::observe::access_log::{AccessLog, Format};
@@ -136,7 +137,7 @@ fn of_exchanges(format: Format, is_noted: bool, log: &Path) -> anyhow::Result<f6
         .body(())?
         .into_parts();
     let (handler, route): (Arc<str>, Arc<str>) = (Arc::from("hello"), Arc::from("/*"));
-    let meter = Arc::new(Meter::new(Duration::from_secs(1)));
+    let meter = Arc::new(Meter::new(Duration::from_secs(1), Account::new()));
     let before = cpu();
     for nth in 1..=EXCHANGES {
         let mut exchange = Exchange::begin(&request, &client, Arc::clone(&ledger));

@@ -132,13 +132,13 @@ impl Desk {
                 self.deployed(&deployed, who)
             }
             Call::Deploy => {
-                let begun = (|| {
+                let begun = async {
                     let (name, ask) = (ask::name(name)?, ask::ask(operation, query)?);
                     let mut turn = begin(&name, Action::Deploy)?;
-                    let receiving = self.versions.receive(&mut turn, &ask)?;
+                    let receiving = self.versions.receive(&mut turn, &ask).await?;
                     Ok((turn, ask, receiving))
-                })();
-                let (turn, ask, receiving) = match begun {
+                };
+                let (turn, ask, receiving) = match begun.await {
                     Ok(begun) => begun,
                     Err(problem) => return Err(read_over(&parts.headers, body, problem).await),
                 };

@@ -432,7 +432,11 @@ impl Deployer {
                 entry.handler.follows(former);
             }
         }
+        let mut accounts = entries.values().map(|entry| &entry.handler.account);
+        let first = accounts.next();
+        let is_shared = accounts.any(|other| first.is_some_and(|first| !Arc::ptr_eq(first, other)));
         self.catalog.store(Arc::new(Catalog {
+            is_shared,
             entries,
             own,
             every: change.every.unwrap_or_else(|| now.every.clone()),

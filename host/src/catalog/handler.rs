@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use super::hot::{Hot, Place};
 use super::{HandlerSpec, Health, Tenant};
+use crate::account::Account;
 use crate::engine::{Fault, FaultKind, Guest, Uses};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits};
@@ -23,6 +24,8 @@ pub struct Handler {
     pub digest: String,
     /// Who owns it, if anybody does.
     pub tenant: Option<Arc<Tenant>>,
+    /// Who pays for what it uses.
+    pub account: Arc<Account>,
     /// Whose its guest's output is.
     pub speaker: Arc<Speaker>,
     /// Who may run.
@@ -80,11 +83,20 @@ impl Handler {
     ) -> Arc<Self> {
         let place = hot.place(&digest, guest);
         let tenant = hot.tenant(&spec);
+        let account = tenant
+            .as_ref()
+            .map_or_else(Account::new, |tenant| Arc::clone(tenant.account()));
         Arc::new(Self {
             name: spec.name.shared(),
-            speaker: Speaker::new(spec.name.shared(), spec.tenant.clone(), &digest),
+            speaker: Speaker::new(
+                spec.name.shared(),
+                spec.tenant.clone(),
+                &digest,
+                Arc::clone(&account),
+            ),
             digest,
             tenant,
+            account,
             gate,
             overload: Seldom::new(limits::OVERLOAD_PAUSE),
             health: Health::default(),

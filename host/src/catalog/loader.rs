@@ -6,9 +6,10 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
+use crate::account::Account;
 use crate::capabilities::{Granted, Services};
 use crate::components::{Artifact, Compiled, Components, Stamp};
-use crate::engine::{Engine, FaultKind, Generation, Guest, Instances, Room};
+use crate::engine::{Background, Engine, FaultKind, Generation, Guest, Instances, Room};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -20,6 +21,8 @@ pub(super) struct Loader {
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that need more than a place in the pool has.
     large: [OnceLock<Arc<Engine>>; 2],
+    /// Where guests of all engines burn.
+    background: OnceLock<Arc<Background>>,
     /// Held by the one who makes an engine.
     turn: Mutex<()>,
     tenants: Arc<Tenants>,
@@ -33,6 +36,7 @@ impl Loader {
             services,
             pooled: [OnceLock::new(), OnceLock::new()],
             large: [OnceLock::new(), OnceLock::new()],
+            background: OnceLock::new(),
             turn: Mutex::default(),
             tenants: Arc::default(),
         }
@@ -50,8 +54,13 @@ impl Loader {
         let artifact = self.artifact(&spec.source).await?;
         let digest = artifact.digest.clone();
         let guest = Arc::new(self.link(artifact, spec).await?);
+        let account = self
+            .tenant(spec)
+            .map_or_else(Account::new, |tenant| Arc::clone(tenant.account()));
         let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
-        try_start(&guest, &spec.limits).await.map_err(of_file)?;
+        try_start(&guest, &spec.limits, account)
+            .await
+            .map_err(of_file)?;
         if let Some(warm_up) = spec.warm_up.as_ref().filter(|_| !has_answered) {
             warm_up.ask(&guest, spec).await.map_err(of_file)?;
         }
@@ -178,17 +187,28 @@ impl Loader {
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
         }
+        let background = match self.background.get() {
+            Some(background) => Arc::clone(background),
+            None => {
+                let started = Background::start()?;
+                Arc::clone(self.background.get_or_init(|| started))
+            }
+        };
         let engine = if fits {
-            Engine::new(generation, self.room)?
+            Engine::new(generation, self.room, background)?
         } else {
-            Engine::large(generation, self.room)?
+            Engine::large(generation, self.room, background)?
         };
         Ok(Arc::clone(place.get_or_init(|| engine)))
     }
 }
 
-async fn try_start(guest: &Guest, limits: &HandlerLimits) -> Result<(), String> {
-    let meter = Arc::new(Meter::new(limits.cpu));
+async fn try_start(
+    guest: &Guest,
+    limits: &HandlerLimits,
+    account: Arc<Account>,
+) -> Result<(), String> {
+    let meter = Arc::new(Meter::new(limits.cpu, account));
     let started = tokio::time::timeout(limits.deadline, guest.try_instantiate(meter));
     let fault = match started.await {
         Ok(Ok(())) => return Ok(()),

@@ -56,6 +56,7 @@ pub struct Catalog {
     /// What the host does on routes that say nothing of it, and where there is none.
     every: Option<Arc<Policy>>,
     router: Router<Target>,
+    is_shared: bool,
 }
 
 /// A handler and where it is.
@@ -132,6 +133,12 @@ impl Catalog {
     #[must_use]
     pub fn owner(&self, name: &HandlerName) -> Option<Owner> {
         self.entries.get(name).map(|entry| entry.owner)
+    }
+
+    /// Whether its handlers are of more than one account.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Every handler, by name.

@@ -11,6 +11,7 @@ use super::{
     Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Owner, Refused, TenantSpec, Turn,
     Versions, Who, rights,
 };
+use crate::gate::Full;
 use crate::names;
 
 impl Versions {
@@ -34,8 +35,9 @@ impl Versions {
         }
     }
 
-    /// Places for what tenants deploy are few, so that the operator always has one. None if it is not a tenant's.
-    pub(super) fn places_of(&self, who: &Who) -> Result<Option<PlacesOfTenant>, NotDone> {
+    /// Places for what tenants deploy are few, so that the operator always has one, and who has none yet gets the next that is
+    /// given back. None if it is not a tenant's.
+    pub(super) async fn places_of(&self, who: &Who) -> Result<Option<PlacesOfTenant>, NotDone> {
         let Some(tenant) = who.tenant() else {
             return Ok(None);
         };
@@ -45,10 +47,13 @@ impl Versions {
                     .to_owned(),
             )
         };
-        let own = self.deployer.tenants().get(tenant).upload();
-        let of_all = Arc::clone(&self.uploads_of_tenants).try_acquire_owned();
-        let own = own.ok_or_else(too_many)?;
-        Ok(Some((own, of_all.map_err(|_| too_many())?)))
+        let tenant = self.deployer.tenants().get(tenant);
+        let own = tenant.upload().ok_or_else(too_many)?;
+        let of_all = self
+            .uploads_of_tenants
+            .admit_among(tenant.account(), true)
+            .await;
+        Ok(Some((own, of_all.map_err(|Full| too_many())?)))
     }
 
     /// Who owns the handler from now on. That never changes for as long as it is deployed.

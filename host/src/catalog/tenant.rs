@@ -12,6 +12,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Route;
+use crate::account::Account;
 use crate::capabilities::clocks::Grain;
 use crate::engine::{Budget, Common};
 use crate::gate::{Full, Gate, Permit};
@@ -45,6 +46,7 @@ pub struct Tenant {
     name: Arc<str>,
     /// None: nobody says any more that there is such a tenant.
     said: ArcSwapOption<TenantSpec>,
+    account: Arc<Account>,
     gate: Gate,
     rate: ArcSwapOption<DefaultDirectRateLimiter>,
     memory: Arc<Budget>,
@@ -88,6 +90,7 @@ impl Tenant {
         Self {
             name: Arc::clone(name),
             said: ArcSwapOption::empty(),
+            account: Account::new(),
             gate: Gate::new(UNCOUNTED, UNCOUNTED, HandlerLimits::default().permit_wait),
             rate: ArcSwapOption::empty(),
             memory: Arc::new(Budget::new(usize::MAX)),
@@ -120,6 +123,12 @@ impl Tenant {
     #[must_use]
     pub fn coarse_clocks(&self) -> Option<Duration> {
         self.said.load().as_ref()?.coarse_clocks
+    }
+
+    /// What its handlers use is charged to.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// Counts a request.

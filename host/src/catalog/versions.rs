@@ -26,6 +26,7 @@ use super::{
     TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
+use crate::gate::{Gate, Permit};
 use crate::limits;
 use crate::secret::Secret;
 
@@ -39,7 +40,7 @@ pub struct Versions {
     serving: Handle,
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
     uploads: Arc<Semaphore>,
-    pub(super) uploads_of_tenants: Arc<Semaphore>,
+    pub(super) uploads_of_tenants: Gate,
     /// Handlers whose tenant there is not: kept and not served.
     /// What is not served because its tenant is away, and what was last said of it.
     pub(super) away: Mutex<BTreeMap<HandlerName, String>>,
@@ -267,7 +268,11 @@ impl Versions {
             serving,
             busy: Arc::default(),
             uploads: Arc::new(Semaphore::new(limits::ADMIN_UPLOADS)),
-            uploads_of_tenants: Arc::new(Semaphore::new(limits::TENANTS_UPLOADS)),
+            uploads_of_tenants: Gate::new(
+                limits::TENANTS_UPLOADS,
+                limits::ADMIN_CONNECTIONS,
+                limits::TENANTS_UPLOADS_WAIT,
+            ),
             away: Mutex::default(),
         }
     }
@@ -486,7 +491,7 @@ impl Versions {
     ///
     /// # Errors
     /// When too many arrive already, and as [`Self::deploy`] where that needs no look at the component.
-    pub fn receive(&self, turn: &mut Turn, ask: &Ask) -> Result<Receiving, NotDone> {
+    pub async fn receive(&self, turn: &mut Turn, ask: &Ask) -> Result<Receiving, NotDone> {
         let tenant = self.tenant_of(turn, ask)?;
         let former = turn.record.as_ref().and_then(|record| record.current());
         let version = self.asked(ask.clone(), &turn.name, former)?;
@@ -494,7 +499,7 @@ impl Versions {
         if let Some(tenant) = tenant.filter(|_| turn.record.is_none()) {
             rights::room_for_another(&tenant, self.store.of_tenant(&tenant.name).len())?;
         }
-        let of_tenant = self.places_of(&turn.who)?;
+        let of_tenant = self.places_of(&turn.who).await?;
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| {
             NotDone::TooMany(format!(
                 "{} components arrive already: try again in a moment",
@@ -625,7 +630,7 @@ impl Versions {
             )));
         }
         let version = chosen(&former, to)?;
-        let _places = self.places_of(&turn.who)?;
+        let _places = self.places_of(&turn.who).await?;
         let tenant = self.tenant_of(&turn, &Ask::default())?;
         self.check(&turn, tenant.as_deref(), version)?;
         if version.number == former.current && self.serves(&former) {
@@ -952,7 +957,7 @@ pub struct Receiving {
 type Places = (OwnedSemaphorePermit, Option<PlacesOfTenant>);
 
 /// Of one tenant, and of all of them.
-pub(super) type PlacesOfTenant = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+pub(super) type PlacesOfTenant = (OwnedSemaphorePermit, Permit);
 
 /// Pieces that wait for the disk: what a connection reads at once, a few times.
 const CHUNKS: usize = 4;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::HandlerSpec;
+use crate::account::Account;
 use crate::capabilities::calls::SUFFIX;
 use crate::engine::{Call, Fault, Guest, HttpError};
 use crate::meter::Meter;
@@ -88,10 +89,11 @@ impl WarmUp {
         // A name has only characters that a host may have, so this is always one.
         let uri = format!("http://{}{SUFFIX}{}", spec.name, self.path);
         *request.uri_mut() = uri.parse().unwrap_or_default();
+        let account = Account::new();
         let call = Call {
-            meter: Arc::new(Meter::new(spec.limits.cpu)),
+            meter: Arc::new(Meter::new(spec.limits.cpu, Arc::clone(&account))),
             output: Arc::new(GuestOutput::new(
-                Speaker::new(spec.name.shared(), spec.tenant.clone(), ""),
+                Speaker::new(spec.name.shared(), spec.tenant.clone(), "", account),
                 RequestId::none(),
                 false,
             )),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error as HttpError;
 
 use super::again::Again;
+use super::clearing::InUse;
 use super::guest::{Exports, Guest};
 use super::running::{Blame, Ending, Outcome};
 use super::shared::Job;
@@ -96,8 +97,7 @@ impl Guest {
         let meter = Arc::clone(&call.meter);
         let (guest, told) = (Arc::clone(self), Arc::clone(&ending));
         let running = async move {
-            let _held = held;
-            guest.run(request, call, answer, told, is_again).await;
+            guest.run(request, call, answer, told, is_again, held).await;
         };
         let running = Running::new(running, Arc::clone(&ending), meter, background);
         self.answer(running, answered, &ending, is_head).await
@@ -176,12 +176,14 @@ impl Guest {
         answer: Answer,
         ending: Ending,
         is_again: bool,
+        held: impl Send + 'static,
     ) where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let _ticking = self.engine.epoch.ticking();
-        let mut instance = match self.instance(call, is_again).await {
-            Ok(instance) => instance,
+        let clearing = &self.engine.background.clearing;
+        let mut in_use = match self.instance(call, is_again).await {
+            Ok(instance) => InUse::new(instance, held, clearing),
             Err(fault) => {
                 let outcome = Outcome {
                     result: Err(fault),
@@ -190,6 +192,9 @@ impl Guest {
                 };
                 return drop(ending.set(outcome));
             }
+        };
+        let Some(instance) = &mut in_use.instance else {
+            return; // it is there until it is kept
         };
         // Declared after the instance, so that it is dropped before the store closes the body.
         let broken = instance.store.data().outbound_http.broken.clone();
@@ -214,8 +219,8 @@ impl Guest {
         let _ = ending.set(outcome);
         drop(unless_told);
         // An instance is never used again after a fault.
-        if well {
-            self.keep(instance);
+        if well && let Some(instance) = in_use.instance.take() {
+            in_use.instance = self.keep(instance);
         }
     }
 }

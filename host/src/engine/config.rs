@@ -110,8 +110,9 @@ fn from_pool(
         .linear_memory_keep_resident(limits::KEPT_MEMORY)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)
-        // Places wait for their batch: in a small one few do, and the next instance finds its place warm.
-        .decommit_batch_size(16)
+        // Memory goes back where its instance ends. In a batch it would do so where the next one ends, which may be a small
+        // one of somebody else, on a thread that serves: a gigabyte takes a tenth of a second. Small ones have none to give.
+        .decommit_batch_size(1)
         .pagemap_scan(if scan_pages {
             Enabled::Yes
         } else {

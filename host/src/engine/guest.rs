@@ -185,7 +185,7 @@ impl Guest {
     pub async fn try_instantiate(&self, meter: Arc<Meter>) -> Result<(), Fault> {
         let _ticking = self.engine.epoch.ticking();
         let output = Arc::new(GuestOutput::new(
-            Speaker::new(Arc::from("start"), None, ""),
+            Speaker::new(Arc::from("start"), None, "", Arc::clone(meter.account())),
             RequestId::none(),
             false,
         ));
@@ -238,21 +238,22 @@ impl Guest {
         Ok(instance)
     }
 
-    /// Keeps an instance for the next request, if it has served well and may serve again.
-    pub(super) fn keep(&self, mut instance: Instance) {
+    /// Keeps an instance that has served well for the next request. Gives it back if it may not serve again.
+    pub(super) fn keep(&self, mut instance: Instance) -> Option<Instance> {
         instance.served += 1;
         // It holds what the request was routed by.
         instance.store.data_mut().outbound_http.caller = None;
         // Where instances are shared, nobody looks for one that waits.
         if instance.served >= self.caution.now().in_all || self.shares_instances() {
-            return;
+            return Some(instance);
         }
         let Some(place) = IdlePlace::take(&self.engine) else {
-            return;
+            return Some(instance);
         };
         instance.idle_since = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push((instance, place));
+        None
     }
 
     /// What new instances are told.
@@ -275,6 +276,9 @@ impl Guest {
         };
         // Dropping a store is work: not under the lock.
         drop(idle);
+        for (instance, place) in outdated {
+            self.engine.background.clearing.clear(instance, place);
+        }
         found
     }
 
@@ -291,7 +295,9 @@ impl Guest {
         });
         drop(idle);
         // Dropping a store is work: not under the lock.
-        drop(expired);
+        for (instance, place) in expired {
+            self.engine.background.clearing.clear(instance, place);
+        }
         patience.saturating_sub(waited).max(limits::TICK)
     }
 
@@ -376,7 +382,11 @@ impl Guest {
                 served: 0,
                 idle_since: Instant::now(),
             }),
-            Err(error) => Err(classify(&error, store.data(), Stage::Start)),
+            Err(error) => {
+                let fault = classify(&error, store.data(), Stage::Start);
+                self.engine.background.clearing.clear_store(store);
+                Err(fault)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod body;
 mod budget;
 mod call;
 mod caution;
+mod clearing;
 mod config;
 mod epoch;
 mod fault;
@@ -35,6 +36,7 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 
+pub(crate) use background::Background;
 pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
@@ -54,7 +56,7 @@ pub struct Engine {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
     generation: Generation,
-    background: Arc<background::Background>,
+    background: Arc<Background>,
     epoch: epoch::Ticker,
     /// Instances of all guests that wait for their next request.
     idle: AtomicUsize,
@@ -68,22 +70,31 @@ impl Engine {
     ///
     /// # Errors
     /// When wasmtime cannot be set up at all, or no thread can be started.
-    pub fn new(generation: Generation, room: Room) -> anyhow::Result<Arc<Self>> {
-        Self::with(config::pooled, generation, room, false)
+    pub(crate) fn new(
+        generation: Generation,
+        room: Room,
+        background: Arc<Background>,
+    ) -> anyhow::Result<Arc<Self>> {
+        Self::with(config::pooled, generation, room, background, false)
     }
 
     /// An engine for guests that do not fit into a place of the other's pool: more memory, more memories, more tables.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn large(generation: Generation, room: Room) -> anyhow::Result<Arc<Self>> {
-        Self::with(config::large, generation, room, true)
+    pub(crate) fn large(
+        generation: Generation,
+        room: Room,
+        background: Arc<Background>,
+    ) -> anyhow::Result<Arc<Self>> {
+        Self::with(config::large, generation, room, background, true)
     }
 
     fn with(
         config: fn(Generation, Room, bool) -> wasmtime::Config,
         generation: Generation,
         room: Room,
+        background: Arc<Background>,
         is_large: bool,
     ) -> anyhow::Result<Arc<Self>> {
         let wasmtime = wasmtime::Engine::new(&config(generation, room, true))
@@ -101,7 +112,7 @@ impl Engine {
         Ok(Arc::new(Self {
             linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
             epoch: epoch::Ticker::start(&wasmtime)?,
-            background: background::Background::start()?,
+            background,
             wasmtime,
             generation,
             idle: AtomicUsize::new(0),

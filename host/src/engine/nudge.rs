@@ -53,7 +53,7 @@ impl Nudge {
             if polled.is_ready() {
                 return polled;
             }
-            if meter.was_sliced() {
+            if meter.is_sliced() {
                 break;
             }
             if !inner.is_nudged.load(Ordering::SeqCst) {
@@ -94,6 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::account::Account;
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -117,7 +118,7 @@ mod tests {
             cx.waker().wake_by_ref();
             Poll::Pending
         }));
-        let meter = Meter::new(Duration::from_secs(1));
+        let meter = Meter::new(Duration::from_secs(1), Account::new());
         let polled = Nudge::new().poll(&mut Context::from_waker(&waker), &meter, guest);
         (polled.is_ready(), task.0.load(Ordering::SeqCst))
     }
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_is_stopped_at_a_tick_is_not_polled_again_at_once() {
-        let meter = Meter::new(Duration::from_secs(1));
+        let meter = Meter::new(Duration::from_secs(1), Account::new());
         let mut polls = 0;
         let guest = pin!(poll_fn(|cx| {
             polls += 1;
@@ -158,7 +159,7 @@ mod tests {
             of_guest.register(cx.waker());
             Poll::<()>::Pending
         }));
-        let meter = Meter::new(Duration::from_secs(1));
+        let meter = Meter::new(Duration::from_secs(1), Account::new());
         let polled = Nudge::new().poll(&mut Context::from_waker(&waker), &meter, guest);
         assert!(polled.is_pending());
         assert_eq!(task.0.load(Ordering::SeqCst), 0);

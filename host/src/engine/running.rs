@@ -1,5 +1,6 @@
 //! A guest that runs: polled where it was asked for, moved to the background when it burns.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -9,7 +10,6 @@ use tokio::task::JoinHandle;
 use super::background::Background;
 use super::nudge::Nudge;
 use super::{Fault, shared};
-use crate::limits;
 use crate::meter::Meter;
 
 /// How a guest's call ended.
@@ -66,19 +66,23 @@ impl Drop for AbortOnDrop {
 }
 
 impl Running {
-    /// `guest` sets `ending` before it drops its store.
+    /// `guest` sets `ending` before it drops its store. One whose account has no credit begins in the background.
     pub(super) fn new(
         guest: impl Future<Output = ()> + Send + 'static,
         ending: Ending,
         meter: Arc<Meter>,
         background: Arc<Background>,
     ) -> Self {
-        Self {
+        let mut running = Self {
             place: Place::Front(Box::pin(guest), Nudge::new()),
             ending,
             meter,
             background,
+        };
+        if !running.meter.account().has_credit() {
+            running.move_to_background();
         }
+        running
     }
 
     /// A call that another task drives.
@@ -107,7 +111,7 @@ impl Running {
             self.place = Place::Ended;
             return Poll::Ready(());
         }
-        if matches!(self.place, Place::Front(..)) && self.meter.burst() > limits::FRONT_TIME {
+        if matches!(self.place, Place::Front(..)) && self.meter.is_burning() {
             self.move_to_background();
             return self.poll(cx);
         }
@@ -124,7 +128,7 @@ impl Running {
     /// # Errors
     /// What it did wrong after its response.
     pub async fn finish(mut self) -> Result<(), Fault> {
-        std::future::poll_fn(|cx| self.poll(cx)).await;
+        poll_fn(|cx| self.poll(cx)).await;
         self.ending
             .get()
             .map_or(Ok(()), |outcome| outcome.result.clone())
@@ -136,7 +140,10 @@ impl Running {
         };
         let mut guest = std::mem::replace(guest, Box::pin(std::future::pending()));
         let meter = Arc::clone(&self.meter);
-        let metered = std::future::poll_fn(move |cx| meter.measure(|| guest.as_mut().poll(cx)));
-        self.place = Place::Background(AbortOnDrop(self.background.handle().spawn(metered)));
+        let metered = poll_fn(move |cx| meter.measure(|| guest.as_mut().poll(cx)));
+        let task = self
+            .background
+            .spawn(Box::pin(metered), Arc::clone(&self.meter));
+        self.place = Place::Background(AbortOnDrop(task));
     }
 }

@@ -24,16 +24,18 @@ use wasmtime::component::Accessor;
 
 use super::call::{Answer, Call};
 use super::caution::{Caution, Uses};
+use super::clearing::InUse;
 use super::epoch::Ticking;
 use super::fault::{Fault, Stage, classify};
 use super::guest::{Exports, Guest, Instance};
-use super::running::{Blame, Ending, Outcome};
+use super::running::{Blame, Ending, Outcome, Running};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
 use crate::capabilities::calls::{Broken, Caller};
 use crate::capabilities::config::Values;
 use crate::limits;
 use crate::meter::Meter;
+use crate::observe::GuestOutput;
 
 /// One request on its way into an instance.
 pub(super) struct Job {
@@ -147,18 +149,37 @@ impl Guest {
         shared.iter().find(|instance| instance.take(uses)).cloned()
     }
 
+    /// In front, or in the background if it burns.
+    async fn start(
+        self: &Arc<Self>,
+        values: &Arc<Values>,
+        meter: &Arc<Meter>,
+        output: &Arc<GuestOutput>,
+    ) -> Result<Instance, Fault> {
+        let (guest, values, output) = (Arc::clone(self), Arc::clone(values), Arc::clone(output));
+        let (of_start, background) = (Arc::clone(meter), Arc::clone(&self.engine.background));
+        let (sender, mut started) = oneshot::channel();
+        let start = async move {
+            // Nobody takes it if he has left.
+            let _ = sender.send(guest.instantiate(values, &of_start, output).await);
+        };
+        let ending = Ending::default();
+        let running = Running::new(start, ending, Arc::clone(meter), background);
+        running.finish().await?;
+        meter.returns_to_front();
+        started.try_recv().unwrap_or_else(|_| Err(came_too_late()))
+    }
+
     async fn start_shared(
         self: &Arc<Self>,
         values: Arc<Values>,
         call: &Call,
     ) -> Result<Arc<Shared>, Fault> {
-        let meter = Arc::new(Meter::new(call.meter.budget()));
+        let account = Arc::clone(call.meter.account());
+        let meter = Arc::new(Meter::new(call.meter.budget(), account));
         let ticking = self.engine.epoch.ticking();
-        let (began, output) = (Instant::now(), Arc::clone(&call.output));
-        let started = {
-            let mut starting = pin!(self.instantiate(Arc::clone(&values), &meter, output));
-            poll_fn(|cx| meter.measure(|| starting.as_mut().poll(cx))).await
-        };
+        let began = Instant::now();
+        let started = self.start(&values, &meter, &call.output).await;
         // Who needed it first pays for it.
         call.meter.charge(meter.used());
         let instance = started?;
@@ -176,15 +197,28 @@ impl Guest {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::clone(&shared));
-        tokio::spawn(drive(
+        let driven = drive(
+            Arc::clone(self),
             instance,
-            meter,
+            Arc::clone(&meter),
             ticking,
             queue,
             Arc::clone(&shared),
-            Arc::clone(&self.caution),
-            self.reuse().idle,
-        ));
+        );
+        let (background, of_task) = (Arc::clone(&self.engine.background), Arc::clone(&shared));
+        tokio::spawn(async move {
+            let mut driven: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driven);
+            let is_over = poll_fn(|cx| match driven.as_mut().poll(cx) {
+                Poll::Pending if meter.is_burning() => Poll::Ready(false),
+                polled => polled.map(|()| true),
+            });
+            if !is_over.await {
+                // Nobody else is to wait for whoever burns in it.
+                of_task.retired.store(true, Ordering::Relaxed);
+                // It ends when those in it do, whoever waits for the task.
+                drop(background.spawn(driven, meter));
+            }
+        });
         Ok(shared)
     }
 }
@@ -195,12 +229,15 @@ struct Seated {
     entries: Mutex<Vec<Entry>>,
     /// All that have ever been in it.
     entered: AtomicU32,
+    /// What was held by those who left before their end: until the instance is cleared away, which ends for that.
+    left_behind: Mutex<Vec<Box<dyn Send>>>,
 }
 
 struct Entry {
     ending: Ending,
     charged: Arc<Meter>,
     caller: Option<Arc<dyn Caller>>,
+    held: Box<dyn Send>,
     _taken: oneshot::Sender<()>,
 }
 
@@ -231,7 +268,13 @@ impl Seated {
     fn fail(&self, fault: &Fault, blame: Blame) {
         for entry in self.entries().drain(..) {
             let _ = entry.ending.set(cut_off(fault, blame));
+            self.left_behind().push(entry.held);
         }
+    }
+
+    fn left_behind(&self) -> MutexGuard<'_, Vec<Box<dyn Send>>> {
+        let left_behind = self.left_behind.lock();
+        left_behind.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose doing it is when the instance fails. What somebody has left behind who is gone can be why, too.
@@ -295,14 +338,22 @@ fn came_too_late() -> Fault {
 
 /// Runs an instance until it is retired and empty, or nobody comes.
 async fn drive(
-    mut instance: Instance,
+    guest: Arc<Guest>,
+    instance: Instance,
     meter: Arc<Meter>,
     _ticking: Ticking,
     mut queue: mpsc::Receiver<(Job, Place)>,
     shared: Arc<Shared>,
-    caution: Arc<Caution>,
-    patience: Duration,
 ) {
+    let (caution, patience) = (&guest.caution, guest.reuse().idle);
+    let mut in_use = InUse::new(
+        instance,
+        Vec::<Box<dyn Send>>::new(),
+        &guest.engine.background.clearing,
+    );
+    let Some(instance) = &mut in_use.instance else {
+        return; // it is there until the end
+    };
     let Exports::P3(service) = &instance.exports else {
         return;
     };
@@ -321,7 +372,7 @@ async fn drive(
                     }
                     job = next => match job {
                         Ok(Some((job, place))) => {
-                            calls.push(one(accessor, service, job, place, &seated, &caution));
+                            calls.push(one(accessor, service, job, place, &seated, caution));
                         }
                         // A seat that is taken means a job that is on its way.
                         Ok(None) | Err(_) if calls.is_empty() && shared.is_empty() => return Ok(()),
@@ -336,6 +387,9 @@ async fn drive(
         poll_fn(|cx| {
             let before = meter.used();
             let ended = meter.measure(|| run.as_mut().poll(cx));
+            if ended.is_pending() && !meter.is_sliced() {
+                meter.waits();
+            }
             seated.settle(&meter, meter.used().saturating_sub(before));
             ended
         })
@@ -353,9 +407,11 @@ async fn drive(
         seated.fail(&fault, seated.blame());
     }
     let fault = came_too_late();
-    while let Ok((job, _place)) = queue.try_recv() {
+    // To the end: who has a place in the closed queue may not have put his job there yet.
+    while let Some((job, _place)) = queue.recv().await {
         let _ = job.ending.set(cut_off(&fault, Blame::Others));
     }
+    in_use.held = Some(std::mem::take(&mut *seated.left_behind()));
 }
 
 async fn one(
@@ -366,7 +422,6 @@ async fn one(
     seated: &Seated,
     caution: &Caution,
 ) -> wasmtime::Result<()> {
-    let _held = job.held;
     let Call {
         meter,
         output,
@@ -376,6 +431,7 @@ async fn one(
         ending: Arc::clone(&job.ending),
         charged: meter,
         caller,
+        held: job.held,
         _taken: place.taken,
     });
     accessor.with(|mut store| {
@@ -385,6 +441,7 @@ async fn one(
         state.outbound_http.is_shared = true;
     });
     let handled = p3::handle(accessor, service, job.request, job.answer);
+    let mut is_gone = false;
     let outcome = tokio::select! {
         handled = handled => match handled {
             Ok(()) => {
@@ -395,17 +452,23 @@ async fn one(
                 // It ends the instance, and here it is known who did it.
                 let named = |state: &State| classify(&error, state, Stage::Call);
                 let fault = accessor.with(|mut store| named(store.data_mut()));
-                drop(seated.leave(&job.ending, cut_off(&fault, Blame::Own)));
+                if let Some(entry) = seated.leave(&job.ending, cut_off(&fault, Blame::Own)) {
+                    seated.left_behind().push(entry.held);
+                }
                 return Err(error);
             }
         },
         // The seat is empty and the instance retired: what the guest still does for it ends with both.
         _ = place.left => {
+            is_gone = true;
             cut_off(&Fault::new(FaultKind::Trap, "the call was cut off"), Blame::Own)
         }
     };
     let entry = seated.leave(&job.ending, outcome);
     accessor.with(|mut store| store.data_mut().outbound_http.caller = seated.caller());
-    drop(entry);
+    match entry {
+        Some(entry) if is_gone => seated.left_behind().push(entry.held),
+        entry => drop(entry),
+    }
     Ok(())
 }

@@ -184,6 +184,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Bytes of its memories and tables.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
     /// Of a new instance.
     pub(super) fn new(
         limit: usize,
@@ -305,11 +310,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::account::Account;
 
     #[test]
     fn a_growth_that_fails_is_given_back_once_and_only_if_it_was_charged() {
         let usage = Arc::new(Usage::default());
-        let meter = || Arc::new(Meter::new(Duration::ZERO));
+        let meter = || Arc::new(Meter::new(Duration::ZERO, Account::new()));
         let mut memory = Memory::new(100, None, Arc::clone(&usage), meter());
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
+use super::line_queue::on_account_of;
 use super::metrics::{self, Cost, OfHandler, Request, Requests};
 use super::{GuestOutput, Ledger};
+use crate::account::Account;
 use crate::client::{Client, Peer, Stall};
 use crate::limits;
 use crate::meter::Meter;
@@ -104,7 +106,9 @@ pub struct Exchange {
     pub detail: Option<String>,
     /// How long it waited for a place, once it has one.
     pub waited: Option<Duration>,
-    /// CPU time of the guest.
+    /// Who pays, once it is known whose request it is.
+    pub account: Option<Arc<Account>>,
+    /// What it has cost, once a guest is asked.
     pub meter: Option<Arc<Meter>>,
     /// What the guest prints, if somebody will ask.
     pub output: Option<Arc<GuestOutput>>,
@@ -206,6 +210,7 @@ impl Exchange {
             after_headers: false,
             detail: None,
             waited: None,
+            account: None,
             meter: None,
             output: None,
             complete: false,
@@ -322,6 +327,20 @@ impl Drop for Exchange {
             self.label = Some(Cow::Borrowed(self.label_of_the_cut()));
             self.after_headers = self.status.is_some();
         }
+        match &self.account {
+            Some(account) => on_account_of(account, || self.tell()),
+            None => self.tell(),
+        }
+        if self.is_noted {
+            self.count();
+        }
+        self.ledger.requests.end();
+    }
+}
+
+impl Exchange {
+    /// Its lines in the log and the access log.
+    fn tell(&self) {
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {
             tracing::warn!(
                 handler = self.handler.as_deref().unwrap_or("-"),
@@ -333,8 +352,6 @@ impl Drop for Exchange {
         }
         if self.is_noted {
             self.ledger.access_log.write(self);
-            self.count();
         }
-        self.ledger.requests.end();
     }
 }

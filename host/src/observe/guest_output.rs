@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RequestId;
+use super::line_queue::on_account_of;
+use crate::account::Account;
 use crate::limits::{KIB, LOG_CONTEXT, OUTPUT_BYTES, OUTPUT_LINE, OUTPUT_LINES, OUTPUT_TAIL};
 
 /// Lines of all guests that were dropped since the start.
@@ -18,17 +20,25 @@ pub struct Speaker {
     tenant: Option<Arc<str>>,
     /// How the digest of its component begins.
     version: Arc<str>,
+    /// Who pays for what it prints.
+    account: Arc<Account>,
 }
 
 impl Speaker {
     /// The guest of a handler and a tenant. Of the component's digest the beginning is told; it may not be known yet.
     #[must_use]
-    pub fn new(handler: Arc<str>, tenant: Option<Arc<str>>, digest: &str) -> Arc<Self> {
+    pub fn new(
+        handler: Arc<str>,
+        tenant: Option<Arc<str>>,
+        digest: &str,
+        account: Arc<Account>,
+    ) -> Arc<Self> {
         let version = digest.get(..DIGEST_SHOWN).unwrap_or(digest);
         Arc::new(Self {
             handler,
             tenant,
             version: Arc::from(version),
+            account,
         })
     }
 }
@@ -112,6 +122,10 @@ impl GuestOutput {
 
     /// Takes bytes as the guest writes them. Never waits.
     pub fn write(&self, stream: GuestStream, bytes: &[u8]) {
+        on_account_of(&self.speaker.account, || self.take(stream, bytes));
+    }
+
+    fn take(&self, stream: GuestStream, bytes: &[u8]) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -155,19 +169,23 @@ impl GuestOutput {
                 )
             };
         }
-        match level {
+        on_account_of(&speaker.account, || match level {
             GuestLevel::Trace => record!(trace),
             GuestLevel::Debug => record!(debug),
             GuestLevel::Info => record!(info),
             GuestLevel::Warn => record!(warn),
             GuestLevel::Error => record!(error),
             GuestLevel::Critical => record!(error, critical),
-        }
+        });
         lines.keep(message);
     }
 
     /// Prints what has no end of line yet, and how much was dropped.
     pub fn end(&self) {
+        on_account_of(&self.speaker.account, || self.tell_end());
+    }
+
+    fn tell_end(&self) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in [GuestStream::Stdout, GuestStream::Stderr] {
             if !lines.unfinished[stream as usize].is_empty() {
@@ -282,7 +300,7 @@ mod tests {
 
     fn output() -> GuestOutput {
         GuestOutput::new(
-            Speaker::new(Arc::from("shop"), None, ""),
+            Speaker::new(Arc::from("shop"), None, "", Account::new()),
             RequestId::none(),
             true,
         )

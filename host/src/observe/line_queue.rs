@@ -3,6 +3,7 @@
 //! Our own because a wake-up and a write for each line cost a quarter of a small request (14 µs of
 //! 63): this thread looks a hundred times a second at most, and writes what has gathered.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 
+use crate::account::Account;
+use crate::gate::leaves_some;
 use crate::limits::{LOG_BYTES, LOG_FLUSH, LOG_PAUSE};
 
 /// Takes lines and never waits: with a full queue they are lost and counted. Cheap to clone.
@@ -29,6 +32,8 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
+    /// How many of them are on whose account.
+    accounts: Vec<(u64, usize)>,
     /// What is to be done behind so many of the bytes.
     turn: Option<(usize, Turn)>,
     closed: bool,
@@ -118,10 +123,11 @@ impl LineQueue {
         (queue.clone(), Flush(queue))
     }
 
-    /// Takes a line, with its end.
+    /// Takes a line, with its end. One on somebody's [`account`](on_account_of) is lost where that has so much of the queue
+    /// that too little would be left for the others.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.0.waiting();
-        if waiting.closed || waiting.bytes.len() + line.len() > LOG_BYTES {
+        if waiting.closed || !waiting.has_room(line.len()) {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -188,6 +194,7 @@ impl LineQueue {
                     .unwrap_or_else(PoisonError::into_inner);
             }
             std::mem::swap(&mut lines, &mut waiting.bytes);
+            waiting.accounts.clear();
             let at = waiting.turn.as_ref().map_or(lines.len(), |(at, _)| *at);
             let (turn, closed) = (waiting.turn.take(), waiting.closed);
             drop(waiting);
@@ -264,6 +271,41 @@ impl Writing {
     }
 }
 
+/// On whose account this thread writes lines while it does `write`.
+pub(super) fn on_account_of<T>(account: &Account, write: impl FnOnce() -> T) -> T {
+    struct Before(Option<u64>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ACCOUNT.set(self.0);
+        }
+    }
+    let _before = Before(ACCOUNT.replace(Some(account.id())));
+    write()
+}
+
+thread_local! {
+    static ACCOUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+impl Waiting {
+    /// Whether there is room for so many bytes. Then they are counted.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let left = LOG_BYTES.saturating_sub(self.bytes.len());
+        let Some(account) = ACCOUNT.get() else {
+            return bytes <= left;
+        };
+        let at = self.accounts.binary_search_by_key(&account, |(id, _)| *id);
+        let has = at.map_or(0, |at| self.accounts[at].1);
+        let has_room = bytes <= left && leaves_some(has + bytes, left);
+        match at {
+            _ if !has_room => {}
+            Ok(at) => self.accounts[at].1 += bytes,
+            Err(at) => self.accounts.insert(at, (account, bytes)),
+        }
+        has_room
+    }
+}
+
 impl Queue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -328,6 +370,31 @@ mod tests {
         drop(release);
         drop(flush);
         assert_eq!(read.recv().expect("written at the end").len(), LOG_BYTES);
+    }
+
+    #[test]
+    fn who_writes_much_leaves_room_for_the_lines_of_others() {
+        let (written, read) = channel();
+        let (release, released) = channel();
+        let (queue, flush) = LineQueue::start(Output::to(Slow(written, released)));
+        queue.push(b"first\n");
+        assert_eq!(read.recv().expect("written at once"), b"first\n");
+
+        let [loud, quiet] = std::array::from_fn(|_| Account::new());
+        let line = [&vec![b'x'; LOG_BYTES / 100][..], b"\n"].concat();
+        for _ in 0..100 {
+            on_account_of(&loud, || queue.push(&line));
+        }
+        assert!((24..=26).contains(&queue.lost()), "{}", queue.lost());
+        let lost = queue.lost();
+        on_account_of(&quiet, || queue.push(b"quiet\n"));
+        queue.push(b"the host's own\n");
+        assert_eq!(queue.lost(), lost);
+
+        drop(release);
+        drop(flush);
+        let all = read.recv().expect("written at the end");
+        assert!(all.ends_with(b"quiet\nthe host's own\n"));
     }
 
     /// Has room for so many bytes, until somebody makes some.

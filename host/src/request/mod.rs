@@ -225,6 +225,7 @@ impl Pipeline {
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
         exchange.handler = Some(Arc::clone(&handler.name));
+        exchange.account = Some(Arc::clone(&handler.account));
         if let Some(tenant) = &handler.tenant {
             exchange.tenant = Some(Arc::clone(tenant.name()));
             let counted = tenant.count();
@@ -278,7 +279,7 @@ impl Pipeline {
         let permit = Arc::new(permit?);
         exchange.waited = Some(waited);
 
-        let meter = Arc::new(Meter::new(limits.cpu));
+        let meter = Arc::new(Meter::new(limits.cpu, Arc::clone(&handler.account)));
         exchange.meter = Some(Arc::clone(&meter));
         let output = Arc::new(GuestOutput::new(
             Arc::clone(&handler.speaker),
@@ -313,16 +314,19 @@ impl Pipeline {
         let all = async {
             // In this order: who waits for a busy handler takes no place from others.
             let of_handler = handler.gate.admit().await?;
+            let (account, is_shared) = (&*handler.account, self.catalog.load().is_shared());
             if exchange.called_by.is_some() {
                 let tenant = handler.tenant.as_ref();
                 let of_tenant = tenant.map(|it| it.try_admit()).transpose()?;
-                return Ok((of_handler, of_tenant, self.gate.try_admit()?));
+                let of_host = self.gate.try_admit_among(account, is_shared)?;
+                return Ok((of_handler, of_tenant, of_host));
             }
             let of_tenant = match &handler.tenant {
                 Some(tenant) => Some(tenant.admit().await?),
                 None => None,
             };
-            Ok((of_handler, of_tenant, self.gate.admit().await?))
+            let of_host = self.gate.admit_among(account, is_shared).await?;
+            Ok((of_handler, of_tenant, of_host))
         };
         let stopping = async {
             if self.shutdown.is_asked() {

@@ -1,0 +1,128 @@
+//! Where there is too little of something, whoever pays shares it, and not requests: who sends more gets no more.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// A host with two tenants, each with a handler of its own under its name. `of_host` is said of the host, and `limits` of each handler.
+fn two_tenants(of_host: &str, limits: &str) -> (TempDir, TestHost) {
+    let directory = directory();
+    let mut text =
+        format!("[listen]\naccess_log = \"json\"\n{of_host}\n[tenants.loud]\n[tenants.quiet]\n");
+    for name in ["loud", "quiet"] {
+        let wasm = directory.path().join(format!("{name}.wasm"));
+        fs::copy(FAULTS.path(), wasm).expect("copied");
+        text += &format!(
+            "[handlers.{name}]\nsource = \"{name}.wasm\"\ntenant = \"{name}\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n[handlers.{name}.limits]\n{limits}\n"
+        );
+    }
+    let file = directory.path().join("host.toml");
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    (directory, host)
+}
+
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+}
+
+#[test]
+fn a_tenant_that_takes_all_places_that_it_can_leaves_some_to_the_next() {
+    let (_directory, host) = two_tenants(
+        "max_concurrent_requests = 16",
+        "max_concurrent_requests = 16\nmax_waiting_requests = 2\nqueue_timeout = \"10s\"",
+    );
+    // Three quarters are theirs at once, and the others wait.
+    let loud: Vec<_> = (0..16).map(|_| host.send(request("/loud/never"))).collect();
+    for _ in 0..20 {
+        assert_eq!(host.get("/quiet/ok").text(), "ok\n");
+    }
+    let overload = |it: &Access| it.label() == "overload";
+    assert!(!host.accesses().iter().any(overload), "they have time");
+    drop(loud);
+    assert_eq!(host.get("/loud/ok").text(), "ok\n");
+}
+
+#[test]
+fn one_loop_of_a_tenant_ends_before_the_many_that_another_began_earlier() {
+    let (_directory, host) = two_tenants("", "cpu = \"300ms\"\ntimeout = \"120s\"");
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let _loud: Vec<_> = (0..32 * cores)
+        .map(|_| host.send(request("/loud/spin")))
+        .collect();
+    assert_eq!(host.get("/quiet/spin").status(), 500);
+    let first = eventually("some loop ends", || {
+        host.accesses()
+            .into_iter()
+            .find(|it| it.label() == "cpu-limit")
+    });
+    assert_eq!(first.text("host.handler"), "quiet");
+}
+
+#[test]
+fn loops_in_an_instance_that_is_shared_keep_nobody_waiting() {
+    let directory = directory();
+    let mut text = "[listen]\naccess_log = \"json\"\n".to_owned();
+    for (name, limits) in [
+        (
+            "loud",
+            "cpu = \"20s\"\nmax_instance_concurrent_reuse_count = 8",
+        ),
+        ("quiet", ""),
+    ] {
+        let wasm = directory.path().join(format!("{name}.wasm"));
+        fs::copy(FAULTS_P3.path(), wasm).expect("copied");
+        text += &format!(
+            "[handlers.{name}]\nsource = \"{name}.wasm\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n[handlers.{name}.limits]\n{limits}\n"
+        );
+    }
+    let file = directory.path().join("host.toml");
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let _loud: Vec<_> = (0..16 * cores)
+        .map(|_| host.send(request("/loud/spin")))
+        .collect();
+    let asked = std::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(host.get("/quiet/ok").text(), "ok\n");
+    }
+    let each = asked.elapsed() / 50;
+    assert!(each.as_millis() < 100, "{each:?}");
+}
+
+#[test]
+fn many_short_burns_of_a_tenant_keep_nobody_waiting() {
+    let (_directory, host) = two_tenants("", "");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..8 * cores {
+            scope.spawn(|| {
+                let mut connection = host.connect();
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert_eq!(connection.get("/loud/burn?ms=20").text(), "burnt\n");
+                }
+            });
+        }
+        let mut connection = host.connect();
+        let mut took: Vec<_> = (0..200)
+            .map(|_| {
+                let asked = std::time::Instant::now();
+                assert_eq!(connection.get("/quiet/ok").text(), "ok\n");
+                asked.elapsed()
+            })
+            .collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        took.sort_unstable();
+        // A burn of each core's eight would be 160 ms.
+        assert!(
+            took[100].as_millis() < 50,
+            "{:?} {:?}",
+            took[100],
+            took[190]
+        );
+    });
+}
