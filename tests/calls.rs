@@ -473,6 +473,42 @@ fn a_call_takes_a_place_of_the_hosts_at_once_or_not_at_all() {
 }
 
 #[test]
+fn a_call_and_a_request_do_not_wait_for_one_another() {
+    let files = directory();
+    // Two places of the tenant, one of who is called: a request that held that one and waited for the tenant's would wait
+    // for the call, which waits for it.
+    let mut text =
+        "[listen]\naccess_log = \"json\"\n[tenants.one]\nmax_concurrent_requests = 2\n".to_owned();
+    for (name, guest, more) in [
+        ("faults", FAULTS, "limits = { max_concurrent_requests = 1 }"),
+        ("relay", RELAY, "calls = [\"faults\"]"),
+    ] {
+        fs::copy(guest.path(), files.path().join(name).with_extension("wasm")).expect("copied");
+        text += &format!(
+            "[handlers.{name}]\nsource = \"{name}.wasm\"\ntenant = \"one\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{more}\n"
+        );
+    }
+    let file = files.path().join("host.toml");
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for target in ["/faults/ok", "/relay/faults/ok"].repeat(3) {
+            let host = &host;
+            scope.spawn(move || {
+                let mut connection = host.connect();
+                for _ in 0..100 {
+                    connection.get(target);
+                }
+            });
+        }
+    });
+    // A lock would last as long as a request may wait for a place, 5 s, and come again and again.
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    assert_eq!(host.get("/relay/faults/ok").text(), "ok\n");
+}
+
+#[test]
 fn requests_that_share_an_instance_call_too() {
     let more = format!("{CALLS}\nlimits = {{ max_instance_concurrent_reuse_count = 8 }}");
     let host = Calls::from(RELAY_P3, &more);

@@ -308,25 +308,34 @@ impl Pipeline {
         })
     }
 
-    /// Waits for a place of the handler's and one of the host's; one who still waits when the host stops is told so. A
-    /// call has a place of the host already, its caller's, and who holds one and waits for another could wait for himself.
+    /// Waits for a place of the handler's, of its tenant's and of the host's; one who still waits when the host stops is told so.
     async fn admit(&self, handler: &Handler, exchange: &Exchange) -> Result<Permits, Failure> {
         let all = async {
-            // In this order: who waits for a busy handler takes no place from others.
-            let of_handler = handler.gate.admit().await?;
             let (account, is_shared) = (&*handler.account, self.catalog.load().is_shared());
-            if exchange.called_by.is_some() {
-                let tenant = handler.tenant.as_ref();
+            let tenant = handler.tenant.as_ref();
+            let at_once = || {
                 let of_tenant = tenant.map(|it| it.try_admit()).transpose()?;
-                let of_host = self.gate.try_admit_among(account, is_shared)?;
-                return Ok((of_handler, of_tenant, of_host));
-            }
-            let of_tenant = match &handler.tenant {
-                Some(tenant) => Some(tenant.admit().await?),
-                None => None,
+                Ok((of_tenant, self.gate.try_admit_among(account, is_shared)?))
             };
-            let of_host = self.gate.admit_among(account, is_shared).await?;
-            Ok((of_handler, of_tenant, of_host))
+            loop {
+                // In this order: who waits for a busy handler takes no place from others.
+                let of_handler = handler.gate.admit().await?;
+                match at_once() {
+                    Ok((of_tenant, of_host)) => return Ok((of_handler, of_tenant, of_host)),
+                    // It has places of both already, its caller's, and could wait for itself.
+                    Err(full) if exchange.called_by.is_some() => return Err(full),
+                    // A call that waits for this handler's place may hold the very place that is waited for here.
+                    Err(Full) => drop(of_handler),
+                }
+                let of_tenant = match tenant {
+                    Some(tenant) => Some(tenant.admit().await?),
+                    None => None,
+                };
+                let of_host = self.gate.admit_among(account, is_shared).await?;
+                if let Ok(of_handler) = handler.gate.try_admit() {
+                    return Ok((of_handler, of_tenant, of_host));
+                }
+            }
         };
         let stopping = async {
             if self.shutdown.is_asked() {
