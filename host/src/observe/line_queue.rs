@@ -123,7 +123,7 @@ impl LineQueue {
         (queue.clone(), Flush(queue))
     }
 
-    /// Takes a line, with its end. One on somebody's [`account`](on_account_of) is lost where that has so much of the queue
+    /// Takes a line, with its end. One on somebody's account is lost where that has so much of the queue
     /// that too little would be left for the others.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.0.waiting();
