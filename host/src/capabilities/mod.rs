@@ -12,6 +12,7 @@ pub mod files;
 pub mod hosts;
 pub mod judge;
 pub mod keyvalue;
+pub(crate) mod lent;
 pub mod logging;
 pub mod outbound_http;
 mod refusals;

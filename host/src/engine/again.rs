@@ -1,17 +1,14 @@
 //! A request that can be given to another instance, if the one that it was given to fails with all that it serves.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-
 use bytes::Bytes;
 use http::{Request, request};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use super::HttpError;
 use super::running::Blame;
+use crate::capabilities::lent::Lent;
 
 /// A request, kept until it is answered.
 pub(super) struct Again {
@@ -48,65 +45,6 @@ impl Again {
             Blame::Others => true,
         };
         is_allowed && !self.body.is_begun()
-    }
-}
-
-/// A body that several may have in turn: each reads on where the one before has stopped.
-#[derive(Clone)]
-struct Lent(Arc<Mutex<Taken>>);
-
-struct Taken {
-    body: UnsyncBoxBody<Bytes, HttpError>,
-    is_begun: bool,
-    is_over: bool,
-}
-
-impl Lent {
-    fn new(body: UnsyncBoxBody<Bytes, HttpError>) -> Self {
-        Self(Arc::new(Mutex::new(Taken {
-            body,
-            is_begun: false,
-            is_over: false,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether something is missing for who has it next. Of an empty body nothing ever is.
-    fn is_begun(&self) -> bool {
-        self.lock().is_begun
-    }
-}
-
-impl Body for Lent {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let mut taken = self.lock();
-        if taken.is_over {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(Pin::new(&mut taken.body).poll_frame(cx));
-        match frame {
-            Some(_) => taken.is_begun = true,
-            None => taken.is_over = true,
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let taken = self.lock();
-        taken.is_over || taken.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.lock().body.size_hint()
     }
 }
 

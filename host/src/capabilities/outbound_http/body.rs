@@ -1,7 +1,7 @@
 //! The bodies of a request that is on its way, and of the response that comes.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -44,77 +44,6 @@ impl Body for Written {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The body of a request, of which one that sends it after another takes the pieces.
-#[derive(Clone)]
-pub(super) struct Outgoing(Arc<Mutex<Taken>>);
-
-struct Taken {
-    body: WasiBody,
-    /// When a piece was taken last.
-    last: Instant,
-    is_begun: bool,
-    is_over: bool,
-}
-
-impl Outgoing {
-    pub(super) fn new(body: WasiBody) -> Self {
-        Self(Arc::new(Mutex::new(Taken {
-            body,
-            last: Instant::now(),
-            is_begun: false,
-            is_over: false,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn last_progress(&self) -> Instant {
-        self.lock().last
-    }
-
-    pub(super) fn made_progress(&self) {
-        self.lock().last = Instant::now();
-    }
-
-    /// Whether pieces are missing for who begins anew.
-    pub(super) fn is_begun(&self) -> bool {
-        self.lock().is_begun
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut taken = self.lock();
-        if taken.is_over {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(Pin::new(&mut taken.body).poll_frame(cx));
-        taken.last = Instant::now();
-        match frame {
-            Some(_) => taken.is_begun = true,
-            None => taken.is_over = true,
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let taken = self.lock();
-        taken.is_over || taken.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.lock().body.size_hint()
     }
 }
 

@@ -22,7 +22,6 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
-use super::body::Outgoing;
 use super::ceiling::Ceiling;
 use super::destination::{Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
@@ -30,6 +29,7 @@ use super::wire::{Heard, Wire};
 use super::{error, tls};
 use crate::capabilities::hosts::Host;
 use crate::capabilities::judge::judge;
+use crate::capabilities::lent::Lent;
 use crate::limits;
 
 /// What all handlers share when they reach others over HTTP. Connections are each handler's own: who may reach less than
@@ -124,9 +124,9 @@ pub(super) struct Fresh {
 }
 
 pub(super) enum Sender {
-    H1(http1::SendRequest<Outgoing>),
+    H1(http1::SendRequest<Lent>),
     /// And how many requests its server allows at once.
-    H2(http2::SendRequest<Outgoing>, Arc<AtomicUsize>),
+    H2(http2::SendRequest<Lent>, Arc<AtomicUsize>),
 }
 
 impl Client {

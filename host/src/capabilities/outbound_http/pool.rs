@@ -10,12 +10,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::Error;
 
-use super::body::Outgoing;
 use super::ceiling::{Ceiling, Waiting};
 use super::client::{Client, Driver, Fresh, Places, Sender, Stage};
 use super::destination::{Origin, Protocol};
 use super::grant::{Destination, OutboundGrant};
 use super::wire::Heard;
+use crate::capabilities::lent::Lent;
 use crate::limits;
 
 /// The connections of one handler.
@@ -75,7 +75,7 @@ struct Idle {
 
 #[derive(Debug)]
 struct Line {
-    sender: http1::SendRequest<Outgoing>,
+    sender: http1::SendRequest<Lent>,
     heard: Heard,
     _driver: Driver,
     born: Instant,
@@ -84,7 +84,7 @@ struct Line {
 /// A connection of HTTP/2.
 #[derive(Debug)]
 struct Shared {
-    sender: http2::SendRequest<Outgoing>,
+    sender: http2::SendRequest<Lent>,
     heard: Heard,
     /// Requests that its server allows at once.
     room: Arc<AtomicUsize>,
@@ -565,7 +565,7 @@ impl Lease {
     /// Sends a request, and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: http::Request<Outgoing>,
+        request: http::Request<Lent>,
     ) -> Result<http::Response<hyper::body::Incoming>, Unsent> {
         self.heard().is_asked();
         let sent = match self {
@@ -588,7 +588,7 @@ impl Lease {
 
 /// A request without a response; the request itself, if nothing of it was written.
 pub(super) struct Unsent {
-    pub(super) request: Option<Box<http::Request<Outgoing>>>,
+    pub(super) request: Option<Box<http::Request<Lent>>>,
     pub(super) error: hyper::Error,
 }
 

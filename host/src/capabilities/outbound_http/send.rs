@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{Outgoing, Received};
+use super::body::Received;
 use super::client::Stage;
 use super::destination::{Origin, Protocol};
 use super::error;
 use super::grant::{OutboundGrant, Times};
 use super::pool::{Lease, Pool, Site};
+use crate::capabilities::lent::Lent;
 use crate::gate::Permit;
 use crate::limits;
 
@@ -81,7 +82,7 @@ impl Asked {
         prepare(&mut parts)?;
         let target = parts.uri.path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let body = Outgoing::new(body);
+        let body = Lent::new(body);
         // What may be sent twice, if a connection that was kept turns out to be closed (RFC 9110, 9.2.2).
         let spare = parts.method.is_safe().then(|| parts.clone());
         let mut next = Request::from_parts(parts, body.clone());
@@ -142,10 +143,10 @@ impl Asked {
     /// As the version of the connection has it.
     fn in_version(
         &self,
-        mut request: Request<Outgoing>,
+        mut request: Request<Lent>,
         target: &PathAndQuery,
         is_h2: bool,
-    ) -> Result<Request<Outgoing>, Error> {
+    ) -> Result<Request<Lent>, Error> {
         let authority = self.origin.authority();
         let invalid = |_| Error::HttpRequestUriInvalid;
         if is_h2 {
@@ -184,14 +185,14 @@ pub(super) fn after(time: Duration) -> Instant {
 enum Failed {
     Late,
     /// The request itself, if nothing of it was written.
-    Unsent(hyper::Error, Option<Box<Request<Outgoing>>>),
+    Unsent(hyper::Error, Option<Box<Request<Lent>>>),
 }
 
 /// The time runs anew with each piece of the request that is taken.
 async fn wait_for_head(
     lease: &mut Lease,
-    request: Request<Outgoing>,
-    body: &Outgoing,
+    request: Request<Lent>,
+    body: &Lent,
     patience: Duration,
 ) -> Result<Response<Incoming>, Failed> {
     let mut head = std::pin::pin!(lease.send(request));
