@@ -7,6 +7,7 @@ use std::ops::Deref;
 use tempfile::TempDir;
 
 use crate::support::guests::{ECHO, ECHO_P3};
+use crate::support::operator::{Office, Operator};
 use crate::support::program;
 use crate::support::*;
 
@@ -474,31 +475,59 @@ fn a_call_takes_a_place_of_the_hosts_at_once_or_not_at_all() {
 
 #[test]
 fn a_call_and_a_request_do_not_wait_for_one_another() {
-    let files = directory();
-    // Two places of the tenant, one of who is called: a request that held that one and waited for the tenant's would wait
-    // for the call, which waits for it.
-    let mut text =
-        "[listen]\naccess_log = \"json\"\n[tenants.one]\nmax_concurrent_requests = 2\n".to_owned();
-    for (name, guest, more) in [
-        ("faults", FAULTS, "limits = { max_concurrent_requests = 1 }"),
-        ("relay", RELAY, "calls = [\"faults\"]"),
+    // Two places of the tenant, or of the host, and one is the sleeper's. A request that kept the only place of `faults` while
+    // it waits for the other would wait for a call by whoever has got that, and the call for it.
+    for (listen, tenants, handlers, queue) in [
+        (
+            "",
+            "[tenants.one]\nmax_concurrent_requests = 2\n",
+            "tenant = \"one\"\n",
+            "host_tenant_permits",
+        ),
+        ("max_concurrent_requests = 2\n", "", "", "host_permits"),
     ] {
-        fs::copy(guest.path(), files.path().join(name).with_extension("wasm")).expect("copied");
-        text += &format!(
-            "[handlers.{name}]\nsource = \"{name}.wasm\"\ntenant = \"one\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{more}\n"
+        let office = Office::new();
+        let here = office.0.path();
+        let mut text = format!(
+            "[listen]\naccess_log = \"json\"\n{listen}[state]\ndirectory = \"state\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\ntoken = {{ from_file = \"token\" }}\n{tenants}"
         );
+        for (name, guest, more) in [
+            ("sleeper", FAULTS, ""),
+            ("faults", FAULTS, "limits = { max_concurrent_requests = 1 }"),
+            ("relay", RELAY, "calls = [\"faults\"]"),
+        ] {
+            fs::copy(guest.path(), here.join(name).with_extension("wasm")).expect("copied");
+            text += &format!(
+                "[handlers.{name}]\nsource = \"{name}.wasm\"\n{handlers}\
+                 routes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{more}\n"
+            );
+        }
+        let file = here.join("host.toml");
+        fs::write(&file, text).expect("written");
+        let host = TestHost::serve_file(&file, "");
+        let operator = Operator::of(&host);
+        let there_are = |count: f64, name: &str, labels: &[(&str, &str)]| {
+            eventually(&format!("{count} of {name} {labels:?}"), || {
+                (operator.metrics().sum(name, labels) >= count).then_some(())
+            });
+        };
+        let get = |target: &str| host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+
+        let _sleeping = get("/sleeper/sleep?ms=20000");
+        let first = get("/faults/sleep?ms=20000");
+        there_are(2.0, queue, &[("host_state", "held")]);
+        let mut relay = get("/relay/faults/ok");
+        there_are(1.0, queue, &[("host_state", "waiting")]);
+        let mut request = get("/faults/ok");
+        let of_faults = [("host_handler", "faults"), ("host_state", "waiting")];
+        there_are(1.0, "host_handler_permits", &of_faults);
+
+        drop(first);
+        // The relay goes first, since it waited for that place. Its call finds no second one, and says so.
+        assert_eq!(relay.reply().status(), 503, "{queue}");
+        assert_eq!(request.reply().text(), "ok\n", "{queue}");
     }
-    let file = files.path().join("host.toml");
-    fs::write(&file, text).expect("written");
-    let host = TestHost::serve_file(&file, "");
-    let get = |target: &str| host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-    let mut first = get("/faults/drip?n=10&ms=100");
-    assert_eq!(first.head().status, 200);
-    // The relay waits for its tenant's place, and the request for that of its handler.
-    let (mut relay, mut request) = (get("/relay/faults/ok"), get("/faults/ok"));
-    // When the first is over, each has what the other wants: the call of the relay finds no place of the tenant.
-    assert_eq!(relay.reply().status(), 503);
-    assert_eq!(request.reply().text(), "ok\n");
 }
 
 #[test]
