@@ -126,6 +126,49 @@ fn a_listing_has_every_name_once_however_many_there_are() {
     assert_eq!(list("/data/many"), "2000 names, 2000 different\n");
     assert_eq!(list("/data/inner"), "1 names, 1 different\n");
     assert!(list("/data/inside").starts_with("refused"));
+
+    let host = TestHost::serve(PROBE, &granted(&site, ""));
+    let list = |path: &str| host.get(&format!("/list?path={path}")).text();
+    let mut names: Vec<_> = (0..2_000).map(|nth| format!("file-{nth}\n")).collect();
+    names.sort();
+    assert!(list("/data/many") == names.concat());
+    assert_eq!(list("/data/inner"), "deep\n");
+    assert!(list("/data/inside").starts_with("refused"));
+    assert!(list("/data/nothing").starts_with("refused"));
+}
+
+/// Clock ticks of CPU time that a process has used, as seconds.
+fn cpu_time(host: &TestHost) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", host.pid())).expect("/proc of the host");
+    // The name of the program, in brackets, may have spaces.
+    let (_, fields) = stat.rsplit_once(") ").expect("fields");
+    let fields: Vec<_> = fields.split(' ').collect();
+    let ticks = |nth: usize| fields[nth].parse::<f64>().expect("ticks");
+    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+}
+
+#[test]
+fn what_the_host_does_with_files_is_charged_to_the_request_that_asks_for_it() {
+    let site = site();
+    for nth in 0..2_000 {
+        fs::write(site.path().join(format!("granted/file-{nth}")), "").expect("written");
+    }
+    for guest in BOTH {
+        let host = TestHost::serve(guest, &granted(&site, ""));
+        // Of two thousand names the guest takes one each time: the rest is the host's work.
+        assert_eq!(host.get("/peek?path=/data&n=1").text(), "done\n", "{guest}");
+        let before = cpu_time(&host);
+        let reply = host.get("/peek?path=/data&n=500");
+        assert_eq!(reply.text(), "done\n", "{guest}");
+        let used = cpu_time(&host) - before;
+        let charged = host.access(&reply).number("host.guest.cpu_time");
+        assert!(charged > used / 2.0, "{guest}: {charged} of {used} s");
+
+        let host = TestHost::serve(guest, &format!("--cpu 100ms {}", granted(&site, "")));
+        let reply = host.get("/peek?path=/data&n=100000");
+        assert_eq!(reply.status(), 500, "{guest}");
+        assert_eq!(host.access(&reply).label(), "cpu-limit", "{guest}");
+    }
 }
 
 #[test]

@@ -83,6 +83,14 @@ impl Meter {
         self.used.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
+    /// Does something for the guest on a thread of the host's, and charges what CPU time of that it takes.
+    pub(crate) fn work<R>(&self, work: impl FnOnce() -> R) -> R {
+        let before = thread_cpu_time();
+        let done = work();
+        self.charge(thread_cpu_time().saturating_sub(before));
+        done
+    }
+
     /// How long it took, on the clock, to make an instance, or two. None: there was one, or there is none.
     #[must_use]
     pub fn instantiation(&self) -> Option<Duration> {
@@ -272,6 +280,17 @@ mod tests {
         assert!(meter.measure(wait).is_err());
         let waited = meter.used() - burnt;
         assert!(waited < Duration::from_millis(50), "{waited:?}");
+    }
+
+    #[test]
+    fn what_the_host_does_for_a_guest_counts_towards_its_budget() {
+        let meter = Meter::new(Duration::from_millis(10), Account::new());
+        assert_eq!(meter.work(|| 1), 1);
+        assert!(!meter.is_spent());
+        meter.work(|| burn(Duration::from_millis(15)));
+        assert!(meter.used() >= Duration::from_millis(15));
+        assert!(meter.measure(|| meter.is_spent()));
+        assert!(meter.burst() < Duration::from_millis(15), "it has waited");
     }
 
     #[test]

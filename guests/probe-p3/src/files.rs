@@ -120,6 +120,21 @@ pub(crate) async fn list(asked: &Asked<'_>) -> String {
     }
 }
 
+/// Begins so many listings of a granted directory and takes one name of each.
+pub(crate) async fn peek(asked: &Asked<'_>) -> String {
+    let (directories, directory) = (get_directories(), asked.text("path"));
+    let Some((granted, _)) = directories.iter().find(|(_, name)| name == directory) else {
+        return "no such directory\n".to_owned();
+    };
+    for _ in 0..asked.number("n", 10) {
+        let (mut names, _end) = granted.read_directory();
+        if names.next().await.is_none() {
+            return "nothing there\n".to_owned();
+        }
+    }
+    "done\n".to_owned()
+}
+
 /// Begins so many streams out of a file and as many listings of its directory, reads none, and closes what they came from.
 pub(crate) async fn hoard(asked: &Asked<'_>) -> String {
     let (mut streams, mut listings) = (Vec::new(), Vec::new());

@@ -39,6 +39,7 @@ impl Guest for Probe {
             "/append" => files::write(&asked, true).await,
             "/fill" => files::fill(&asked).await,
             "/list" => files::list(&asked).await,
+            "/peek" => files::peek(&asked).await,
             "/hoard" => files::hoard(&asked).await,
             "/truncate" => files::truncate(&asked).await,
             "/mkdir" => files::mkdir(&asked).await,

@@ -54,6 +54,22 @@ pub(crate) fn list(asked: &Asked) -> String {
     }
 }
 
+/// Begins so many listings of a granted directory and takes one name of each.
+pub(crate) fn peek(asked: &Asked) -> String {
+    let directories = wasip2::filesystem::preopens::get_directories();
+    let directory = asked.text("path");
+    let Some((granted, _)) = directories.iter().find(|(_, name)| name == directory) else {
+        return "no such directory\n".to_owned();
+    };
+    for _ in 0..asked.number("n", 10) {
+        let names = granted.read_directory();
+        if let Err(code) = names.and_then(|names| names.read_directory_entry()) {
+            return format!("refused: {}\n", code.name());
+        }
+    }
+    "done\n".to_owned()
+}
+
 /// So many files of so many bytes each, or those that can be.
 pub(crate) fn fill(asked: &Asked) -> String {
     let bytes = vec![b'x'; asked.number("n", 0) as usize];

@@ -41,6 +41,7 @@ impl Guest for Probe {
             "/write" => files::write(&asked),
             "/append" => files::append(&asked),
             "/list" => files::list(&asked),
+            "/peek" => files::peek(&asked),
             "/fill" => files::fill(&asked),
             "/churn" => files::churn(&asked),
             "/truncate" => files::truncate(&asked),

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::limits;
+use crate::meter::Meter;
 
 /// Who has a share: a tenant with all of its handlers, or a handler that is no tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,6 +63,7 @@ impl Shared {
             all: Arc::clone(&self.all),
             most: self.most,
             front: Handle::try_current().ok(),
+            meter: None,
         }
     }
 }
@@ -74,6 +76,8 @@ pub(super) struct Share {
     most: u32,
     /// The threads that serve.
     front: Option<Handle>,
+    /// What the CPU time of its work is charged to.
+    meter: Option<Arc<Meter>>,
 }
 
 /// Places, given back when this is dropped.
@@ -83,6 +87,14 @@ pub(super) struct Held {
 }
 
 impl Share {
+    /// The same share; the CPU time of what is done by this one is charged there.
+    pub(super) fn charged_to(&self, meter: &Arc<Meter>) -> Self {
+        Self {
+            meter: Some(Arc::clone(meter)),
+            ..self.clone()
+        }
+    }
+
     /// Waits for so many places: for the whole share, if that has fewer.
     pub(super) async fn take(&self, places: usize) -> Held {
         let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.most);
@@ -102,10 +114,13 @@ impl Share {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let held = self.take(1).await;
+        let (held, meter) = (self.take(1).await, self.meter.clone());
         let working = move || {
             let _held = held;
-            work()
+            match meter {
+                Some(meter) => meter.work(work),
+                None => work(),
+            }
         };
         // Begun by a thread that serves: one that a background thread begins has its priority, and the place is everybody's.
         let begun = match &self.front {

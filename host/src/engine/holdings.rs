@@ -7,14 +7,14 @@ use http::HeaderMap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2;
-use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntryStream;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use crate::limits::{BODY_CHUNK, MIB};
+use crate::capabilities::files::Names;
+use crate::limits::{BODY_CHUNK, LISTING_PAGE};
 
 /// What the objects in a table take.
 pub(super) struct Holdings {
@@ -54,7 +54,7 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
             + text(&request.authority)
             + text(&request.path_with_query)
             + bytes_of(&request.headers)
-    } else if object.is::<DirectoryEntryStream>() {
+    } else if object.is::<Names>() {
         LISTING
     } else if object.is::<HostOutgoingBody>() {
         // What the guest has written and nobody has read yet.
@@ -86,8 +86,8 @@ fn bytes_of(fields: &HeaderMap) -> usize {
 /// An object with its place in the table.
 const OBJECT: usize = 512;
 
-/// A directory's listing is read whole when it is opened; this is one of some thousand names.
-const LISTING: usize = MIB;
+/// A page of a directory's listing as the kernel gives it, and its names with what each is.
+const LISTING: usize = 4 * LISTING_PAGE;
 
 /// A field's place in its map.
 const FIELD: usize = 128;

@@ -384,13 +384,16 @@ async fn drive(
                 }
             }
         }));
+        let mut settled = meter.used();
         poll_fn(|cx| {
-            let before = meter.used();
             let ended = meter.measure(|| run.as_mut().poll(cx));
             if ended.is_pending() && !meter.is_sliced() {
                 meter.waits();
             }
-            seated.settle(&meter, meter.used().saturating_sub(before));
+            // What the host did for it meanwhile is in it too.
+            let used = meter.used();
+            seated.settle(&meter, used.saturating_sub(settled));
+            settled = used;
             ended
         })
         .await

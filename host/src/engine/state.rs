@@ -96,6 +96,7 @@ impl State {
         FilesView {
             files: &mut self.files,
             scratch: self.context.scratch.as_ref(),
+            meter: &self.memory.meter,
             wasi: WasiFilesystemCtxView {
                 ctx: self.context.wasi.filesystem(),
                 table: &mut self.table,
@@ -121,6 +122,7 @@ impl State {
         blobstore::View {
             blobstore: &mut self.blobstore,
             table: &mut self.table,
+            meter: &self.memory.meter,
         }
     }
 

@@ -35,6 +35,7 @@ use super::refusals::Refusals;
 use crate::capabilities::counts::Counts;
 use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
+use crate::meter::Meter;
 use crate::names::short;
 use crate::observe::Seldom;
 use container::Container;
@@ -154,6 +155,16 @@ struct Place {
     counts: Arc<OfHandler>,
     /// Bytes of the largest object that any of them may have.
     most: u64,
+}
+
+impl Place {
+    /// The same; the CPU time of what is done there is charged to this.
+    fn charged_to(&self, meter: &Arc<Meter>) -> Self {
+        Self {
+            lane: Lane(self.lane.0.charged_to(meter)),
+            ..self.clone()
+        }
+    }
 }
 
 /// A container that a handler may use, and how far.

@@ -18,6 +18,7 @@ use super::streams::{Part, Upload};
 use super::work::{Lane, aside};
 use super::{Containers, Granted, Place};
 use crate::limits;
+use crate::meter::Meter;
 
 /// The values of one instance.
 pub(crate) struct Blobstore {
@@ -62,6 +63,8 @@ pub(crate) struct View<'a> {
     pub(crate) blobstore: &'a mut Blobstore,
     /// Its objects.
     pub(crate) table: &'a mut ResourceTable,
+    /// What the work of the host for it is charged to.
+    pub(crate) meter: &'a Arc<Meter>,
 }
 
 /// A container that a guest has got.
@@ -91,11 +94,12 @@ pub struct Names {
 impl View<'_> {
     fn find(&self, name: &str) -> Result<(Place, Arc<Granted>), Error> {
         let (place, granted) = self.blobstore.containers().find(name)?;
-        Ok((place.clone(), granted))
+        Ok((place.charged_to(self.meter), granted))
     }
 
     fn place(&self) -> Result<Place, Error> {
-        self.blobstore.containers().place().cloned()
+        let place = self.blobstore.containers().place()?;
+        Ok(place.charged_to(self.meter))
     }
 
     /// The container that a handle is for, and where it is.

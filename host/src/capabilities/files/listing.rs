@@ -1,4 +1,4 @@
-//! Listings of directories, of 0.3: a page at a time. A thread waits for the disk while a page is read, and none for a guest that
+//! Listings of directories, a page at a time. A thread waits for the disk while a page is read, and none for a guest that
 //! reads no further.
 
 use std::fs::File;
@@ -20,7 +20,55 @@ use super::scratch::DIRECTORY;
 use crate::capabilities::share::Share;
 use crate::limits;
 
-/// What is in a directory, on its way to a guest.
+/// What is in a directory, on its way to a guest of 0.2, which asks for one name after the other.
+pub struct Names {
+    work: Share,
+    directory: Directory,
+    page: std::vec::IntoIter<io::Result<Entry>>,
+    is_over: bool,
+    /// For as long as this is open.
+    _counted: Arc<()>,
+}
+
+impl Names {
+    /// Of a directory whose first page can be read.
+    pub(super) async fn open(
+        work: Share,
+        directory: Arc<File>,
+        counted: Arc<()>,
+    ) -> io::Result<Self> {
+        let mut names = Self {
+            work,
+            directory: Directory::Named(directory),
+            page: Vec::new().into_iter(),
+            is_over: false,
+            _counted: counted,
+        };
+        names.turn().await?;
+        Ok(names)
+    }
+
+    /// The next of them, none at the end. One that is no text is an error, and there may be more behind it.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Entry>> {
+        if self.page.as_slice().is_empty() && !self.is_over {
+            self.turn().await?;
+        }
+        self.page.next().transpose()
+    }
+
+    async fn turn(&mut self) -> io::Result<()> {
+        // Unless there is more: what could not be read is not tried again.
+        self.is_over = true;
+        let directory = self.directory.clone();
+        let (directory, entries) = blocking(&self.work, move || page(directory)).await?;
+        self.is_over = entries.is_empty();
+        self.directory = Directory::Open(directory);
+        self.page = entries.into_iter();
+        Ok(())
+    }
+}
+
+/// What is in a directory, on its way to a guest of 0.3.
 pub(super) struct Listing {
     work: Share,
     directory: Directory,
@@ -82,7 +130,7 @@ impl<D> StreamProducer<D> for Listing {
         let me = &mut *self;
         let page = me.page.get_or_insert_with(|| {
             let (work, directory) = (me.work.clone(), me.directory.clone());
-            Box::pin(async move { blocking(&work, move || page(directory)).await })
+            Box::pin(async move { blocking(&work, move || whole_page(directory)).await })
         });
         let read = page.as_mut().poll(cx);
         if is_cancelled && read.is_pending() {
@@ -110,8 +158,11 @@ impl Drop for Listing {
     }
 }
 
-/// The next entries, none at the end; and the directory, to go on with.
-fn page(directory: Directory) -> io::Result<(Arc<File>, Vec<DirectoryEntry>)> {
+/// What it is, and its name.
+type Entry = (FileType, String);
+
+/// The next entries, none at the end, and the directory, to go on with. Names that are no text are errors among them.
+fn page(directory: Directory) -> io::Result<(Arc<File>, Vec<io::Result<Entry>>)> {
     let directory = match directory {
         Directory::Open(directory) => directory,
         Directory::Named(directory) => {
@@ -135,17 +186,27 @@ fn page(directory: Directory) -> io::Result<(Arc<File>, Vec<DirectoryEntry>)> {
                 }
                 kind => kind,
             };
-            let name = name.to_str().map_err(|_| Errno::ILSEQ)?.to_owned();
-            entries.push(DirectoryEntry {
-                type_: named(kind),
-                name,
-            });
+            let name = name.to_str().map_err(|_| io::Error::from(Errno::ILSEQ));
+            entries.push(name.map(|name| (kind, name.to_owned())));
         }
         if raw.is_buffer_empty() && !entries.is_empty() {
             break;
         }
     }
     Ok((directory, entries))
+}
+
+/// The same as 0.3 has it, where nothing comes after an error.
+fn whole_page(directory: Directory) -> io::Result<(Arc<File>, Vec<DirectoryEntry>)> {
+    let (directory, entries) = page(directory)?;
+    let entries = entries.into_iter().map(|entry| {
+        let (kind, name) = entry?;
+        Ok(DirectoryEntry {
+            type_: named(kind),
+            name,
+        })
+    });
+    Ok((directory, entries.collect::<io::Result<Vec<_>>>()?))
 }
 
 fn named(kind: FileType) -> DescriptorType {

@@ -22,11 +22,13 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 
+pub use listing::Names;
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
+use crate::meter::Meter;
 use writing::Target;
 
 /// The threads of a host that wait for disks on behalf of guests that use files.
@@ -90,6 +92,8 @@ pub struct FilesView<'a> {
     pub files: &'a mut Files,
     /// Its scratch directory.
     pub scratch: Option<&'a Arc<Scratch>>,
+    /// What the work of the host for it is charged to.
+    pub meter: &'a Arc<Meter>,
     /// Wasmtime's view of them.
     pub wasi: WasiFilesystemCtxView<'a>,
 }
@@ -134,7 +138,7 @@ impl FilesView<'_> {
 
     /// Its share of the threads that wait for disks.
     fn work(&self) -> Share {
-        self.files.granted.file_work.clone()
+        self.files.granted.file_work.charged_to(self.meter)
     }
 
     /// A stream of this file is about to be made.
@@ -153,7 +157,7 @@ impl FilesView<'_> {
             return None;
         };
         let target = match self.scratch_of(descriptor) {
-            Some(scratch) => Target::Scratch(scratch),
+            Some(scratch) => Target::Scratch(scratch, self.work()),
             None if file.perms == FsPerms::ReadWrite => Target::Granted(self.work()),
             None => return None,
         };

@@ -78,7 +78,7 @@ pub(super) async fn descriptor(
     let beneath = Arc::clone(&directory.dir);
     let scratch = scratch.filter(|scratch| scratch.holds(&directory.dir));
     let opened = match scratch {
-        Some(scratch) => scratch.open(beneath, path, how).await,
+        Some(scratch) => scratch.open(work, beneath, path, how).await,
         None => super::blocking(work, move || open(&beneath, &path, how)).await,
     };
     let Some((opened, is_directory)) = opened? else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{FileType, Timespec, Timestamps};
 use wasmtime::component::Resource;
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Descriptor;
@@ -13,6 +13,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use super::listing::Names;
 use super::open::{self, How};
 use super::reading::Read;
 use super::scratch::{At, Room, Turn};
@@ -37,11 +38,18 @@ impl HostDirectoryEntryStream for FilesView<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        HostDirectoryEntryStream::read_directory_entry(&mut self.wasi, stream).await
+        let names = Resource::<Names>::new_borrow(stream.rep());
+        let next = self.wasi.table.get_mut(&names)?.next().await?;
+        Ok(next.map(|(kind, name)| DirectoryEntry {
+            type_: named(kind),
+            name,
+        }))
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+        let names = Resource::<Names>::new_own(stream.rep());
+        self.wasi.table.delete(names)?;
+        Ok(())
     }
 }
 
@@ -77,7 +85,6 @@ impl HostDescriptor for FilesView<'_> {
         fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
         fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
         fn read(fd: Resource<Descriptor>, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
-        fn read_directory(fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>>;
         fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
         fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
         fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
@@ -89,6 +96,20 @@ impl HostDescriptor for FilesView<'_> {
     in_turn! {
         fn remove_directory_at(path: String);
         fn unlink_file_at(path: String);
+    }
+
+    /// Wasmtime's would be read whole. The guest has [`Names`] in its place, by the same number.
+    async fn read_directory(
+        &mut self,
+        fd: Resource<Descriptor>,
+    ) -> FsResult<Resource<DirectoryEntryStream>> {
+        let Descriptor::Dir(directory) = self.wasi.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let (directory, counted) = (directory.dir.clone(), Arc::clone(&self.files.listings));
+        let names = Names::open(self.work(), directory, counted).await?;
+        let names = self.wasi.table.push(names)?;
+        Ok(Resource::new_own(names.rep()))
     }
 
     async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -104,9 +125,9 @@ impl HostDescriptor for FilesView<'_> {
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
         let descriptor = self.wasi.table.get(&fd)?;
         match (self.scratch_of(descriptor), descriptor) {
-            (Some(scratch), Descriptor::File(file)) => {
-                Ok(scratch.set_size(file.file.clone(), size).await?)
-            }
+            (Some(scratch), Descriptor::File(file)) => Ok(scratch
+                .set_size(&self.work(), file.file.clone(), size)
+                .await?),
             _ => {
                 let _place = self.work().take(1).await;
                 HostDescriptor::set_size(&mut self.wasi, fd, size).await
@@ -178,7 +199,7 @@ impl HostDescriptor for FilesView<'_> {
     ) -> FsResult<()> {
         let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
         let turn = match &scratch {
-            Some(scratch) => Some(scratch.room(Room::DIRECTORY).await?),
+            Some(scratch) => Some(scratch.room(&self.work(), Room::DIRECTORY).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
@@ -198,7 +219,7 @@ impl HostDescriptor for FilesView<'_> {
             ..Room::FILE
         };
         let turn = match &scratch {
-            Some(scratch) => Some(scratch.room(room).await?),
+            Some(scratch) => Some(scratch.room(&self.work(), room).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
@@ -220,7 +241,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::CrossDevice.into());
         }
         let turn = match &to {
-            Some(scratch) => Some(scratch.room(Room::FILE).await?),
+            Some(scratch) => Some(scratch.room(&self.work(), Room::FILE).await?),
             None => None,
         };
         let _place = self.work().take(1).await;
@@ -347,6 +368,19 @@ impl FilesView<'_> {
             let written: DynOutputStream = Box::new(Written::new(target, file, at));
             written
         }))
+    }
+}
+
+fn named(kind: FileType) -> DescriptorType {
+    match kind {
+        FileType::Directory => DescriptorType::Directory,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::Unknown => DescriptorType::Unknown,
     }
 }
 

@@ -222,7 +222,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     ) -> FilesystemResult<()> {
         match descriptor(store, &fd)? {
             (Descriptor::File(file), Some(scratch)) => {
-                Ok(scratch.set_size(file.file, size).await?)
+                Ok(scratch.set_size(&work(store), file.file, size).await?)
             }
             _ => {
                 let _place = work(store).take(1).await;
@@ -386,7 +386,7 @@ async fn room<T: 'static>(
     room: Room,
 ) -> FilesystemResult<Option<Turn>> {
     Ok(match descriptor(store, fd)?.1 {
-        Some(scratch) => Some(scratch.room(room).await?),
+        Some(scratch) => Some(scratch.room(&work(store), room).await?),
         None => None,
     })
 }

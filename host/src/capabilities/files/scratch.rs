@@ -41,7 +41,6 @@ pub struct Scratch {
     turns: Arc<RwLock<()>>,
     /// What is open in it, by its place in memory, which is nobody else's for as long as it is here.
     open: Mutex<HashMap<usize, Weak<File>>>,
-    work: Share,
     removal: Option<Removal>,
 }
 
@@ -146,11 +145,12 @@ impl Scratch {
     /// Opens something in it.
     pub(super) async fn open(
         self: &Arc<Self>,
+        work: &Share,
         directory: Arc<File>,
         path: String,
         how: How,
     ) -> io::Result<Option<(File, bool)>> {
-        self.with_room(move |scratch| {
+        self.with_room(work, move |scratch| {
             let there = How {
                 create: false,
                 // It is created for writing.
@@ -178,11 +178,12 @@ impl Scratch {
     /// Writes all of the bytes.
     pub(super) async fn write(
         self: Arc<Self>,
+        work: &Share,
         file: Arc<File>,
         at: At,
         bytes: Bytes,
     ) -> io::Result<usize> {
-        self.with_room(move |scratch| {
+        self.with_room(work, move |scratch| {
             let length = bytes.len() as u64;
             let growth = match at {
                 At::End => length,
@@ -201,8 +202,13 @@ impl Scratch {
     }
 
     /// Makes a file longer or shorter.
-    pub(super) async fn set_size(self: &Arc<Self>, file: Arc<File>, size: u64) -> io::Result<()> {
-        self.with_room(move |scratch| {
+    pub(super) async fn set_size(
+        self: &Arc<Self>,
+        work: &Share,
+        file: Arc<File>,
+        size: u64,
+    ) -> io::Result<()> {
+        self.with_room(work, move |scratch| {
             let length = file.metadata()?.len();
             if size < length {
                 scratch.may_be_less();
@@ -218,13 +224,13 @@ impl Scratch {
     }
 
     /// Room for one thing that somebody else puts there, for as long as the turn is held.
-    pub(super) async fn room(self: &Arc<Self>, room: Room) -> io::Result<Turn> {
+    pub(super) async fn room(self: &Arc<Self>, work: &Share, room: Room) -> io::Result<Turn> {
         let writing = self.writing().await;
         if self.take(room).is_ok() {
             return Ok(self.begun(writing, room));
         }
         drop(writing);
-        self.count().await?;
+        self.count(work).await?;
         let writing = self.writing().await;
         self.take(room)?;
         Ok(self.begun(writing, room))
@@ -259,24 +265,26 @@ impl Scratch {
     /// Does what takes room. If there is none, counts what there is and tries again.
     async fn with_room<R: Send + 'static>(
         self: &Arc<Self>,
+        share: &Share,
         work: impl Fn(&Self) -> io::Result<R> + Send + Sync + 'static,
     ) -> io::Result<R> {
         let work = Arc::new(work);
-        let done = self.in_turn(&work).await;
+        let done = self.in_turn(share, &work).await;
         if !matches!(&done, Err(error) if error.kind() == io::ErrorKind::StorageFull) {
             return done;
         }
-        self.count().await?;
-        self.in_turn(&work).await
+        self.count(share).await?;
+        self.in_turn(share, &work).await
     }
 
     async fn in_turn<R: Send + 'static>(
         self: &Arc<Self>,
+        share: &Share,
         work: &Arc<impl Fn(&Self) -> io::Result<R> + Send + Sync + 'static>,
     ) -> io::Result<R> {
         let turn = self.writing().await;
         let (scratch, work) = (Arc::clone(self), Arc::clone(work));
-        blocking(&self.work, move || {
+        blocking(share, move || {
             let done = work(&scratch);
             drop(turn);
             done
@@ -305,13 +313,13 @@ impl Scratch {
     ///
     /// # Errors
     /// That there is no room, if nothing can have become less since it was counted last.
-    async fn count(self: &Arc<Self>) -> io::Result<()> {
+    async fn count(self: &Arc<Self>, work: &Share) -> io::Result<()> {
         let alone = Arc::clone(&self.turns).write_owned().await;
         if !self.may_be_less.swap(false, Ordering::AcqRel) {
             return Err(Errno::NOSPC.into());
         }
         let scratch = Arc::clone(self);
-        blocking(&self.work, move || {
+        blocking(work, move || {
             let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
             let lost = *scratch.lost.lock().unwrap_or_else(PoisonError::into_inner);
             *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room.and(lost);
@@ -460,7 +468,7 @@ impl ScratchShare {
     /// # Errors
     /// When none can be made.
     pub async fn make(&self, quota: u64, places: Places) -> io::Result<Arc<Scratch>> {
-        let (scratches, work) = (Arc::clone(&self.scratches), self.work.clone());
+        let scratches = Arc::clone(&self.scratches);
         blocking(&self.work, move || {
             let home = scratches.home()?;
             let nth = scratches.next.fetch_add(1, Ordering::Relaxed);
@@ -475,7 +483,6 @@ impl ScratchShare {
                 may_be_less: AtomicBool::new(false),
                 turns: Arc::new(RwLock::with_max_readers((), limits::SCRATCH_WRITERS)),
                 open: Mutex::default(),
-                work,
                 removal: Some(Removal {
                     removers: Arc::clone(&scratches.removers),
                     _places: places,
@@ -607,17 +614,17 @@ mod tests {
     #[tokio::test]
     async fn what_was_taken_back_while_it_was_done_counts_for_good() {
         let work = Shared::new(4).share(&Sharer::of(&Arc::from("a"), None));
-        let share = ScratchShare::new(&Arc::default(), work);
+        let share = ScratchShare::new(&Arc::default(), work.clone());
         let places = share.places().expect("places");
         let scratch = share.make(1_000, places).await.expect("a directory");
         let taken = || *scratch.taken.lock().expect("whole");
         // Nobody says that it is over.
-        drop(scratch.room(Room::DIRECTORY).await.expect("room"));
-        scratch.count().await.expect("counted");
+        drop(scratch.room(&work, Room::DIRECTORY).await.expect("room"));
+        scratch.count(&work).await.expect("counted");
         assert_eq!(taken(), Room::DIRECTORY);
-        let turn = scratch.room(Room::FILE).await.expect("room");
+        let turn = scratch.room(&work, Room::FILE).await.expect("room");
         Turn::over(Some(turn), ());
-        scratch.count().await.expect("counted");
+        scratch.count(&work).await.expect("counted");
         assert_eq!(taken(), Room::DIRECTORY);
     }
 }

@@ -24,7 +24,7 @@ use crate::limits::BODY_CHUNK;
 #[derive(Clone)]
 pub(super) enum Target {
     /// A file of a scratch directory, which has a quota.
-    Scratch(Arc<Scratch>),
+    Scratch(Arc<Scratch>, Share),
     /// One of a granted directory.
     Granted(Share),
 }
@@ -32,7 +32,7 @@ pub(super) enum Target {
 impl Target {
     async fn write(self, file: Arc<File>, at: At, bytes: Bytes) -> io::Result<usize> {
         match self {
-            Self::Scratch(scratch) => scratch.write(file, at, bytes).await,
+            Self::Scratch(scratch, work) => scratch.write(&work, file, at, bytes).await,
             Self::Granted(work) => blocking(&work, move || write_all(&file, at, &bytes)).await,
         }
     }
