@@ -37,7 +37,8 @@ fn an_echo_answers_before_the_request_is_complete() {
 fn a_long_body_passes_both_ways_through_a_host_that_holds_little_of_it() {
     const LENGTH: usize = 64 * MIB;
     for guest in BOTH_ECHOES {
-        let host = TestHost::serve(guest, "--max-body 1GiB");
+        // It takes more CPU time than that, and earns it by moving.
+        let host = TestHost::serve(guest, "--max-body 1GiB --cpu 20ms");
         assert_eq!(host.connect().post("/", "warm").text(), "warm", "{guest}");
         let before = host.memory();
         let mut connection = host.send(format!(

@@ -22,7 +22,8 @@ pub struct HandlerLimits {
     pub deadline: Duration,
     /// How long a body, either way, may go without a byte moving.
     pub body_deadline: Duration,
-    /// CPU time of one exchange, in the start function, the handler and after the headers.
+    /// CPU time of one exchange, in the start function, the handler and after the headers. Bytes that move add to it:
+    /// [`BYTE_EARNS`].
     pub cpu: Duration,
     /// Bytes of one instance: its linear memories and tables, and what the host holds for it.
     pub memory: usize,
@@ -464,6 +465,10 @@ pub const TENANTS_UPLOADS_WAIT: Duration = Duration::from_secs(5);
 
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
+
+/// Nanoseconds of CPU time that each byte of a body adds to the budget of its request when it has moved, either way: 8 ms a MiB,
+/// some ten times what a guest takes that hands bodies on. So a transfer may be as long as it likes, and a loop may not.
+pub const BYTE_EARNS: u64 = 8;
 
 /// CPU time that a guest may use on the threads that serve, without once waiting for something,
 /// before it moves to the background threads. Above what nearly every request needs, and small

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
-use crate::limits::{FREE_BURST, FRONT_TIME, TICK};
+use crate::limits::{BYTE_EARNS, FREE_BURST, FRONT_TIME, TICK};
 
 thread_local! {
     /// When the guest that this thread polls now was entered.
@@ -38,6 +38,8 @@ pub struct Meter {
     memory: AtomicUsize,
     /// Bytes of the request's body.
     received: AtomicU64,
+    /// Bytes of the response's body.
+    sent: AtomicU64,
     /// It was given to another instance when the one that it shared had failed.
     tried_again: AtomicBool,
     /// Nanoseconds of `used` when its exchange was noted. [`NOT_NOTED`]: it has not ended.
@@ -61,6 +63,7 @@ impl Meter {
             instantiation: AtomicU64::new(0),
             memory: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             tried_again: AtomicBool::new(false),
             noted: AtomicU64::new(NOT_NOTED),
         }
@@ -130,6 +133,11 @@ impl Meter {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The client has taken so many more of what its guest writes.
+    pub(crate) fn sends(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Whether it was given to another instance when the one that it shared with others had failed.
     #[must_use]
     pub fn was_tried_again(&self) -> bool {
@@ -154,13 +162,17 @@ impl Meter {
         Duration::from_nanos(self.used.load(Ordering::Relaxed).saturating_sub(noted))
     }
 
-    /// CPU time that may be used in all.
+    /// CPU time that may be used in all: what was set, and [`BYTE_EARNS`] for each byte of its bodies that has moved.
     #[must_use]
     pub fn budget(&self) -> Duration {
-        Duration::from_nanos(self.budget.load(Ordering::Relaxed))
+        let moved = self
+            .received()
+            .saturating_add(self.sent.load(Ordering::Relaxed));
+        let earned = moved.saturating_mul(BYTE_EARNS);
+        Duration::from_nanos(self.budget.load(Ordering::Relaxed).saturating_add(earned))
     }
 
-    /// Sets the CPU time that may be used in all.
+    /// Sets the CPU time that may be used in all, without what is earned.
     pub(crate) fn allow(&self, budget: Duration) {
         self.budget.store(nanos(budget), Ordering::Relaxed);
     }
@@ -291,6 +303,15 @@ mod tests {
         assert!(meter.used() >= Duration::from_millis(15));
         assert!(meter.measure(|| meter.is_spent()));
         assert!(meter.burst() < Duration::from_millis(15), "it has waited");
+    }
+
+    #[test]
+    fn what_moves_earns_time() {
+        let meter = Meter::new(Duration::from_millis(10), Account::new());
+        meter.receives(1 << 20);
+        meter.sends(1 << 20);
+        let earned = meter.budget() - Duration::from_millis(10);
+        assert!((16..17).contains(&earned.as_millis()), "{earned:?}");
     }
 
     #[test]

@@ -326,6 +326,10 @@ impl ResponseBody {
             Source::Guest(body) => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     self.progress.made();
+                    let meter = self.exchange.as_ref().and_then(|it| it.meter.as_ref());
+                    if let (Some(meter), Some(Ok(frame))) = (meter, &frame) {
+                        meter.sends(frame.data_ref().map_or(0, |data| data.len() as u64));
+                    }
                     frame.map(|frame| frame.map_err(Failure::Fault))
                 }
                 Poll::Pending => {
