@@ -22,7 +22,8 @@ fn inspect_says_what_a_component_is() {
             path.to_str().expect("a path"),
             &format!("wasi:http  {generation}"),
             "servable   yes",
-            "outbound HTTP",
+            "outbound HTTP, with --allow-outbound (",
+            "files, with --dir (",
             "memories   1",
         ] {
             assert!(text.contains(part), "{guest}: no `{part}` in {text}");
@@ -66,6 +67,42 @@ fn inspect_says_why_a_component_cannot_be_served() {
     assert_eq!(report["servable"], false);
     let why = report["why_not"].as_str().expect("why");
     assert!(why.contains("a core module"), "{why}");
+}
+
+#[test]
+fn what_serve_refuses_without_a_flag_inspect_describes_and_calls_not_servable() {
+    let directory = directory();
+    let handler = r#"(instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h))"#;
+    let text = format!("(component (core module (memory 4096)) {handler})");
+    let wasm = component(&directory, "large", &text);
+    let path = wasm.display();
+    let ended = host(&format!("inspect {path}"));
+    assert_eq!(ended.code, Some(1));
+    let said = ended.stdout_text();
+    for part in [
+        "wasi:http  0.2",
+        "servable   no",
+        "memories   1 of at least 262144 KiB",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    let why = ended.stderr_text();
+    assert!(
+        why.contains("256 MiB") && why.contains("`--memory`"),
+        "{why}"
+    );
+
+    let ended = host(&format!("inspect --json {path}"));
+    assert_eq!(ended.code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
+    assert_eq!(report["servable"], false);
+    assert!(
+        report["why_not"].to_string().contains("`--memory`"),
+        "{report}"
+    );
+    assert_eq!(report["memories"]["min_pages"], 4096);
+    let checked = host(&format!("check {path} --no-cache"));
+    assert_eq!(checked.stderr_text(), why, "as who would serve it says");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::print;
-use crate::components::{self, Inspection};
+use crate::components::{self, Inspection, Reach};
 
 /// Say what a component is: its exports, its imports put as grants, its size and memories, and
 /// whether this host can serve it.
@@ -36,32 +36,45 @@ impl Inspect {
         let file = self.guest.display();
         let wasm = components::read_whole(&self.guest)?;
         let inspected = components::inspect(&wasm);
+        let inspection = inspected.as_ref().ok();
+        let refusal = match &inspected {
+            // What `host serve` refuses unless it is told more.
+            Ok(inspection) => components::Limits::default().admit(inspection).err(),
+            Err(refusal) => Some(refusal.clone()),
+        };
         if self.json {
-            let report = match &inspected {
-                Ok(inspection) => Report {
-                    servable: true,
-                    why_not: None,
-                    inspection: Some(inspection),
-                },
-                Err(refusal) => Report {
-                    servable: false,
-                    why_not: Some(refusal.to_string()),
-                    inspection: None,
-                },
+            let report = Report {
+                servable: refusal.is_none(),
+                why_not: refusal.as_ref().map(ToString::to_string),
+                inspection,
             };
             print(&serde_json::to_string_pretty(&report)?);
-        } else if let Ok(inspection) = &inspected {
-            print(text(&file.to_string(), inspection).trim_end());
+        } else if let Some(inspection) = inspection {
+            print(text(&file.to_string(), inspection, refusal.is_none()).trim_end());
         }
-        match inspected {
-            Ok(_) => Ok(ExitCode::SUCCESS),
-            Err(_) if self.json => Ok(ExitCode::FAILURE),
-            Err(refusal) => Err(anyhow::anyhow!("`{file}`: {refusal}")),
+        match refusal {
+            None => Ok(ExitCode::SUCCESS),
+            Some(_) if self.json => Ok(ExitCode::FAILURE),
+            Some(refusal) => Err(anyhow::anyhow!("`{file}`: {refusal}")),
         }
     }
 }
 
-fn text(file: &str, inspection: &Inspection) -> String {
+/// The flag that grants it. None of what every guest has.
+fn flag(reach: Reach) -> Option<&'static str> {
+    match reach {
+        Reach::OutboundHttp => Some("--allow-outbound"),
+        Reach::Files => Some("--dir"),
+        Reach::Blobstore => Some("--blobstore"),
+        Reach::Sockets => Some("--allow-socket"),
+        Reach::Environment => Some("--env"),
+        Reach::Configuration => Some("--config"),
+        Reach::KeyValue => Some("--keyvalue"),
+        Reach::Output | Reach::Clocks | Reach::Randomness => None,
+    }
+}
+
+fn text(file: &str, inspection: &Inspection, is_servable: bool) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<11}{value}");
@@ -75,12 +88,22 @@ fn text(file: &str, inspection: &Inspection) -> String {
         ),
     );
     line("wasi:http", inspection.generation.as_str().to_owned());
-    line("servable", "yes".to_owned());
+    line(
+        "servable",
+        if is_servable { "yes" } else { "no" }.to_owned(),
+    );
     line("exports", inspection.exports.join("\n           "));
     let wants: Vec<String> = inspection
         .wants
         .iter()
-        .map(|wanted| format!("{} ({})", wanted.reach, wanted.imports.join(", ")))
+        .map(|wanted| match flag(wanted.reach) {
+            Some(flag) => format!(
+                "{}, with {flag} ({})",
+                wanted.reach,
+                wanted.imports.join(", ")
+            ),
+            None => wanted.to_string(),
+        })
         .collect();
     line(
         "imports",

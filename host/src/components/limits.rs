@@ -40,8 +40,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Says what is too much, the first of it.
-    pub(super) fn admit(&self, inspection: &Inspection) -> Result<(), Refusal> {
+    /// Whether a component stays within them.
+    ///
+    /// # Errors
+    /// What is too much, the first of it.
+    pub fn admit(&self, inspection: &Inspection) -> Result<(), Refusal> {
         let memory = inspection.memories.min_pages.saturating_mul(PAGE);
         let over = if inspection.size > self.size {
             return Err(Refusal::TooLarge { limit: self.size });
