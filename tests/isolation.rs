@@ -1,8 +1,13 @@
-//! A hostile guest costs only itself: a thousand of each fault, loops on every core, work after the answer.
+//! A hostile guest costs only itself, and so does a client: a thousand of each fault and of each refusal, loops on every core,
+//! work after the answer.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::program::without_settings;
 use crate::support::*;
 
 const PLACES: usize = 4;
@@ -45,6 +50,7 @@ fn a_thousand_faults_of_each_kind_lose_no_place_and_no_memory() {
             "/panic",
             "/abort",
             "/overflow",
+            "/grow",
             "/alloc",
             "/table",
             "/status/101",
@@ -218,6 +224,197 @@ fn a_thousand_clients_that_leave_lose_no_place_and_no_memory() {
         assert!(left > 500, "{guest}: {left} of 1000 left");
         let grown = host.memory().saturating_sub(before);
         assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+/// Sends the same bytes a thousand times, each time on a connection of its own, and is answered with the same status.
+fn a_thousand_connections(host: &TestHost, at_once: usize, bytes: &str, status: u16) {
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                for _ in 0..1000 / at_once {
+                    let reply = host.send(bytes).reply();
+                    assert_eq!(reply.status(), status, "{bytes:.60}: {}", reply.text());
+                }
+            });
+        }
+    });
+}
+
+/// Nothing of them is a guest's, so one generation is enough.
+#[test]
+fn a_thousand_refused_requests_of_each_kind_lose_no_place_and_no_memory() {
+    let files = directory();
+    fs::copy(FAULTS.path(), files.path().join("faults.wasm")).expect("copied");
+    let file = files.path().join("host.toml");
+    let text = format!(
+        "[listen]\naccess_log = \"off\"\nmax_concurrent_requests = {PLACES}\nmax_request_head = \"4KiB\"\n\
+         [handlers.faults]\nsource = \"faults.wasm\"\nroutes = [{{ path = \"a/*\", methods = [\"GET\", \"POST\"] }}]\n\
+         limits = {{ max_concurrent_requests = {PLACES}, max_body = \"1KiB\" }}\n"
+    );
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    a_thousand_times(&host, PLACES, "/ok", 200);
+    let before = host.memory();
+    let long = "x".repeat(5_000);
+    let refused: [(&str, u16); 7] = [
+        ("GET /ok HTTP/1.1\r\n\r\n", 400),
+        ("GET /ok HTTP/1.1\r\nHost: b\r\n\r\n", 404),
+        (
+            "PUT /ok HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            405,
+        ),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+        (&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (
+            &format!("GET /ok HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            431,
+        ),
+        (
+            "POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n",
+            413,
+        ),
+    ];
+    for (bytes, status) in refused {
+        a_thousand_connections(&host, PLACES, bytes, status);
+        host.assert_all_places_are_free(PLACES, bytes);
+    }
+    let grown = host.memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "grew by {} MiB", grown >> 20);
+}
+
+#[test]
+fn a_thousand_requests_without_a_place_lose_none_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let flags = "--max-concurrent-requests 1 --max-waiting-requests 1 --queue-timeout 20s";
+        let host = TestHost::serve(guest, &format!("{flags} --access-log off"));
+        assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
+        let before = host.memory();
+        let mut held = host.send(request("/drip?n=1&ms=20000"));
+        assert_eq!(held.head().status, 200, "{guest}");
+        // One of them waits, and the other finds no place even for that.
+        let two = [host.send(request("/ok")), host.send(request("/ok"))];
+        eventually("a refusal", || {
+            let is_refused = |one: &Connection| !one.is_silent_for(Duration::from_millis(5));
+            two.iter().any(is_refused).then_some(())
+        });
+        a_thousand_times(&host, PLACES, "/ok", 503);
+        drop((held, two));
+        host.assert_all_places_are_free(1, &format!("{guest}, full"));
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
+fn a_thousand_slow_clients_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let flags = "--header-timeout 200ms --timeout 600ms --body-timeout 20s --access-log off";
+        let host = TestHost::serve(guest, &format!("{flags} --max-concurrent-requests {MANY}"));
+        host.assert_all_places_are_free(MANY, "the start");
+        let before = host.memory();
+        for bytes in [
+            "GET /ok HTTP/1.1\r\nHost:",
+            "POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nsome",
+        ] {
+            a_thousand_connections(&host, MANY, bytes, 408);
+            host.assert_all_places_are_free(MANY, &format!("{guest} {bytes}"));
+        }
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+/// Over HTTP/2, where a client that takes nothing leaves little in the sockets.
+#[test]
+fn a_thousand_clients_that_take_nothing_lose_no_place_and_no_memory() {
+    const STREAMS: usize = MANY / 2;
+    for guest in BOTH_FAULTS {
+        let flags = format!("--write-timeout 300ms --max-concurrent-requests {MANY}");
+        let host = TestHost::serve(guest, &flags);
+        let (mut cut, mut before) = (0, None);
+        for _ in 0..1000 / MANY {
+            let mut clients = [host.h2(), host.h2()];
+            let unread: Vec<_> = clients
+                .iter_mut()
+                .flat_map(|client| {
+                    (0..STREAMS).map(move |_| {
+                        let request = http::Request::get("http://a/bytes?n=100000000");
+                        client.send(request.body(()).expect("a request"), true)
+                    })
+                })
+                .collect();
+            cut += unread.len();
+            eventually("each to be cut", || {
+                let lines = host.accesses();
+                let slow = lines
+                    .iter()
+                    .filter(|line| line.label().starts_with("slow-client"));
+                (slow.count() >= cut).then_some(())
+            });
+            // What so many hold at once, the allocator may keep.
+            before.get_or_insert_with(|| host.memory());
+        }
+        host.assert_all_places_are_free(MANY, &format!("{guest}, whose clients take nothing"));
+        let grown = host.memory().saturating_sub(before.unwrap_or(0));
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
+fn a_thousand_streams_that_break_off_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &few_places());
+        a_thousand_times(&host, PLACES, "/ok", 200);
+        let before = host.memory();
+        thread::scope(|scope| {
+            for _ in 0..PLACES {
+                scope.spawn(|| {
+                    let mut connection = host.h2();
+                    for _ in 0..1000 / PLACES {
+                        let reply = connection.get("/trap-mid-body");
+                        assert!(reply.reset.is_some(), "{guest}: {reply:?}");
+                    }
+                });
+            }
+        });
+        host.assert_all_places_are_free(PLACES, &format!("{guest} /trap-mid-body over h2"));
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
+fn a_thousand_failed_starts_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let temporary = directory();
+        let mut program = without_settings(Command::new(env!("CARGO_BIN_EXE_host")));
+        program.env("TMPDIR", temporary.path());
+        let flags = format!(
+            "--max-concurrent-requests {PLACES} --scratch 1MiB --max-instance-reuse-count 1"
+        );
+        let host = TestHost::serve_as(program, guest, &flags);
+        assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
+        // Where each instance would have its scratch directory is gone.
+        let within = |directory: &Path| {
+            let mut entries = fs::read_dir(directory).expect("read").flatten();
+            let found = entries.find(|it| it.file_name().to_string_lossy().starts_with("host-"));
+            found.expect("the host's").path()
+        };
+        let home = within(&within(temporary.path()));
+        eventually("the first instance to be gone", || {
+            fs::remove_dir(&home).is_ok().then_some(())
+        });
+        let reply = host.get("/ok");
+        assert_eq!(reply.status(), 500, "{guest}");
+        assert_eq!(host.access(&reply).label(), "start-failed", "{guest}");
+        let before = host.memory();
+        a_thousand_times(&host, PLACES, "/ok", 500);
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+        fs::create_dir(&home).expect("made");
+        assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
+        host.assert_all_places_are_free(PLACES, &format!("{guest}, which could not start"));
     }
 }
 

@@ -36,7 +36,7 @@
 //! | `fair` | what tenants share when there is too little: places, CPU time, the threads that serve |
 //! | `failures` | the table of failures: status, label, and bodies that never look complete |
 //! | `attack` | clients that send anything but what they should: cut, mutated, random, both protocols |
-//! | `isolation` | a thousand of each fault, loops on every core, work after the answer |
+//! | `isolation` | a thousand of each fault and refusal, loops on every core, work after the answer |
 //! | `limits` | deadline, CPU, memory, heads, connections, places |
 //! | `parts` | components composed of others: the stacks they hold, how many they may be of |
 //! | `reuse` | how often an instance is used again |
