@@ -83,6 +83,26 @@ fn memory_is_what_it_says_to_the_page() {
 }
 
 #[test]
+fn memory_and_bodies_are_limited_without_a_flag() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let got: usize = host
+            .get("/grow-politely")
+            .text()
+            .trim()
+            .parse()
+            .expect("a number");
+        assert!((125..128).contains(&got), "{guest}: {got} of 128 MiB");
+        for (length, status) in [(64 << 20, 100), ((64 << 20) + 1, 413)] {
+            let head = format!(
+                "POST /read HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+            );
+            assert_eq!(host.send(head).head().status, status, "{guest}: {length}");
+        }
+    }
+}
+
+#[test]
 fn a_guest_that_asks_for_too_much_gets_none_of_it() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--memory 64MiB");
