@@ -97,6 +97,31 @@ fn page(host: &TestHost, path: &str) -> Reply {
     host.send(request).reply()
 }
 
+/// What a browser does with a page that is open: runs its script, which asks the host and may load the page again. That much of a
+/// browser is in node, if there is one.
+fn opened(host: &TestHost, page: &Reply) -> Option<(Program, tempfile::TempDir)> {
+    const BROWSER: &str = r#"
+        const [, page, host] = process.argv;
+        const ask = fetch;
+        globalThis.fetch = (path, how) => ask(host + path, how);
+        globalThis.location = { reload() { console.log("loaded again"); process.exit(); } };
+        const text = require("fs").readFileSync(page, "utf8");
+        eval(/<script>([^]*)<\/script>/.exec(text)[1]);
+    "#;
+    let can_ask = Command::new("node").args(["-e", "fetch"]).output();
+    if !can_ask.is_ok_and(|node| node.status.success()) {
+        eprintln!("SKIPPED: a page that is open in a browser: there is no `node` from 18 up");
+        return None;
+    }
+    let directory = directory();
+    let file = directory.path().join("page.html");
+    std::fs::write(&file, &page.body).expect("written");
+    let mut node = Command::new("node");
+    node.args(["-e", BROWSER]).arg(&file);
+    node.arg(format!("http://{}", host.address));
+    Some((Program::start(node), directory))
+}
+
 /// Waits until the next request is answered with this.
 fn assert_comes_to_say(host: &TestHost, answer: &str) {
     eventually(&format!("`{answer}`"), || {
@@ -241,9 +266,14 @@ fn a_save_that_does_not_compile_leaves_the_last_version_and_shows_a_browser_why(
     let reply = host.get("/");
     assert_eq!((reply.status(), reply.text().as_str()), (200, "open"));
 
+    let open = opened(&host, &shown);
     shop.save(&saying("open again"));
     assert_comes_to_say(&host, "open again");
     assert_eq!(page(&host, "/").text(), "open again");
+    if let Some((node, _page)) = open {
+        let ended = node.ended();
+        assert_eq!(ended.stdout_text(), "loaded again", "{ended:?}");
+    }
 }
 
 #[test]
