@@ -123,6 +123,20 @@ fn head_over_h2_has_no_body() {
 }
 
 #[test]
+fn no_content_and_not_modified_have_no_body_over_h2_either() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let mut connection = host.h2();
+        for status in [204_u16, 304] {
+            let reply = connection.get(&format!("/no-body-status/{status}"));
+            assert_eq!(reply.status(), status, "{guest}");
+            assert_eq!((reply.body.len(), reply.reset), (0, None), "{guest}");
+        }
+        assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
+    }
+}
+
+#[test]
 fn cookies_in_many_crumbs_count_as_headers() {
     let host = TestHost::serve(FAULTS, "");
     let mut request = Request::get("http://a/ok");
