@@ -106,6 +106,38 @@ fn what_serve_refuses_without_a_flag_inspect_describes_and_calls_not_servable() 
 }
 
 #[test]
+fn inspect_says_what_is_in_a_component_that_cannot_be_served_at_all() {
+    let directory = directory();
+    let wasm = component(
+        &directory,
+        "other",
+        r#"(component
+             (import "shop:prices/list@1.0.0" (instance (export "f" (func))))
+             (core module (memory 3))
+             (instance $i) (export "shop:prices/sale@1.0.0" (instance $i)))"#,
+    );
+    let path = wasm.display();
+    let ended = host(&format!("inspect {path}"));
+    assert_eq!(ended.code, Some(1));
+    let said = ended.stdout_text();
+    for part in [
+        "servable   no",
+        "exports    shop:prices/sale@1.0.0",
+        "imports    shop:prices/list@1.0.0",
+        "memories   1 of at least 192 KiB",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    assert!(ended.stderr_text().contains("no HTTP handler"), "{ended:?}");
+
+    let ended = host(&format!("inspect --json {path}"));
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
+    assert_eq!(report["servable"], false);
+    assert_eq!(report["imports"][0], "shop:prices/list@1.0.0");
+    assert_eq!(report["memories"]["count"], 1);
+}
+
+#[test]
 fn check_takes_what_serve_takes_and_serves_nothing() {
     for guest in BOTH_HELLOS {
         let path = guest.path();

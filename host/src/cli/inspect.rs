@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::print;
-use crate::components::{self, Inspection, Reach};
+use crate::components::{self, Inside, Inspection, Reach, Wanted};
 
 /// Say what a component is: its exports, its imports put as grants, its size and memories, and
 /// whether this host can serve it.
@@ -29,6 +29,9 @@ struct Report<'a> {
     why_not: Option<String>,
     #[serde(flatten)]
     inspection: Option<&'a Inspection>,
+    /// Of one that cannot be served at all.
+    #[serde(flatten)]
+    inside: Option<&'a Inside>,
 }
 
 impl Inspect {
@@ -37,6 +40,7 @@ impl Inspect {
         let wasm = components::read_whole(&self.guest)?;
         let inspected = components::inspect(&wasm);
         let inspection = inspected.as_ref().ok();
+        let inside = components::look_inside(&wasm);
         let refusal = match &inspected {
             // What `host serve` refuses unless it is told more.
             Ok(inspection) => components::Limits::default().admit(inspection).err(),
@@ -47,10 +51,12 @@ impl Inspect {
                 servable: refusal.is_none(),
                 why_not: refusal.as_ref().map(ToString::to_string),
                 inspection,
+                inside: inside.as_ref().filter(|_| inspection.is_none()),
             };
             print(&serde_json::to_string_pretty(&report)?);
-        } else if let Some(inspection) = inspection {
-            print(text(&file.to_string(), inspection, refusal.is_none()).trim_end());
+        } else if let Some(inside) = &inside {
+            let text = text(&file.to_string(), inside, inspection, refusal.is_none());
+            print(text.trim_end());
         }
         match refusal {
             None => Ok(ExitCode::SUCCESS),
@@ -74,7 +80,17 @@ fn flag(reach: Reach) -> Option<&'static str> {
     }
 }
 
-fn text(file: &str, inspection: &Inspection, is_servable: bool) -> String {
+fn granted(wanted: &Wanted) -> String {
+    match flag(wanted.reach) {
+        Some(flag) => {
+            let imports = wanted.imports.join(", ");
+            format!("{}, with {flag} ({imports})", wanted.reach)
+        }
+        None => wanted.to_string(),
+    }
+}
+
+fn text(file: &str, inside: &Inside, inspection: Option<&Inspection>, is_servable: bool) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<11}{value}");
@@ -83,55 +99,48 @@ fn text(file: &str, inspection: &Inspection, is_servable: bool) -> String {
         "component",
         format!(
             "{file} ({:.1} KiB, {} core modules)",
-            inspection.size as f64 / 1024.0,
-            inspection.core_modules
+            inside.size as f64 / 1024.0,
+            inside.core_modules
         ),
     );
-    line("wasi:http", inspection.generation.as_str().to_owned());
+    if let Some(inspection) = inspection {
+        line("wasi:http", inspection.generation.as_str().to_owned());
+    }
     line(
         "servable",
         if is_servable { "yes" } else { "no" }.to_owned(),
     );
-    line("exports", inspection.exports.join("\n           "));
-    let wants: Vec<String> = inspection
-        .wants
-        .iter()
-        .map(|wanted| match flag(wanted.reach) {
-            Some(flag) => format!(
-                "{}, with {flag} ({})",
-                wanted.reach,
-                wanted.imports.join(", ")
-            ),
-            None => wanted.to_string(),
-        })
-        .collect();
+    let list = |names: &[String]| match names {
+        [] => "nothing".to_owned(),
+        names => names.join("\n           "),
+    };
+    line("exports", list(&inside.exports));
     line(
         "imports",
-        if wants.is_empty() {
-            "nothing".to_owned()
-        } else {
-            wants.join("\n           ")
+        match inspection {
+            Some(inspection) => list(&inspection.wants.iter().map(granted).collect::<Vec<_>>()),
+            None => list(&inside.imports),
         },
     );
-    let memories = &inspection.memories;
+    let memories = &inside.memories;
     line(
         "memories",
         format!(
             "{} of at least {} KiB together",
             memories.count,
-            memories.min_pages * 64
+            memories.min_pages.saturating_mul(64)
         ),
     );
     line(
         "tables",
         format!(
             "{} of at least {} elements together",
-            inspection.tables.count, inspection.tables.min_elements
+            inside.tables.count, inside.tables.min_elements
         ),
     );
     line(
         "functions",
-        if inspection.function_names {
+        if inside.function_names {
             "named, for backtraces"
         } else {
             "not named: backtraces show numbers"

@@ -87,6 +87,43 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refusal> {
     })
 }
 
+/// What is in a component, also in one that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inside {
+    /// Bytes of the component.
+    pub size: u64,
+    /// Names with versions, in the component's order.
+    pub exports: Vec<String>,
+    /// Names with versions, in the component's order.
+    pub imports: Vec<String>,
+    /// Linear memories of all core modules.
+    pub memories: Memories,
+    /// Tables of all core modules.
+    pub tables: Tables,
+    /// Core modules, nested ones included.
+    pub core_modules: u32,
+    /// Functions have names, so a backtrace says more than numbers.
+    pub function_names: bool,
+}
+
+/// Reads and validates a component, whatever it is for. None if it is none.
+#[must_use]
+pub fn look_inside(wasm: &[u8]) -> Option<Inside> {
+    if !Parser::is_component(wasm) {
+        return None;
+    }
+    let contents = Contents::read(wasm).ok()?;
+    Some(Inside {
+        size: wasm.len() as u64,
+        exports: contents.exports,
+        imports: contents.imports,
+        memories: contents.memories,
+        tables: contents.tables,
+        core_modules: contents.core_modules,
+        function_names: contents.function_names,
+    })
+}
+
 fn imports_preview1(module: &[u8]) -> bool {
     Parser::new(0)
         .parse_all(module)

@@ -30,7 +30,7 @@ pub use compile_error::CompileError;
 pub use config::{CacheConfig, Ceilings, Config};
 pub use contents::{Memories, Tables};
 pub use error::{LoadError, Why};
-pub use inspect::{Inspection, Wanted, inspect};
+pub use inspect::{Inside, Inspection, Wanted, inspect, look_inside};
 pub use limits::Limits;
 pub use lookalike::Lookalike;
 pub use precompiled::write_precompiled;
