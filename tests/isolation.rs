@@ -385,6 +385,35 @@ fn a_thousand_streams_that_break_off_lose_no_place_and_no_memory() {
 }
 
 #[test]
+fn a_thousand_streams_that_their_clients_reset_lose_no_place_and_no_memory() {
+    // Who resets on and on is sent away, so that nobody resets many.
+    const STREAMS: usize = 25;
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &few_places());
+        a_thousand_times(&host, PLACES, "/ok", 200);
+        let before = host.memory();
+        thread::scope(|scope| {
+            for _ in 0..PLACES {
+                scope.spawn(|| {
+                    for _ in 0..1000 / PLACES / STREAMS {
+                        let mut client = host.h2();
+                        for _ in 0..STREAMS {
+                            let request = http::Request::get("http://a/drip?n=1000&ms=20");
+                            let request = request.body(()).expect("a request");
+                            let (response, _) = client.send(request, true);
+                            assert_eq!(client.head(response).status(), 200, "{guest}");
+                        }
+                    }
+                });
+            }
+        });
+        host.assert_all_places_are_free(PLACES, &format!("{guest}, whose streams are reset"));
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{guest}: grew by {} MiB", grown >> 20);
+    }
+}
+
+#[test]
 fn a_thousand_failed_starts_lose_no_place_and_no_memory() {
     for guest in BOTH_FAULTS {
         let temporary = directory();
