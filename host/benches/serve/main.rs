@@ -25,6 +25,7 @@ mod neighbours;
 mod observed;
 mod outbound;
 mod quiet;
+mod replaced;
 mod report;
 mod server;
 mod site;
@@ -89,6 +90,8 @@ enum Part {
     Start,
     /// Many handlers in one host.
     Many,
+    /// Ten thousand requests a second, through a hundred replacements of their handler.
+    Replaced,
     /// Requests that a guest sends elsewhere.
     Outbound,
     /// Ten thousand idle connections, and a healthy client beside thousands of slow ones.
@@ -163,6 +166,9 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
             guests,
             installed,
         )?);
+    }
+    if wanted(Part::Replaced) {
+        sections.push(replaced::measure(guests, installed)?);
     }
     if wanted(Part::Outbound) {
         sections.push(outbound::measure(
