@@ -253,6 +253,13 @@ fn a_state_directory_that_is_removed_refuses_a_deploy_and_what_serves_goes_on() 
             "{said}"
         );
     }
+    let refused = host_with_env("undeploy hello", &environment);
+    let said = refused.stderr.concat();
+    assert_eq!(refused.code, Some(1), "{said}");
+    assert!(
+        said.contains("the state directory cannot be used"),
+        "{said}"
+    );
     assert_eq!(host.get("/hello/").status(), 200);
     assert_eq!(host.get("/another/").status(), 404);
     // It is made anew at the next start.

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,8 +53,13 @@ pub struct Store {
 /// The database, and the numbers of its audit log.
 struct Opened {
     database: Database,
+    /// Which file it is.
+    file: Inode,
     audit: Numbers,
 }
+
+/// A file's device and its number there.
+type Inode = (u64, u64);
 
 /// What the database holds, at hand: who asks never waits for a disk.
 #[derive(Default)]
@@ -171,7 +178,12 @@ impl Store {
             builder.recursive(true).mode(0o700).create(directory)
         };
         make(directory)?;
-        let catalog = directory.join("catalog.redb");
+        let catalog = directory.join(DATABASE);
+        let components = directory.join("components");
+        // A new one is empty. Beside components it has lost what names them, and they would go too.
+        if fs::metadata(&catalog).is_ok_and(|it| it.len() == 0) && has_components(&components) {
+            return Err(StoreError::Damaged(catalog, "it is empty".to_owned()));
+        }
         // It has the values of variables in it, and the directory may be one that others can read.
         let file = OpenOptions::new()
             .append(true)
@@ -180,7 +192,6 @@ impl Store {
             .open(&catalog)?;
         let (opened, records) = open_database(directory)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
-        let components = directory.join("components");
         make(&components)?;
         // The directory's own entries: a database whose name is lost is lost.
         File::open(directory)?.sync_all()?;
@@ -343,9 +354,11 @@ impl Store {
         before: Option<jiff::Timestamp>,
         who: &Who,
     ) -> Result<Vec<AuditLine>, StoreError> {
-        self.with_database(|Opened { database, audit }| {
-            audit::latest(database, audit, most, before, who)
-        })
+        self.with_database(
+            |Opened {
+                 database, audit, ..
+             }| audit::latest(database, audit, most, before, who),
+        )
     }
 
     /// Opens the database again if an error has closed it: the cause may be gone.
@@ -357,6 +370,8 @@ impl Store {
         let mut opened = match place.take() {
             Some(opened) => opened,
             None => {
+                // One that is gone is not made anew: it would know nothing of what is deployed.
+                inode_of(&self.directory)?;
                 let (opened, records) = open_database(&self.directory)?;
                 self.names().records = records;
                 opened
@@ -371,7 +386,14 @@ impl Store {
         &self,
         change: impl FnOnce(&WriteTransaction, &mut Numbers) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        self.with_database(|Opened { database, audit }| {
+        self.with_database(|opened| {
+            // A file without a name takes everything, and a restart finds nothing of it.
+            if inode_of(&self.directory)? != opened.file {
+                return Err(io::Error::other("its database is another file by now").into());
+            }
+            let Opened {
+                database, audit, ..
+            } = opened;
             let transaction = database.begin_write()?;
             change(&transaction, audit)?;
             Ok(transaction.commit()?)
@@ -434,11 +456,27 @@ fn is_ours(path: &Path) -> bool {
 /// How names of components begin that are not complete.
 const STAGED: &str = ".staged-";
 
+/// Whether there are components in a directory, or parts of them.
+fn has_components(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| is_ours(&entry.path())))
+    })
+}
+
+/// The name of the database in a state directory.
+const DATABASE: &str = "catalog.redb";
+
+/// Which file is the database of a state directory.
+fn inode_of(directory: &Path) -> io::Result<Inode> {
+    let metadata = fs::metadata(directory.join(DATABASE))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 type Records = BTreeMap<HandlerName, Arc<Record>>;
 
 /// The database of a state directory, and what it holds.
 fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
-    let path = directory.join("catalog.redb");
+    let path = directory.join(DATABASE);
     let damaged = |why: String| StoreError::Damaged(path.clone(), why);
     let open = || {
         let database = Database::builder()
@@ -454,7 +492,13 @@ fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
         }
         let records = read_all(&database)?;
         let audit = Numbers::read(&database)?;
-        Ok((Opened { database, audit }, records))
+        let file = inode_of(directory)?;
+        let opened = Opened {
+            database,
+            file,
+            audit,
+        };
+        Ok((opened, records))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -737,6 +781,44 @@ mod tests {
             refused.contains("catalog.redb` is damaged") && refused.contains("move it away"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_database_that_was_emptied_beside_its_components_is_damaged() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let kept = keep(&store, b"abc");
+        let component = kept.path();
+        let mut shop = record("shop");
+        shop.put(version(2, &kept.digest));
+        store.put(shop, &change("shop")).expect("put");
+        drop((kept, store));
+        let file = here.path().join(DATABASE);
+        fs::write(&file, b"").expect("emptied");
+        let refused = Store::open(here.path()).err().expect("refused").to_string();
+        assert!(
+            refused.contains("catalog.redb` is damaged (it is empty)"),
+            "{refused}"
+        );
+        assert!(component.is_file(), "nothing is removed");
+        // Without components it is one that was never written to.
+        fs::remove_file(component).expect("removed");
+        assert!(open(here.path()).records().is_empty());
+    }
+
+    #[test]
+    fn a_database_that_was_removed_takes_nothing_more() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let shop = record("shop");
+        store.put(shop.clone(), &change("shop")).expect("put");
+        fs::remove_file(here.path().join(DATABASE)).expect("removed");
+        for _ in 0..2 {
+            let refused = store.remove(&shop.name, &change("shop"));
+            assert!(matches!(refused, Err(StoreError::Broken(_))), "{refused:?}");
+            assert!(store.put(record("cart"), &change("cart")).is_err());
+            assert_eq!(store.records().len(), 1);
+        }
     }
 
     #[test]
