@@ -921,6 +921,36 @@ fn deploys(admin: SocketAddr, number: usize) -> bool {
 }
 
 #[test]
+fn a_version_that_is_slow_to_come_back_keeps_no_other_waiting() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let faults = fs::read(FAULTS.path()).expect("read");
+    for target in [
+        // It is asked again when it comes back.
+        "/handlers/slow?warm_up=%2Fsleep%3Fms%3D5000",
+        "/handlers/slow?warm_up=%2Fok",
+        "/handlers/quick",
+        "/handlers/quick?env=COLOUR%3Dred",
+    ] {
+        let reply = ask(admin, "PUT", target, "", &faults);
+        assert!(matches!(reply.status(), 200 | 201), "{}", reply.text());
+    }
+    for target in ["/slow/trap", "/quick/trap"] {
+        for _ in 0..10 {
+            assert_eq!(host.get(target).status(), 500);
+        }
+    }
+    let is_current = |name: &str, nth: usize| {
+        let shown = json(&ask(admin, "GET", &format!("/handlers/{name}"), "", b""));
+        shown["versions"][nth]["current"] == true
+    };
+    eventually("the quick one", || is_current("quick", 0).then_some(()));
+    assert!(is_current("slow", 1));
+    eventually("the slow one", || is_current("slow", 0).then_some(()));
+}
+
+#[test]
 fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_catalog() {
     const KILLS: u64 = 16;
     const COMPONENTS: usize = 5;

@@ -1,25 +1,27 @@
 //! A new handler that fails and has never answered gives way to what served before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::deployer::Change;
 use super::{Deployer, Entry, Handler, HandlerName, Owner, Versions};
 use crate::limits;
 
-/// A way back that could not be taken.
-struct Later {
+/// A way back.
+struct Way {
     failing: Arc<Handler>,
-    at: Instant,
+    /// Until it is tried again, when it could not be taken.
     pause: Duration,
     tries: u32,
 }
 
-impl Later {
+impl Way {
     /// It still serves, and still only fails.
     fn is_wanted(&self, deployer: &Deployer) -> bool {
         self.failing.fall_back().is_some() && serves(deployer, &self.failing)
@@ -27,59 +29,78 @@ impl Later {
 }
 
 /// Puts the handler back that served before, where the new one fails and has never answered: by way of `versions`, which
-/// write it down, if they have it. What cannot be done is tried again later, [`limits::FALL_BACKS`] times. Runs until it is
-/// dropped.
+/// write it down, if they have it. What cannot be done is tried again later, [`limits::FALL_BACKS`] times. One that is slow to
+/// come back keeps no other waiting. Runs until it is dropped.
 pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>) {
-    let mut later: BTreeMap<HandlerName, Later> = BTreeMap::new();
+    let mut later: BTreeMap<HandlerName, (Instant, Way)> = BTreeMap::new();
+    let mut going: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let mut ways: HashMap<Id, Way> = HashMap::new();
     loop {
-        let next = later.values().map(|later| later.at).min();
+        let next = later.values().map(|(at, _)| *at).min();
         tokio::select! {
             () = deployer.sick() => {}
-            () = until(next) => {}
+            () = until(next), if going.len() < limits::DEPLOYS => {}
+            Some(ended) = going.join_next_with_id() => {
+                let (task, went) = ended.unwrap_or_else(|stopped| (stopped.id(), Err(stopped.into())));
+                if let Some(way) = ways.remove(&task).filter(|way| way.is_wanted(&deployer)) {
+                    let why = went.err().unwrap_or_else(|| anyhow!("it still serves"));
+                    put_off(way, &why, &mut later);
+                }
+            }
         }
-        later.retain(|_, later| later.is_wanted(&deployer));
+        later.retain(|_, (_, way)| way.is_wanted(&deployer));
         let catalog = deployer.catalog().load_full();
         for (name, entry) in &catalog.entries {
+            if going.len() >= limits::DEPLOYS {
+                break;
+            }
             let Some(former) = entry.handler.fall_back() else {
                 continue;
             };
-            if later
-                .get(name)
-                .is_some_and(|later| later.at > Instant::now())
-            {
+            let is_early = later.get(name).is_some_and(|(at, _)| *at > Instant::now());
+            if is_early || ways.values().any(|way| way.failing.spec.name == *name) {
                 continue;
             }
-            if !later.contains_key(name) {
-                tracing::error!(
-                    handler = &*former.name,
-                    "the new version fails and has never answered: falling back to the one before, {:.12}",
-                    former.digest
-                );
-            }
-            let Err(why) = go_back(&deployer, versions.as_ref(), entry, former).await else {
-                later.remove(name);
-                continue;
-            };
-            let before = later.remove(name);
-            let (pause, tries) = before.map_or((limits::FALL_BACK_PAUSE, 1), |before| {
-                let pause = (before.pause * 2).min(limits::FALL_BACK_PAUSE_MOST);
-                (pause, before.tries + 1)
-            });
-            if tries >= limits::FALL_BACKS {
-                tracing::error!("`{name}` is not rolled back, and that is tried no more: {why}");
-                entry.handler.forget_former();
-                continue;
-            }
-            tracing::warn!("`{name}` is not rolled back yet: {why}; tried again in {pause:?}");
-            let waits = Later {
-                failing: Arc::clone(&entry.handler),
-                at: Instant::now() + pause,
-                pause,
-                tries,
-            };
-            later.insert(name.clone(), waits);
+            let way = later.remove(name).map_or_else(
+                || {
+                    tracing::error!(
+                        handler = &*former.name,
+                        "the new version fails and has never answered: falling back to the one before, {:.12}",
+                        former.digest
+                    );
+                    Way {
+                        failing: Arc::clone(&entry.handler),
+                        pause: limits::FALL_BACK_PAUSE,
+                        tries: 0,
+                    }
+                },
+                |(_, way)| way,
+            );
+            let (deployer, versions) = (Arc::clone(&deployer), versions.clone());
+            let entry = entry.clone();
+            let task = going
+                .spawn(async move { go_back(&deployer, versions.as_ref(), &entry, former).await });
+            ways.insert(task.id(), way);
         }
     }
+}
+
+/// Tries it again later, or never.
+fn put_off(mut way: Way, why: &anyhow::Error, later: &mut BTreeMap<HandlerName, (Instant, Way)>) {
+    let name = way.failing.spec.name.clone();
+    way.tries += 1;
+    if way.tries >= limits::FALL_BACKS {
+        tracing::error!("`{name}` is not rolled back, and that is tried no more: {why}");
+        way.failing.forget_former();
+        return;
+    }
+    tracing::warn!(
+        "`{name}` is not rolled back yet: {why}; tried again in {:?}",
+        way.pause
+    );
+    let at = Instant::now() + way.pause;
+    way.pause = (way.pause * 2).min(limits::FALL_BACK_PAUSE_MOST);
+    later.insert(name, (at, way));
 }
 
 async fn until(time: Option<Instant>) {
@@ -111,13 +132,17 @@ async fn go_back(
                 return Ok(());
             }
             // It may have been replaced or removed meanwhile.
-            if serves(deployer, &from.handler) {
-                deployer.commit(Change {
-                    put: vec![(from.routes.clone(), former)],
-                    ..Change::default()
-                });
+            if !serves(deployer, &from.handler) {
+                return Ok(());
             }
-            Ok(())
+            let refused = deployer.commit(Change {
+                put: vec![(from.routes.clone(), former)],
+                ..Change::default()
+            });
+            refused
+                .into_iter()
+                .next()
+                .map_or(Ok(()), |refused| Err(refused.into()))
         }
     }
 }
