@@ -730,6 +730,11 @@ fn a_name_is_the_files_or_the_admins_and_never_both() {
             .contains("served from a file")
     );
     here.deploy(&two, "--name shop");
+    let said = here.refused(&format!("deploy {} --name Shop", two.display()));
+    assert!(
+        said.contains("`Shop` differs from the handler `shop` only in upper and lower case"),
+        "{said}"
+    );
     let list = here.done("list");
     assert!(
         list.contains("greet  file") && list.contains("shop   v1"),

@@ -172,6 +172,23 @@ fn a_bad_file_at_the_start_is_told_and_the_others_are_served() {
 }
 
 #[test]
+fn of_two_names_that_differ_in_case_only_the_one_that_is_there_is_served() {
+    let handlers = Handlers::of(&[("shop.wasm", HELLO)]);
+    let host = handlers.serve("");
+    handlers.put("Shop.wasm", &version(1));
+    let said = host.says("`Shop` is not deployed");
+    assert!(
+        said.contains("differs from the handler `shop` only in upper and lower case"),
+        "{said}"
+    );
+    assert_eq!(host.get("/shop/").text(), "Hello from WebAssembly!\n");
+    assert_eq!(host.get("/Shop/").status(), 404);
+    fs::remove_file(handlers.path().join("shop.wasm")).expect("removed");
+    comes_to_say(&host, "/Shop/", &greeting(1));
+    assert_eq!(host.get("/shop/").status(), 404);
+}
+
+#[test]
 fn a_directory_of_links_that_are_swapped_is_followed() {
     let handlers = Handlers::of(&[]);
     let versions: Vec<_> = (1..=2)

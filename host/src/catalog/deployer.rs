@@ -1,6 +1,6 @@
 //! From a component's file to a handler that serves: load, link, try, swap. The only writer of the catalog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,23 +115,40 @@ pub struct Refused {
     /// What is in the way.
     pub conflicts: Vec<Conflict>,
     /// Who has the name, if it is that.
-    pub taken: Option<Owner>,
+    pub taken: Option<Taken>,
+}
+
+/// Who has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Another source of handlers has this very name.
+    By(Owner),
+    /// There is a handler of this name, which is the same but for upper and lower case: people, and the hosts of calls, would
+    /// take one for the other.
+    Alike(HandlerName),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.taken {
-            Some(Owner::Files) => {
+        match &self.taken {
+            Some(Taken::By(Owner::Files)) => {
                 return write!(
                     f,
                     "`{}` is served from a file: remove that, or take another name",
                     self.name
                 );
             }
-            Some(Owner::Admin) => {
+            Some(Taken::By(Owner::Admin)) => {
                 return write!(
                     f,
                     "`{}` was deployed through the admin door: undeploy it, or take another name",
+                    self.name
+                );
+            }
+            Some(Taken::Alike(other)) => {
+                return write!(
+                    f,
+                    "`{}` differs from the handler `{other}` only in upper and lower case: take another name",
                     self.name
                 );
             }
@@ -355,28 +372,38 @@ impl Deployer {
                 base.remove(name);
             }
         }
-        let put = change.put.into_iter().map(|(routes, handler)| {
-            let entry = Entry {
-                routes,
-                handler,
-                owner,
-            };
-            (entry.handler.spec.name.clone(), entry)
-        });
-        let is_free = |(name, _): &(HandlerName, Entry)| {
-            base.get(name).is_none_or(|entry| entry.owner == owner)
+        let mut spelled: HashMap<String, HandlerName> = HashMap::new();
+        if !change.put.is_empty() {
+            spelled.extend(base.keys().map(|name| (name.folded(), name.clone())));
+        }
+        let mut whose = |name: &HandlerName| match base.get(name) {
+            Some(entry) if entry.owner != owner => Some(Taken::By(entry.owner)),
+            _ => {
+                let first = spelled.entry(name.folded()).or_insert(name.clone());
+                (*first != *name).then(|| Taken::Alike(first.clone()))
+            }
         };
-        let (free, taken): (Vec<_>, Vec<_>) = put.partition(is_free);
-        let mut put: BTreeMap<HandlerName, Entry> = free.into_iter().collect();
+        let mut put: BTreeMap<HandlerName, Entry> = BTreeMap::new();
         let mut own = change.own;
-        let mut refused: Vec<Refused> = taken
-            .into_iter()
-            .map(|(name, _)| Refused {
-                name: name.shared(),
-                conflicts: Vec::new(),
-                taken: base.get(&name).map(|entry| entry.owner),
-            })
-            .collect();
+        let mut refused: Vec<Refused> = Vec::new();
+        for (routes, handler) in change.put {
+            let name = handler.spec.name.clone();
+            match whose(&name) {
+                None => {
+                    let entry = Entry {
+                        routes,
+                        handler,
+                        owner,
+                    };
+                    put.insert(name, entry);
+                }
+                taken => refused.push(Refused {
+                    name: name.shared(),
+                    conflicts: Vec::new(),
+                    taken,
+                }),
+            }
+        }
         let (entries, own, router) = loop {
             let mut entries = base.clone();
             entries.extend(

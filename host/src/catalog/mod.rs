@@ -30,7 +30,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 
-pub use deployer::{Deployer, Deploys, Owner, Refused, Unready};
+pub use deployer::{Deployer, Deploys, Owner, Refused, Taken, Unready};
 pub use fall_back::fall_back;
 pub use handler::{Handler, Service};
 pub use health::{Health, Quarantined};

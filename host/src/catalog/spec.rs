@@ -138,6 +138,11 @@ impl HandlerName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same for all names that differ in case only.
+    pub(crate) fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
 }
 
 impl Borrow<str> for HandlerName {

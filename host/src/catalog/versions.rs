@@ -23,7 +23,7 @@ use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
     Deployer, Entry, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
-    TenantSpec, WarmUp, Who, ownership, rights,
+    Taken, TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
 use crate::gate::{Gate, Permit};
@@ -466,7 +466,7 @@ impl Versions {
             return Err(NotDone::Taken(Refused {
                 name: name.shared(),
                 conflicts: Vec::new(),
-                taken: Some(Owner::Files),
+                taken: Some(Taken::By(Owner::Files)),
             }));
         }
         let mut turn = self.turn(name, who)?;

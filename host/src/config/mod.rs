@@ -236,10 +236,19 @@ fn tenants(file: &Table<'_>) -> (Vec<Tenant>, BTreeSet<Arc<str>>) {
 }
 
 fn handlers(file: &Table<'_>, defaults: &Defaults) -> Vec<HandlerConfig> {
+    let mut spelled: HashMap<String, Arc<str>> = HashMap::new();
     let named = file.named("handlers").into_iter();
     named
         .filter_map(|named| {
             let name = name(&named);
+            if let Some(name) = &name
+                && let Some(other) = spelled.insert(name.to_ascii_lowercase(), Arc::clone(name))
+            {
+                let message = format!(
+                    "`{name}` differs from `{other}` only in upper and lower case: take another name"
+                );
+                named.value.reader.mistake(named.place.clone(), message);
+            }
             let table = named.value.table(&HANDLER)?;
             HandlerConfig::read(name.unwrap_or_default(), &table, None, defaults)
         })

@@ -1038,3 +1038,15 @@ fn a_manifest_is_a_handler_beside_its_component() {
         assert!(mistakes.to_string().contains(hint), "{mistakes}");
     }
 }
+
+#[test]
+fn two_names_of_handlers_that_differ_in_case_only_are_a_mistake() {
+    let handler =
+        |name: &str| format!("[handlers.{name}]\nsource = \"a.wasm\"\nroutes = [\"/{name}\"]\n");
+    let said = said(&(handler("Shop") + &handler("shop")));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].0.contains("only in upper and lower case"),
+        "{said:?}"
+    );
+}
