@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::directory::{comes_to_say, greeting, number_in, version};
@@ -493,6 +494,27 @@ fn strangers_who_say_nothing_keep_nobody_out() {
         let _more: Vec<Connection> = (0..64).map(|_| Connection::to(admin)).collect();
         assert_eq!(ask(admin, "GET", "/handlers", "", b"").status(), 200);
     }
+}
+
+#[test]
+fn a_flood_from_one_address_keeps_nobody_of_another_out() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let mut slow = Connection::to(admin);
+    let from_elsewhere = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let here = SocketAddr::from(([127, 0, 0, 2], 0));
+        socket.bind(&here.into()).expect("bound");
+        socket.connect(&admin.into()).expect("connected");
+        Connection::to_stream(socket.into())
+    };
+    // As `host::limits::ADMIN_CONNECTIONS`, twice.
+    let mut flood: Vec<Connection> = (0..64).map(|_| from_elsewhere()).collect();
+    // So many had to give up their places.
+    assert!(flood[..32].iter_mut().all(Connection::is_closed));
+    slow.send(head("GET", "/handlers", 0, ""));
+    assert_eq!(slow.reply().status(), 200);
 }
 
 #[test]

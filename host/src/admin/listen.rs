@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::keys::Keys;
 use crate::limits;
 use crate::secret::Secret;
-use crate::server::{SocketFile, Tls, TlsConfig, UnixError, bind_unix};
+use crate::server::{SocketFile, Tls, TlsConfig, UnixError, bind_unix, counted_as};
 use crate::values;
 
 /// Where the operator's door is.
@@ -206,7 +206,9 @@ pub(super) struct Visitor {
     /// It is not known yet: a token must be shown.
     pub(super) needs_token: bool,
     /// With whom hands are shaken first.
-    tls: Option<Arc<Tls>>,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Whence he comes, over TCP.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Visitor {
@@ -228,6 +230,7 @@ impl Visitor {
             who: who.map_err(|_| io::ErrorKind::InvalidData)?,
             needs_token: certificate.is_none(),
             tls: None,
+            address: self.address,
         })
     }
 }
@@ -248,16 +251,18 @@ impl Accepting {
                     who: format!("uid {uid}").into(),
                     needs_token: false,
                     tls: None,
+                    address: None,
                 }
             }
             Self::Tcp(listener, tls) => {
-                let stream = listener.accept().await?.0;
+                let (stream, from) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Visitor {
                     io: Box::new(stream),
                     who: "token".into(),
                     needs_token: true,
                     tls: tls.clone(),
+                    address: Some(counted_as(from.ip())),
                 }
             }
         })

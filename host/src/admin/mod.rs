@@ -15,6 +15,7 @@ mod ready;
 mod routes;
 mod view;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -119,10 +120,14 @@ async fn accept(
         };
         match visitor {
             Ok(visitor) => {
-                let known = Arc::new(Known::default());
+                let (known, address) = (Arc::new(Known::default()), visitor.address);
                 let connection = connection(visitor, Arc::clone(&desk), Arc::clone(&known));
                 let task = tokio::spawn(connection).abort_handle();
-                open.push(Open { task, known });
+                open.push(Open {
+                    task,
+                    known,
+                    address,
+                });
             }
             Err(error) => {
                 tracing::warn!("the admin door does not open: {error}");
@@ -136,6 +141,7 @@ async fn accept(
 struct Open {
     task: AbortHandle,
     known: Arc<Known>,
+    address: Option<IpAddr>,
 }
 
 /// What a connection has shown of who is there.
@@ -155,8 +161,9 @@ impl Known {
     }
 }
 
-/// Waits until there is a place. When all are taken, who came first of those that have shown no token gives up his; so does
-/// a tenant where tenants have more than half of them: neither shuts the operator out.
+/// Waits until there is a place. When all are taken, one of those that have shown no token gives up his: of the address that
+/// has most of them, who came first, so that a flood closes its own. So does a tenant where tenants have more than half of them.
+/// None of these shuts the operator out.
 async fn make_room(open: &mut Vec<Open>) {
     loop {
         open.retain(|open| !open.task.is_finished());
@@ -165,9 +172,19 @@ async fn make_room(open: &mut Vec<Open>) {
         }
         let is_operator = |open: &Open| open.known.is_operator.load(Ordering::Relaxed);
         let is_tenant = |open: &Open| open.known.is_tenant.load(Ordering::Relaxed);
-        let stranger = open
+        let strangers = open.iter().enumerate();
+        let strangers: Vec<(usize, Option<IpAddr>)> = strangers
+            .filter(|(_, it)| !is_operator(it) && !is_tenant(it))
+            .map(|(nth, it)| (nth, it.address))
+            .collect();
+        let as_many =
+            |address: Option<IpAddr>| strangers.iter().filter(|(_, it)| *it == address).count();
+        // The last of the greatest from behind is the first of them.
+        let stranger = strangers
             .iter()
-            .position(|it| !is_operator(it) && !is_tenant(it));
+            .rev()
+            .max_by_key(|(_, address)| as_many(*address))
+            .map(|(nth, _)| *nth);
         let tenants = open.iter().filter(|it| !is_operator(it)).count();
         let tenant = || {
             let first = open.iter().position(|it| !is_operator(it));
@@ -184,6 +201,7 @@ async fn make_room(open: &mut Vec<Open>) {
 const PAUSE: Duration = Duration::from_millis(100);
 
 async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
+    let is_shaken = visitor.tls.is_some();
     let visitor = match tokio::time::timeout(limits::ADMIN_HEAD_TIME, visitor.shaken()).await {
         Ok(Ok(visitor)) => visitor,
         Ok(Err(error)) => {
@@ -196,6 +214,10 @@ async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
         }
     };
     let (who, needs_token) = (visitor.who, visitor.needs_token);
+    if is_shaken && !needs_token {
+        // He has shown a certificate.
+        known.note(&Who::operator(&who));
+    }
     let service = service_fn(|request| {
         let (who, known) = (Arc::clone(&who), Arc::clone(&known));
         Arc::clone(&desk).answer(request, who, needs_token, known)

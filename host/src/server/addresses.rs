@@ -45,8 +45,9 @@ impl Drop for Counted {
     }
 }
 
-/// One client of IPv6 has a network of 2^64 addresses (RFC 6177), and one of IPv4 is the same whichever socket it came by.
-fn counted_as(address: IpAddr) -> IpAddr {
+/// Whom an address is counted to. One client of IPv6 has a network of 2^64 addresses (RFC 6177), and one of IPv4 is the same whichever socket it came by.
+#[must_use]
+pub fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

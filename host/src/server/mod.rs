@@ -48,6 +48,7 @@ use http::{Request, Response};
 use http_body::Body;
 
 pub use accept::serve;
+pub use addresses::counted_as;
 pub use counters::{Counters, Handshakes};
 pub use inherited::note_inherited;
 pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};
