@@ -9,6 +9,8 @@ use crate::support::*;
 
 /// As `host::limits::PARTS`.
 const PARTS: usize = 8;
+/// As `host::limits::LARGE_PARTS`.
+const LARGE_PARTS: usize = 200;
 
 /// A handler of that many parts. For each request every part of it begins to wait, inside a synchronous call, for
 /// longer than anybody lives.
@@ -102,11 +104,32 @@ fn a_component_of_more_parts_than_there_are_stacks_for_is_refused() {
         let wasm = hoarder(&directory, parts);
         host(&format!("check --no-cache {}", wasm.display()))
     };
-    assert_eq!(check(PARTS).code, Some(0));
-    let ended = check(PARTS + 1);
+    for parts in [PARTS, PARTS + 1, LARGE_PARTS] {
+        let ended = check(parts);
+        assert_eq!(ended.code, Some(0), "{parts}: {ended:?}");
+    }
+    let ended = check(LARGE_PARTS + 1);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let said = ended.stderr_text();
-    assert!(said.contains("more than 8 components"), "{said}");
+    assert!(said.contains("more than 200 components"), "{said}");
+}
+
+#[test]
+fn a_component_of_many_parts_takes_its_share_of_stacks_and_no_more() {
+    let directory = directory();
+    hoarder(&directory, 48);
+    let other = std::fs::read(HELLO.path()).expect("a component");
+    file(&directory, "other", &other);
+    let host = TestHost::serve_file(directory.path(), "--timeout 2s");
+    let mut waiting: Vec<_> = (0..30)
+        .map(|_| host.send("GET /hoarder/ HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    host.access_where("a refusal", |line| line.label() == "overload");
+    assert_eq!(host.get("/other/").text(), "Hello from WebAssembly!\n");
+    let statuses: Vec<u16> = waiting.iter_mut().map(|it| it.reply().status()).collect();
+    let count = |status: u16| statuses.iter().filter(|it| **it == status).count();
+    // 4000 stacks, a quarter of them, 50 each.
+    assert_eq!((count(504), count(503)), (20, 10), "{statuses:?}");
 }
 
 /// The guest, with a module beside its own that has a memory and is instantiated so often.

@@ -369,9 +369,11 @@ pub const WARM_SHARE: u64 = 8;
 /// than the guest.
 pub const KEPT_MEMORY: usize = MIB;
 
-/// Components that a wasi:http 0.3 component is composed of. Each can hold a stack while it waits for something, and the
+/// Components that a wasi:http 0.3 component in the pool is composed of. Each can hold a stack while it waits for something, and the
 /// pool has a stack for every one of them. A handler behind a chain of middleware has three or four.
 pub const PARTS: u32 = 8;
+/// The same of one that does not fit into the pool: its share of [`LARGE_POOL_STACKS`] is enough for four.
+pub const LARGE_PARTS: u32 = 200;
 
 /// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
 /// mappings, and Linux gives a process 65,530 of them.

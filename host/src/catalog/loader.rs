@@ -155,8 +155,9 @@ impl Loader {
         let common = self.tenant(spec).map(|it| it.common()).unwrap_or_default();
         let file = spec.source.path().display().to_string();
         let link = move || {
-            let generation = artifact.generation();
-            let may_fit = settings.memory <= loader.room.memory;
+            let (generation, parts) = (artifact.generation(), artifact.inspection.parts);
+            let has_stacks = generation == Generation::P2 || parts <= u64::from(limits::PARTS);
+            let may_fit = has_stacks && settings.memory <= loader.room.memory;
             let mut engine = loader.engine(generation, may_fit)?;
             let mut mapped = engine.map(&artifact.file);
             if may_fit && mapped.is_err() {
@@ -165,7 +166,6 @@ impl Loader {
                 mapped = engine.map(&artifact.file);
             }
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
-            let parts = artifact.inspection.parts;
             let grants = &settings.grants;
             let granted = Granted::new(Arc::clone(&name), tenant, grants, &loader.services)
                 .with_context(|| format!("`{file}`"))?;

@@ -34,7 +34,7 @@ impl Default for Limits {
             memories: u64::from(limits::LARGE_MEMORIES),
             tables: u64::from(limits::LARGE_TABLES),
             table_elements: limits::LARGE_TABLE_ELEMENTS as u64,
-            parts: u64::from(limits::PARTS),
+            parts: u64::from(limits::LARGE_PARTS),
         }
     }
 }
