@@ -10,6 +10,15 @@ use http::HeaderValue;
 use crate::limits::{GRANTED_V4_BITS, GRANTED_V6_BITS};
 use crate::networks::{BadNetwork, Network, is_too_wide};
 
+/// So many of something that has an `s` when there are several, for messages.
+#[must_use]
+pub fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// `30s`, `1m 30s`, `250ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<u32>() {

@@ -19,6 +19,7 @@ use crate::catalog::{Deployer, Event, HandlerSpec, Policy, Rollout, Versions, Wa
 use crate::config::{self, Config, Listing};
 use crate::limits;
 use crate::server::Certificates;
+use crate::values::counted;
 
 /// Where it is written what should be served.
 #[derive(Debug)]
@@ -211,8 +212,8 @@ impl Follower {
         self.take_up(seen);
         self.rollout.settle().await.iter().for_each(tell);
         let deployed = self.rollout.deployed();
-        let plural = if deployed == 1 { "handler" } else { "handlers" };
-        tracing::info!("{deployed} {plural} of `{}` deployed", path.display());
+        let deployed = counted(deployed, "handler");
+        tracing::info!("{deployed} of `{}` deployed", path.display());
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::record::{Record, Version};
 use super::{NotDone, Route, TenantSpec};
 use crate::limits::HandlerLimits;
+use crate::values::counted;
 
 /// What a tenant changes by itself: it takes no route that it was not given, and has no limit above what everybody has.
 /// What the handler has already, because the operator gave it, it may keep.
@@ -95,8 +96,9 @@ pub(super) fn room_for_another(tenant: &TenantSpec, deployed: usize) -> Result<(
     let has = tenant.handlers_of_files + deployed;
     match tenant.handlers {
         Some(most) if has >= most => Err(NotDone::NoRoom(format!(
-            "tenant `{}` has {has} handlers and may have {most}: undeploy one, or let the operator raise its `max_handlers`",
-            tenant.name
+            "tenant `{}` has {} and may have {most}: undeploy one, or let the operator raise its `max_handlers`",
+            tenant.name,
+            counted(has, "handler")
         ))),
         _ => Ok(()),
     }

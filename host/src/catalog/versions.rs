@@ -29,6 +29,7 @@ use crate::components::{self, Reach};
 use crate::gate::{Gate, Permit};
 use crate::limits;
 use crate::secret::Secret;
+use crate::values::counted;
 
 /// Deploys, and remembers what it deployed.
 pub struct Versions {
@@ -319,8 +320,8 @@ impl Versions {
         }
         if !making.is_empty() {
             tracing::warn!(
-                "{} handlers of the state directory are still made, and served when they are",
-                making.len()
+                "still being made: {} of the state directory, served as soon as that is done",
+                counted(making.len(), "handler")
             );
             let this = Arc::clone(self);
             tokio::spawn(async move {
@@ -339,8 +340,8 @@ impl Versions {
         self.deployer.save_known();
         if count > 0 {
             tracing::info!(
-                "deployed again: {} handlers of the state directory",
-                count - refused.len()
+                "deployed again: {} of the state directory",
+                counted(count - refused.len(), "handler")
             );
         }
     }

@@ -12,6 +12,7 @@ use crate::capabilities::Services;
 use crate::config;
 use crate::engine::Guests;
 use crate::observe::log;
+use crate::values::counted;
 
 /// The file that says what to do is wrong (`EX_CONFIG` of sysexits.h).
 pub(super) const BAD_CONFIGURATION: u8 = 78;
@@ -76,8 +77,8 @@ fn check_config(file: &Path) -> ExitCode {
             print(&format!(
                 "{}: no mistakes, {}, {}",
                 file.display(),
-                number(handlers, "handler"),
-                number(routes, "route")
+                counted(handlers, "handler"),
+                counted(routes, "route")
             ));
             ExitCode::SUCCESS
         }
@@ -85,12 +86,5 @@ fn check_config(file: &Path) -> ExitCode {
             say(&mistakes.render(log::has_colours()));
             ExitCode::from(BAD_CONFIGURATION)
         }
-    }
-}
-
-fn number(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
     }
 }

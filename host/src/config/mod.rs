@@ -37,6 +37,7 @@ use crate::components;
 use crate::files;
 use crate::limits::CONFIG_BYTES;
 use crate::server::Tls;
+use crate::values::counted;
 use keys::{EVERY_ROUTE, HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
@@ -270,7 +271,8 @@ fn no_tenant_has_too_many(file: &Table<'_>, tenants: &[Tenant], handlers: &[Hand
             && has > may
         {
             named.value.mistake(format_args!(
-                "it has {has} handlers and may have {may}: raise its `max_handlers`"
+                "it has {} and may have {may}: raise its `max_handlers`",
+                counted(*has, "handler")
             ));
         }
     }
