@@ -213,6 +213,34 @@ fn a_rollback_of_a_file_holds_over_a_restart_until_the_file_says_something_new()
 }
 
 #[test]
+fn a_file_that_was_taken_away_comes_back_as_it_is_and_not_as_what_was_rolled_back_to() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    is_listed(&served, "file v1, rolled back");
+    fs::remove_file(here.path("files/shop.wasm")).expect("removed");
+    eventually("its end", || {
+        (served.get("/shop/").status() == 404).then_some(())
+    });
+    here.put("shop.wasm", &version(2));
+    comes_to_say(&served, "/shop/", &greeting(2));
+    is_listed(&served, "file v2");
+    assert!(!done(&served, "list").contains("rolled back"));
+    // Whoever rolls it back again does so for good.
+    done(&served, "rollback shop --to v1");
+    is_listed(&served, "file v1, rolled back");
+    let served = restarted(&here, served);
+    assert_eq!(
+        served.get("/shop/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+}
+
+#[test]
 fn a_rollback_is_no_rollback_of_a_file_of_the_same_name_elsewhere() {
     let here = Place::new();
     here.put("shop.wasm", &version(1));

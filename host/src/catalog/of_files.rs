@@ -36,6 +36,8 @@ pub(super) struct OfFiles {
     writing: Mutex<BTreeSet<HandlerName>>,
     /// What the files say of handlers of which an earlier version serves. No more than the files name.
     passed_over: Mutex<BTreeMap<HandlerName, HandlerSpec>>,
+    /// Handlers that were rolled back and whose files have been taken away since, until that is written down.
+    taken_away: Mutex<BTreeSet<HandlerName>>,
 }
 
 impl OfFiles {
@@ -45,6 +47,12 @@ impl OfFiles {
 
     fn noted(&self) -> MutexGuard<'_, BTreeSet<HandlerName>> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taken_away(&self) -> MutexGuard<'_, BTreeSet<HandlerName>> {
+        self.taken_away
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn passed_over(&self) -> MutexGuard<'_, BTreeMap<HandlerName, HandlerSpec>> {
@@ -59,6 +67,21 @@ impl Versions {
     pub(super) fn note(&self, names: impl IntoIterator<Item = HandlerName>) {
         self.of_files.noted().extend(names);
         self.of_files.wake.notify_one();
+    }
+
+    /// Files were taken away. What was rolled back is so no more: a file that comes back is served as it is.
+    pub(super) fn take_away(&self, names: &[HandlerName]) {
+        let rolled_back = names.iter().filter(|name| self.is_rolled_back(name));
+        let rolled_back: Vec<HandlerName> = rolled_back.cloned().collect();
+        self.of_files
+            .taken_away()
+            .extend(rolled_back.iter().cloned());
+        self.note(rolled_back);
+    }
+
+    fn is_rolled_back(&self, name: &HandlerName) -> bool {
+        let record = self.store.record(name);
+        record.is_some_and(|record| record.file.is_some() && record.is_rolled_back())
     }
 
     /// The earlier version that serves in place of what the files say, if it was rolled back to and they say nothing new.
@@ -87,6 +110,9 @@ impl Versions {
     }
 
     fn earlier(&self, said: &HandlerSpec) -> Option<HandlerSpec> {
+        if self.of_files.taken_away().contains(&said.name) {
+            return None;
+        }
         let record = self.store.record(&said.name)?;
         let file = record.file.as_ref()?;
         let latest = record.latest().filter(|_| record.is_rolled_back())?;
@@ -188,9 +214,11 @@ impl Versions {
         let catalog = self.deployer.catalog().load_full();
         let (mut puts, mut kept) = (Vec::new(), Vec::new());
         for turn in turns {
-            if let Some(entry) = catalog.entries.get(&turn.name)
-                && let Some(next) = self.next(entry)?
-            {
+            let next = match catalog.entries.get(&turn.name) {
+                Some(entry) => self.next(entry)?,
+                None => self.without_file(&turn.name),
+            };
+            if let Some(next) = next {
                 puts.push((next.record, next.line));
                 kept.extend(next.kept);
             }
@@ -201,7 +229,25 @@ impl Versions {
         if kept.iter().any(|(_, is_copied)| *is_copied) {
             self.store.sync()?;
         }
-        self.store.put_all(puts, &self.gone(&catalog))
+        self.store.put_all(puts, &self.gone(&catalog))?;
+        let mut taken_away = self.of_files.taken_away();
+        taken_away.retain(|name| self.is_rolled_back(name));
+        Ok(())
+    }
+
+    /// What is to be written down of a handler whose file was taken away: nothing if it was not rolled back.
+    fn without_file(&self, name: &HandlerName) -> Option<Next> {
+        if !self.is_rolled_back(name) {
+            return None;
+        }
+        let mut record = Record::clone(&self.store.record(name)?);
+        record.current = record.latest()?.number;
+        record.revision += 1;
+        Some(Next {
+            record,
+            line: None,
+            kept: None,
+        })
     }
 
     /// What is to be written down of a handler: nothing if it is not a file's, is known, or its file is another by now.
@@ -372,6 +418,7 @@ impl Versions {
             ))
         })?;
         passed_over.insert(name.clone(), said);
+        self.of_files.taken_away().remove(name);
         Ok((spec, replaced))
     }
 

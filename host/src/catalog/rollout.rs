@@ -153,7 +153,11 @@ impl Rollout {
             }
             self.make(spec, stamp);
         }
+        let removed = change.remove.clone();
         events.extend(self.commit(change, &HashSet::new()));
+        if let Some(versions) = &self.versions {
+            versions.take_away(&removed);
+        }
         events
     }
 
