@@ -863,6 +863,24 @@ fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
 }
 
 #[test]
+fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_made() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    here.deploy(&here.component("one.wasm", &version(1)), "--name one");
+    host.stop();
+    // Nothing that was compiled is kept.
+    let flags = format!("{} --no-cache", here.unix());
+    let host = TestHost::serve_nothing(&format!("{flags} --restore-timeout 1ms"));
+    host.says("still being made: 1 handler of the state directory");
+    comes_to_say(&host, "/one/", &greeting(1));
+    host.says("`one` is deployed again");
+    host.stop();
+    // One that waits has it from its first request on.
+    let host = TestHost::serve_nothing(&flags);
+    assert_eq!(host.get("/one/").text().trim_end(), greeting(1).trim_end());
+}
+
+#[test]
 fn a_version_that_only_fails_is_rolled_back_by_the_host_for_good() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.unix());

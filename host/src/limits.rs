@@ -438,7 +438,8 @@ pub const GONE_HANDLERS: usize = 100;
 pub const AUDIT_LINES: usize = 10_000;
 /// Lines of it in one answer.
 pub const AUDIT_ANSWER: usize = 1_000;
-/// How long a start waits for deployed handlers that have to be compiled anew. They come later then.
+/// How long a start waits for deployed handlers that have to be compiled anew: some hundreds of small ones, on a small machine. The rest
+/// comes later. Settable.
 pub const RESTORE: Duration = Duration::from_secs(60);
 /// Connections that the admin door has open at once: operators and their scripts, not clients.
 pub const ADMIN_CONNECTIONS: usize = 32;

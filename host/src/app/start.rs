@@ -58,6 +58,8 @@ pub struct AdminPlan {
     pub template: HandlerSpec,
     /// Bytes of a component that is taken.
     pub component_bytes: u64,
+    /// How long a start waits for what must be compiled anew.
+    pub restore: Duration,
 }
 
 /// The operator's door, which answers probes already.
@@ -91,7 +93,7 @@ impl AdminPlan {
             deployer: Arc::clone(deployer),
         };
         let running = admin::serve(door, Arc::clone(&versions), seen)?;
-        versions.restore().await;
+        versions.restore(self.restore).await;
         Ok(Admin {
             running,
             address,

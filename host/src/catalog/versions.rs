@@ -278,10 +278,10 @@ impl Versions {
         }
     }
 
-    /// Puts in place what was deployed when the host ended. What has to be made anew is waited for
-    /// [`limits::RESTORE`] and comes later otherwise. What cannot be is told and stays in the store: another deploy or
+    /// Puts in place what was deployed when the host ended. What has to be made anew is waited for so long, and comes later
+    /// otherwise. What cannot be is told and stays in the store: another deploy or
     /// rollback of its name brings it back.
-    pub async fn restore(self: &Arc<Self>) {
+    pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
         let mut change = owned();
         for record in self.store.records() {
@@ -311,7 +311,7 @@ impl Versions {
                 }
             }
         }
-        let deadline = Instant::now() + limits::RESTORE;
+        let deadline = Instant::now() + patience;
         while let Ok(Some(made)) = timeout_at(deadline, making.join_next()).await {
             let handler = restored(made);
             change

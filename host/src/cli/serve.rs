@@ -237,6 +237,9 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     state: Option<PathBuf>,
+    /// How long a start waits for deployed handlers that must be compiled anew. What takes longer is served when it is made.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60s", help_heading = "Admin door")]
+    restore_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -287,6 +290,7 @@ impl AdminArgs {
             ),
             template: unsaid.template,
             component_bytes: unsaid.component_bytes,
+            restore: self.restore_timeout,
         }))
     }
 }
@@ -593,7 +597,7 @@ impl Serve {
 pub(super) const USAGE: u8 = 2;
 
 /// The flags that mean something beside a file.
-const WITH_FILE: [&str; 17] = [
+const WITH_FILE: [&str; 18] = [
     "guest",
     "admin",
     "admin_token_file",
@@ -601,6 +605,7 @@ const WITH_FILE: [&str; 17] = [
     "admin_tls_key",
     "admin_client_ca",
     "state",
+    "restore_timeout",
     "addr",
     "cache",
     "no_cache",
@@ -623,11 +628,15 @@ mod tests {
     struct Words {
         #[command(flatten)]
         door: DoorArgs,
+        #[command(flatten)]
+        admin: AdminArgs,
     }
 
     #[test]
     fn what_is_not_said_is_what_limits_says() {
-        let settings = Words::parse_from(["host"]).door.settings();
+        let words = Words::parse_from(["host"]);
+        let settings = words.door.settings();
+        assert_eq!(words.admin.restore_timeout, limits::RESTORE);
         assert_eq!(settings.limits, DoorLimits::default());
         assert_eq!(settings.drain, limits::DRAIN);
     }
