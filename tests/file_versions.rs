@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::directory::{comes_to_say, greeting, version};
+use crate::support::guests::CONFIG;
 use crate::support::*;
 
 /// A directory of handlers, and a state directory.
@@ -339,6 +340,34 @@ fn a_rollback_of_a_file_brings_back_routes_and_limits_and_no_secret_is_written_d
             "{secret}"
         );
     }
+}
+
+#[test]
+fn a_rollback_of_a_file_brings_back_which_keys_it_was_told_and_not_their_values() {
+    let here = Place::new();
+    here.put("shop.wasm", &fs::read(CONFIG.path()).expect("read"));
+    here.put("shop.toml", b"config = { theme = \"dark\" }\n");
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    assert_eq!(served.get("/shop/theme").text(), "dark\n");
+    here.put(
+        "shop.toml",
+        b"config = { theme = \"light\", size = \"large\" }\n",
+    );
+    is_listed(&served, "file v2");
+    assert_eq!(served.get("/shop/size").text(), "large\n");
+    done(&served, "rollback shop");
+    assert_eq!(served.get("/shop/").text(), "config theme\n");
+    assert_eq!(served.get("/shop/theme").text(), "light\n");
+    let show = done(&served, "show shop");
+    assert!(show.contains("config  size"), "{show}");
+
+    // What its files do not say any more it cannot be told.
+    done(&served, "rollback shop --to v2");
+    here.put("shop.toml", b"config = { size = \"large\" }\n");
+    is_listed(&served, "file v3");
+    let said = refused(&served, "rollback shop --to v1");
+    assert!(said.contains("theme of `config`"), "{said}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn schemas() -> Value {
     let routes = || list(object(json!({ "route": text(), "strip_prefix": is_so() })));
     let settings = || {
         object(json!({
-            "env": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
+            "env": list(text()), "config": list(text()), "timeout": text(), "cpu": text(), "memory": number(),
             "calls": list(text()), "outbound": list(text()), "warm_up": text(),
         }))
     };
@@ -198,6 +198,7 @@ mod tests {
         };
         let settings = || SettingsView {
             env: Vec::new(),
+            config: vec![String::new()],
             timeout: Some(String::new()),
             cpu: Some(String::new()),
             memory: Some(1),

@@ -135,6 +135,9 @@ pub struct ReuseView {
 pub struct SettingsView {
     /// Names of environment variables. Their values are not shown.
     pub env: Vec<String>,
+    /// Keys of `wasi:config`, if its file said them. Their values are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
     /// Time to the response's headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
@@ -227,6 +230,7 @@ fn settings(own: &Settings) -> SettingsView {
     let shown = |time: Duration| humantime::format_duration(time).to_string();
     SettingsView {
         env: own.environment.keys().cloned().collect(),
+        config: own.config.iter().flatten().cloned().collect(),
         timeout: own.timeout.map(shown),
         cpu: own.cpu.map(shown),
         memory: own.memory,

@@ -84,6 +84,9 @@ pub struct Settings {
     /// Environment variables.
     #[serde(with = "environment")]
     pub environment: BTreeMap<String, Secret>,
+    /// Keys of `wasi:config`, without their values, if it was made of a file.
+    #[serde(default)]
+    pub config: Option<BTreeSet<String>>,
     /// Time to the response's headers, and a body's without a byte.
     pub timeout: Option<Duration>,
     /// CPU time of one request.
@@ -171,6 +174,19 @@ impl Record {
     }
 }
 
+impl Settings {
+    /// Keys of `wasi:config` that one of both has and the other has not. None, if it is not known of one of them.
+    fn keys_that_differ(&self, former: Option<&Self>) -> Vec<String> {
+        let none = BTreeSet::new();
+        let of_former = former.map_or(Some(&none), |former| former.config.as_ref());
+        let (Some(own), Some(others)) = (&self.config, of_former) else {
+            return Vec::new();
+        };
+        let differ = own.symmetric_difference(others);
+        differ.map(|key| format!("config.{key}")).collect()
+    }
+}
+
 impl Version {
     /// What a new handler has that asks for nothing.
     pub(super) fn first(name: &HandlerName) -> Result<Self, RouteError> {
@@ -193,6 +209,7 @@ impl Version {
     /// What a file's handler is, without the values of its variables.
     pub(super) fn of_file(spec: &HandlerSpec, routes: &[Route], digest: &str) -> Self {
         let names = spec.guest.environment.iter().map(|(name, _)| name.clone());
+        let keys = spec.guest.grants.config.iter();
         let calls = spec.guest.grants.calls.iter();
         let outbound = spec.guest.grants.outbound.allow.iter();
         Self {
@@ -209,6 +226,7 @@ impl Version {
                 .collect(),
             settings: Settings {
                 environment: names.map(|name| (name, String::new().into())).collect(),
+                config: Some(keys.map(|(key, _)| key.clone()).collect()),
                 timeout: Some(spec.limits.deadline),
                 cpu: Some(spec.limits.cpu),
                 memory: Some(spec.limits.memory),
@@ -232,7 +250,7 @@ impl Version {
     /// routes, are what the files say `now`, and it is granted nothing that they do not grant now.
     ///
     /// # Errors
-    /// The names of the variables that they do not say any more.
+    /// The names of the variables, and of keys of `wasi:config`, that they do not say any more.
     pub(super) fn instead_of(
         &self,
         now: &HandlerSpec,
@@ -240,7 +258,11 @@ impl Version {
     ) -> Result<HandlerSpec, Vec<String>> {
         let said = |name: &String| now.guest.environment.iter().any(|(said, _)| said == name);
         let names = self.settings.environment.keys();
-        let unsaid: Vec<String> = names.filter(|name| !said(name)).cloned().collect();
+        let mut unsaid: Vec<String> = names.filter(|name| !said(name)).cloned().collect();
+        let config = &now.guest.grants.config;
+        let keys = self.settings.config.iter().flatten();
+        let unsaid_keys = keys.filter(|key| config.iter().all(|(said, _)| said != *key));
+        unsaid.extend(unsaid_keys.map(|key| format!("{key} of `config`")));
         if !unsaid.is_empty() {
             return Err(unsaid);
         }
@@ -265,6 +287,9 @@ impl Version {
         guest
             .environment
             .retain(|(name, _)| had.environment.contains_key(name));
+        if let Some(keys) = &had.config {
+            guest.grants.config.retain(|(key, _)| keys.contains(key));
+        }
         guest
             .grants
             .calls
@@ -363,6 +388,7 @@ impl Version {
             .collect();
         facts
             .chain(variables.into_iter().map(|name| format!("env.{name}")))
+            .chain(own.keys_that_differ(former.map(|former| &former.settings)))
             .collect()
     }
 }
@@ -573,6 +599,7 @@ pub(super) mod tests {
         own.memory = Some(1);
         own.calls.push(HandlerName::like("cart"));
         own.warm_up = "/ready".parse().ok();
+        own.config = Some(BTreeSet::from(["theme".to_owned()]));
         other.routes[0].strip_prefix = true;
         let differences = other.differences(Some(&one));
         assert_eq!(
@@ -582,5 +609,12 @@ pub(super) mod tests {
             ]
         );
         assert_eq!(other.differences(Some(&other)), [""; 0]);
+        // Of what was kept before keys were, nothing is known.
+        let mut with_another = other.clone();
+        with_another.settings.config = Some(BTreeSet::from(["size".to_owned()]));
+        assert_eq!(
+            with_another.differences(Some(&other)),
+            ["config.size", "config.theme"]
+        );
     }
 }

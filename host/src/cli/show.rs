@@ -178,20 +178,28 @@ fn differences(version: &VersionView) -> Vec<String> {
                     .iter()
                     .map(|route| format!("route   {}", routed(route))),
             ),
-            name => match name.strip_prefix("env.") {
-                Some(variable) if own.env.iter().any(|name| name == variable) => {
-                    lines.push(format!("env     {variable}"));
-                }
-                Some(variable) => lines.push(format!("env     without {variable}")),
-                None if name == "limits" => lines.push("limits  changed".to_owned()),
+            "limits" => lines.push("limits  changed".to_owned()),
+            name => lines.push(match name.split_once('.') {
+                Some(("config", key)) => named("config", key, &own.config),
+                Some((_, variable)) => named("env", variable, &own.env),
                 None => {
                     let own = of_own(own, name).unwrap_or_else(|| "of the host".to_owned());
-                    lines.push(format!("{name:7} {own}"));
+                    format!("{name:7} {own}")
                 }
-            },
+            }),
         }
     }
     lines
+}
+
+/// What a version is told under a name, or is told no more.
+fn named(what: &str, name: &str, own: &[String]) -> String {
+    let without = if own.iter().any(|own| own == name) {
+        ""
+    } else {
+        "without "
+    };
+    format!("{what:7} {without}{name}")
 }
 
 #[cfg(test)]
@@ -213,6 +221,7 @@ mod tests {
             }],
             settings: SettingsView {
                 env: vec!["NEW".to_owned()],
+                config: vec!["new.key".to_owned()],
                 timeout: Some("2s".to_owned()),
                 cpu: None,
                 memory: None,
@@ -228,6 +237,8 @@ mod tests {
                 "cpu",
                 "env.NEW",
                 "env.OLD",
+                "config.new.key",
+                "config.old",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -239,6 +250,8 @@ mod tests {
             "cpu     of the host",
             "env     NEW",
             "env     without OLD",
+            "config  new.key",
+            "config  without old",
         ];
         assert_eq!(differences(&version), expected);
     }
