@@ -16,6 +16,7 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::directory::{comes_to_say, greeting, number_in, version};
+use crate::support::exposition::Exposition;
 use crate::support::guests::{ECHO, STATIC_FILES};
 use crate::support::*;
 
@@ -194,6 +195,51 @@ fn a_component_is_deployed_listed_shown_rolled_back_and_undeployed() {
             .count(),
         0
     );
+}
+
+#[test]
+fn each_command_answers_in_json_when_it_is_asked_to() {
+    let here = Place::new();
+    let _host = TestHost::serve_nothing(&here.unix());
+    let json = |words: &str| -> Value {
+        let said = here.done(&format!("{words} --json"));
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words}: {error} in {said}"))
+    };
+    for number in [1, 2] {
+        let component = here.component("shop.wasm", &version(number));
+        let deployed = json(&format!("deploy {}", component.display()));
+        assert_eq!(deployed["name"], "shop");
+        assert_eq!(deployed["versions"][number - 1]["current"], true);
+    }
+    assert_eq!(json("rollback shop")["versions"][0]["current"], true);
+    assert_eq!(json("list")["handlers"][0]["name"], "shop");
+    assert_eq!(json("show shop")["versions"][0]["current"], true);
+    assert_eq!(json("undeploy shop")["name"], "shop");
+    let refused = here.host("show shop --json");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let problem: Value = serde_json::from_str(&refused.stdout.join("\n")).expect("JSON");
+    assert_eq!(problem["status"], 404);
+}
+
+#[test]
+fn a_rollback_compiles_nothing() {
+    let (here, cache) = (Place::new(), directory());
+    let flags = format!("{} {}", here.tcp(), flag("--cache", cache.path()));
+    let host = TestHost::serve_nothing(&flags);
+    let admin = admin_of(&host);
+    let compiled = || {
+        let page = ask(admin, "GET", "/metrics", "", b"").text();
+        Exposition::parse(&page).sum("host_compilations_total", &[])
+    };
+    for number in [1, 2] {
+        let reply = ask(admin, "PUT", "/handlers/shop", "", &version(number));
+        assert!(matches!(reply.status(), 200 | 201), "{}", reply.text());
+    }
+    assert_eq!(compiled() as usize, 2);
+    let reply = ask(admin, "POST", "/handlers/shop/rollback", "", b"");
+    assert_eq!(reply.status(), 200, "{}", reply.text());
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(compiled() as usize, 2);
 }
 
 #[test]

@@ -160,6 +160,25 @@ fn a_bad_file_never_replaces_a_good_handler() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_told_and_what_served_goes_on() {
+    let handlers = Handlers::of(&[]);
+    handlers.put("greet.wasm", &version(1));
+    let host = handlers.serve("");
+    // A file, and reading it is an error of the system, whoever reads.
+    let new = handlers.path().join(".new");
+    symlink("/proc/self/mem", &new).expect("linked");
+    fs::rename(new, handlers.path().join("greet.wasm")).expect("renamed");
+    let said = host.says("`greet` is not replaced");
+    assert!(said.contains("goes on serving"), "{said}");
+    assert_eq!(
+        host.get("/greet/").text().trim_end(),
+        greeting(1).trim_end()
+    );
+    handlers.put("greet.wasm", &version(2));
+    comes_to_say(&host, "/greet/", &greeting(2));
+}
+
+#[test]
 fn a_bad_file_at_the_start_is_told_and_the_others_are_served() {
     let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
     handlers.put("bad.wasm", b"no component");
@@ -254,6 +273,42 @@ fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
         .iter()
         .filter(|line| line.contains("`faults` is deployed"));
     assert_eq!(deployed.count(), 1, "nothing has changed: {said:#?}");
+}
+
+#[test]
+fn a_request_in_flight_ends_with_the_version_that_it_began_with() {
+    for guest in BOTH_ECHOES {
+        let handlers = Handlers::of(&[("greet.wasm", guest)]);
+        let host = handlers.serve("");
+        // Each has its head, and waits for the rest of what it echoes.
+        let [mut replaced, mut removed] = std::array::from_fn(|_| {
+            host.send("POST /greet/ HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        });
+        let (of_replaced, of_removed) = (replaced.head(), removed.head());
+        handlers.put("greet.wasm", &version(1));
+        comes_to_say(&host, "/greet/", &greeting(1));
+        replaced.send("world");
+        assert_eq!(
+            replaced.reply_after(of_replaced).text(),
+            "helloworld",
+            "{guest}"
+        );
+        assert_eq!(
+            replaced.get("/greet/").text().trim_end(),
+            greeting(1).trim_end()
+        );
+        fs::remove_file(handlers.path().join("greet.wasm")).expect("removed");
+        eventually("its end", || {
+            (host.get("/greet/").status() == 404).then_some(())
+        });
+        removed.send("world");
+        assert_eq!(
+            removed.reply_after(of_removed).text(),
+            "helloworld",
+            "{guest}"
+        );
+        assert_eq!(removed.get("/greet/").status(), 404);
+    }
 }
 
 #[test]
