@@ -140,6 +140,16 @@ fn a_changed_file_is_taken_up_and_one_with_mistakes_is_not() {
 }
 
 #[test]
+fn a_store_that_a_file_names_anew_is_said_to_need_a_restart() {
+    let file = File::new(SHOP);
+    let host = file.serve();
+    file.say(&format!("{SHOP}[stores.fast]\ntype = \"memory\"\n"));
+    let said = host.says("holds after a restart");
+    assert!(said.contains("`[stores]`"), "{said}");
+    assert_eq!(status_at(&host, "example.com", "/shop/"), 200);
+}
+
+#[test]
 fn a_component_that_is_replaced_is_taken_up() {
     let file = File::new(SHOP);
     let host = file.serve();

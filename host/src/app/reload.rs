@@ -122,9 +122,10 @@ impl Subject {
                         || new.admin != config.admin
                         || new.state != config.state
                         || new.log != config.log
+                        || new.stores != config.stores
                     {
                         later.push(format!(
-                            "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]`, `[state]` or `[log]` holds after a restart",
+                            "`{}`: what has changed in `[listen]`, `[listeners]`, `[admin]`, `[state]`, `[log]` or `[stores]` holds after a restart",
                             path.display()
                         ));
                     }
@@ -136,16 +137,18 @@ impl Subject {
                     }
                     let wanted = new.wanted();
                     // What holds is what the host was started with.
-                    let (admin, state, log) = (
+                    let (admin, state, log, stores) = (
                         config.admin.clone(),
                         config.state.clone(),
                         config.log.clone(),
+                        config.stores.clone(),
                     );
                     **config = Config {
                         door,
                         admin,
                         state,
                         log,
+                        stores,
                         ..new
                     };
                     (Some(wanted), later.into_iter().map(Remark::Later).collect())
