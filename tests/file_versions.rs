@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::directory::{comes_to_say, greeting, version};
-use crate::support::guests::CONFIG;
+use crate::support::guests::{CONFIG, STATIC_FILES};
 use crate::support::*;
 
 /// A directory of handlers, and a state directory.
@@ -239,6 +239,21 @@ fn a_file_that_was_taken_away_comes_back_as_it_is_and_not_as_what_was_rolled_bac
         served.get("/shop/").text().trim_end(),
         greeting(1).trim_end()
     );
+}
+
+#[test]
+fn what_a_new_version_of_a_file_also_wants_is_told() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    here.put("shop.wasm", &fs::read(STATIC_FILES.path()).expect("read"));
+    let said = served.says("the new version of `shop` also wants files");
+    assert!(said.contains("what its files grant it"), "{said}");
+    let stderr = served.stderr().join("\n");
+    assert_eq!(stderr.matches("also wants").count(), 1, "{stderr}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
 use super::store::{Kept, StoreError};
-use super::versions::{blocking, no_version, now};
+use super::versions::{also_wanted, blocking, no_version, now, wants_of};
 use super::{
     Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Owner, Source, Turn,
     Versions, Who,
@@ -284,7 +284,11 @@ impl Versions {
             if is_copied && !self.copy(&file.path, &seen.digest)? {
                 return Ok(None);
             }
+            let component = held.path();
             kept = Some((held, is_copied));
+            if let Some(former) = record.current() {
+                self.tell_new(&record.name, former, &seen.digest, &component);
+            }
             let follows = record.current().map(|current| current.number);
             record.put(Version {
                 number: record.next_number(),
@@ -302,6 +306,21 @@ impl Versions {
         record.file = Some(file);
         record.revision += 1;
         Ok(Some(Next { record, line, kept }))
+    }
+
+    /// Tells what a new version reaches for that the one before did not.
+    fn tell_new(&self, name: &HandlerName, former: &Version, digest: &str, component: &Path) {
+        if former.digest == digest {
+            return;
+        }
+        let before = wants_of(&self.store.component(&former.digest));
+        if let (Ok(before), Ok(after)) = (before, wants_of(component))
+            && let Some(new) = also_wanted(&before, &after)
+        {
+            tracing::warn!(
+                "the new version of `{name}` also wants {new}: it has what its files grant it, and nothing else"
+            );
+        }
     }
 
     /// Copies a component that is pinned. Whether that could be done: it may be another file by now, or gone.

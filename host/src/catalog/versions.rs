@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -1005,17 +1005,26 @@ pub(super) fn owned() -> Change {
 
 /// What a component wants that somebody would have to grant, before anything is compiled.
 async fn look(file: PathBuf) -> Result<Vec<String>, NotDone> {
-    blocking(move || {
-        let bytes = std::fs::read(file).map_err(StoreError::from)?;
-        let inspection = components::inspect(&bytes)
-            .map_err(|refusal| NotDone::Unfit(format!("the component: {refusal}")))?;
-        let wants = inspection.wants.iter().map(|wanted| wanted.reach);
-        Ok(wants
-            .filter(|reach| needs_grant(*reach))
-            .map(|reach| reach.to_string())
-            .collect())
-    })
-    .await
+    blocking(move || wants_of(&file)).await
+}
+
+/// The same, where one may wait for a disk.
+pub(super) fn wants_of(file: &Path) -> Result<Vec<String>, NotDone> {
+    let bytes = std::fs::read(file).map_err(StoreError::from)?;
+    let inspection = components::inspect(&bytes)
+        .map_err(|refusal| NotDone::Unfit(format!("the component: {refusal}")))?;
+    let wants = inspection.wants.iter().map(|wanted| wanted.reach);
+    Ok(wants
+        .filter(|reach| needs_grant(*reach))
+        .map(|reach| reach.to_string())
+        .collect())
+}
+
+/// What is wanted now and was not before, in words. None if there is nothing.
+pub(super) fn also_wanted(before: &[String], now: &[String]) -> Option<String> {
+    let new = now.iter().filter(|want| !before.contains(want));
+    let new: Vec<&str> = new.map(String::as_str).collect();
+    (!new.is_empty()).then(|| new.join(", "))
 }
 
 /// Clocks and the like are everybody's, and a guest has only the variables that it was given.
@@ -1035,18 +1044,12 @@ fn needs_grant(reach: Reach) -> bool {
 }
 
 fn refuse_new(former: &Version, version: &Version) -> Result<(), NotDone> {
-    let wants = version.wants.iter();
-    let new: Vec<&str> = wants
-        .filter(|want| !former.wants.contains(want))
-        .map(String::as_str)
-        .collect();
-    if new.is_empty() {
+    let Some(new) = also_wanted(&former.wants, &version.wants) else {
         return Ok(());
-    }
+    };
     Err(NotDone::Unfit(format!(
-        "v{} also wants {}: if it may, deploy it with `--allow-new-imports`",
-        version.number,
-        new.join(", ")
+        "v{} also wants {new}: if it may, deploy it with `--allow-new-imports`",
+        version.number
     )))
 }
 
