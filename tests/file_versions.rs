@@ -223,14 +223,27 @@ fn a_file_that_was_taken_away_comes_back_as_it_is_and_not_as_what_was_rolled_bac
     is_listed(&served, "file v2");
     done(&served, "rollback shop");
     is_listed(&served, "file v1, rolled back");
+    let is_noted = |action: &str, from: &Value, to: &Value| {
+        let mut door = Connection::to_unix(served.socket());
+        door.send("GET /audit?last=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let log: Value = serde_json::from_slice(&door.reply().body).expect("JSON");
+        let last = &log["changes"][0];
+        let is_it = last["who"] == "files" && last["action"] == action;
+        is_it && last["from_version"] == *from && last["to_version"] == *to
+    };
+    let version_of = |number: u64| Value::from(number);
     fs::remove_file(here.path("files/shop.wasm")).expect("removed");
-    eventually("its end", || {
-        (served.get("/shop/").status() == 404).then_some(())
+    eventually("a line of its end", || {
+        is_noted("undeploy", &version_of(1), &Value::Null).then_some(())
     });
+    assert_eq!(served.get("/shop/").status(), 404);
     here.put("shop.wasm", &version(2));
     comes_to_say(&served, "/shop/", &greeting(2));
     is_listed(&served, "file v2");
     assert!(!done(&served, "list").contains("rolled back"));
+    eventually("a line of its return", || {
+        is_noted("deploy", &Value::Null, &version_of(2)).then_some(())
+    });
     // Whoever rolls it back again does so for good.
     done(&served, "rollback shop --to v1");
     is_listed(&served, "file v1, rolled back");

@@ -36,8 +36,8 @@ pub(super) struct OfFiles {
     writing: Mutex<BTreeSet<HandlerName>>,
     /// What the files say of handlers of which an earlier version serves. No more than the files name.
     passed_over: Mutex<BTreeMap<HandlerName, HandlerSpec>>,
-    /// Handlers that were rolled back and whose files have been taken away since, until that is written down.
-    taken_away: Mutex<BTreeSet<HandlerName>>,
+    /// Handlers whose files have been taken away, with their tenants, until that is written down.
+    taken_away: Mutex<BTreeMap<HandlerName, Option<Arc<str>>>>,
 }
 
 impl OfFiles {
@@ -49,7 +49,7 @@ impl OfFiles {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn taken_away(&self) -> MutexGuard<'_, BTreeSet<HandlerName>> {
+    fn taken_away(&self) -> MutexGuard<'_, BTreeMap<HandlerName, Option<Arc<str>>>> {
         self.taken_away
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -69,14 +69,15 @@ impl Versions {
         self.of_files.wake.notify_one();
     }
 
-    /// Files were taken away. What was rolled back is so no more: a file that comes back is served as it is.
-    pub(super) fn take_away(&self, names: &[HandlerName]) {
-        let rolled_back = names.iter().filter(|name| self.is_rolled_back(name));
-        let rolled_back: Vec<HandlerName> = rolled_back.cloned().collect();
-        self.of_files
-            .taken_away()
-            .extend(rolled_back.iter().cloned());
-        self.note(rolled_back);
+    /// The files of these were taken away. What was rolled back is so no more: a file that comes back is served as it is.
+    pub(super) fn take_away(&self, handlers: &[Arc<Handler>]) {
+        if handlers.is_empty() {
+            return;
+        }
+        let specs = handlers.iter().map(|handler| &handler.spec);
+        let with_tenants = specs.clone().map(|it| (it.name.clone(), it.tenant.clone()));
+        self.of_files.taken_away().extend(with_tenants);
+        self.note(specs.map(|spec| spec.name.clone()));
     }
 
     fn is_rolled_back(&self, name: &HandlerName) -> bool {
@@ -110,7 +111,7 @@ impl Versions {
     }
 
     fn earlier(&self, said: &HandlerSpec) -> Option<HandlerSpec> {
-        if self.of_files.taken_away().contains(&said.name) {
+        if self.of_files.taken_away().contains_key(&said.name) {
             return None;
         }
         let record = self.store.record(&said.name)?;
@@ -223,29 +224,36 @@ impl Versions {
                 kept.extend(next.kept);
             }
         }
-        if puts.is_empty() {
-            return Ok(());
-        }
         if kept.iter().any(|(_, is_copied)| *is_copied) {
             self.store.sync()?;
         }
-        self.store.put_all(puts, &self.gone(&catalog))?;
-        let mut taken_away = self.of_files.taken_away();
-        taken_away.retain(|name| self.is_rolled_back(name));
+        if !puts.is_empty() {
+            self.store.put_all(puts, &self.gone(&catalog))?;
+        }
+        for turn in turns {
+            if !self.is_rolled_back(&turn.name) {
+                self.of_files.taken_away().remove(&turn.name);
+            }
+        }
         Ok(())
     }
 
-    /// What is to be written down of a handler whose file was taken away: nothing if it was not rolled back.
+    /// What is to be written down of a handler whose file was taken away.
     fn without_file(&self, name: &HandlerName) -> Option<Next> {
-        if !self.is_rolled_back(name) {
+        let tenant = self.of_files.taken_away().get(name).cloned()?;
+        let former = self.store.record(name)?;
+        if former.file.is_none() || former.is_gone {
             return None;
         }
-        let mut record = Record::clone(&self.store.record(name)?);
+        let mut record = Record::clone(&former);
         record.current = record.latest()?.number;
+        record.is_gone = true;
         record.revision += 1;
+        let (who, tenant) = (FILES.to_owned(), tenant.as_deref().map(str::to_owned));
+        let line = AuditLine::now(who, Action::Undeploy, name, tenant, Some(&former), None);
         Some(Next {
             record,
-            line: None,
+            line: Some(line),
             kept: None,
         })
     }
@@ -269,7 +277,8 @@ impl Versions {
         let record = former.as_deref().cloned();
         let mut record = record.unwrap_or_else(|| Record::new(spec.name.clone()));
         let is_latest = record.latest().is_some_and(|latest| seen.is_like(latest));
-        if is_latest && !record.is_rolled_back() && record.file.as_ref() == Some(&file) {
+        let is_as_before = !record.is_rolled_back() && !record.is_gone;
+        if is_latest && is_as_before && record.file.as_ref() == Some(&file) {
             return Ok(None);
         }
         let Some(size) = size_of(&file.path, &seen.digest) else {
@@ -297,12 +306,16 @@ impl Versions {
                 follows,
                 ..seen
             });
+        }
+        if !is_latest || record.is_gone {
             let tenant = spec.tenant.as_deref().map(str::to_owned);
             line = former.as_deref().map(|former| {
                 let (who, to) = (FILES.to_owned(), Some(&record));
-                AuditLine::now(who, Action::Deploy, &spec.name, tenant, Some(former), to)
+                let from = Some(former).filter(|former| !former.is_gone);
+                AuditLine::now(who, Action::Deploy, &spec.name, tenant, from, to)
             });
         }
+        record.is_gone = false;
         record.file = Some(file);
         record.revision += 1;
         Ok(Some(Next { record, line, kept }))

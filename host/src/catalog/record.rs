@@ -26,6 +26,9 @@ pub struct Record {
     /// The file that it is served from, as it was when its latest version was made. None: it was deployed through the door.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<SeenFile>,
+    /// That file was taken away, and what is kept of it is for when it comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
     /// Counts its changes, so that two states of it can be told apart.
     pub revision: u64,
 }
@@ -113,6 +116,7 @@ impl Record {
             versions: Vec::new(),
             current: 0,
             file: None,
+            is_gone: false,
             revision: 0,
         }
     }

@@ -153,7 +153,10 @@ impl Rollout {
             }
             self.make(spec, stamp);
         }
-        let removed = change.remove.clone();
+        let removed = change.remove.iter();
+        let removed: Vec<Arc<Handler>> = removed
+            .filter_map(|name| catalog.handler(name).cloned())
+            .collect();
         events.extend(self.commit(change, &HashSet::new()));
         if let Some(versions) = &self.versions {
             versions.take_away(&removed);
