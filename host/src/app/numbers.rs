@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use crate::capabilities::counts::{Counts, Whose};
-use crate::catalog::{Deployer, Handler, Owner, Service};
+use crate::catalog::{Deployer, Handler, Origin, Service};
 use crate::gate::Gate;
 use crate::limits;
 use crate::observe::metrics::names::{
@@ -200,14 +200,14 @@ impl Source for OfDeployer {
         page.one(&HANDLERS_LOADED, deployer.loaded())?;
         let deploys = deployer.deploys();
         page.family(&DEPLOYS, |members| {
-            [("files", Owner::Files), ("admin", Owner::Admin)]
+            [("files", Origin::Files), ("admin", Origin::Admin)]
                 .iter()
-                .try_for_each(|(source, owner)| {
+                .try_for_each(|(source, origin)| {
                     let mut add = |outcome, count: u64| {
                         members.add(&[(SOURCE, source), (OUTCOME, outcome)], count)
                     };
-                    add("deployed", deploys.deployed(*owner))?;
-                    add("refused", deploys.refused(*owner))
+                    add("deployed", deploys.deployed(*origin))?;
+                    add("refused", deploys.refused(*origin))
                 })
         })?;
         let compiled = deployer.compiled();

@@ -48,17 +48,17 @@ pub struct Deploys {
 impl Deploys {
     /// Handlers that were put in place, of one source.
     #[must_use]
-    pub fn deployed(&self, of: Owner) -> u64 {
+    pub fn deployed(&self, of: Origin) -> u64 {
         self.deployed[of as usize].load(Ordering::Relaxed)
     }
 
     /// Those that were not.
     #[must_use]
-    pub fn refused(&self, of: Owner) -> u64 {
+    pub fn refused(&self, of: Origin) -> u64 {
         self.refused[of as usize].load(Ordering::Relaxed)
     }
 
-    pub(super) fn refuse(&self, of: Owner) {
+    pub(super) fn refuse(&self, of: Origin) {
         self.refused[of as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -93,13 +93,13 @@ pub(super) struct Change {
     pub(super) remove: Vec<HandlerName>,
     pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
     pub(super) every: Option<Option<Arc<Policy>>>,
-    /// Whose the handlers are that it puts and removes.
-    pub(super) owner: Owner,
+    /// Where the handlers come from that it puts and removes.
+    pub(super) origin: Origin,
 }
 
-/// Whose a handler is. Nobody else replaces or removes it.
+/// Where a handler comes from. Nobody else replaces or removes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Owner {
+pub enum Origin {
     /// Files: the one that is served, or those of a directory.
     #[default]
     Files,
@@ -122,7 +122,7 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// Another source of handlers has this very name.
-    By(Owner),
+    By(Origin),
     /// There is a handler of this name, which is the same but for upper and lower case: people, and the hosts of calls, would
     /// take one for the other.
     Alike(HandlerName),
@@ -131,14 +131,14 @@ pub enum Taken {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.taken {
-            Some(Taken::By(Owner::Files)) => {
+            Some(Taken::By(Origin::Files)) => {
                 return write!(
                     f,
                     "`{}` is served from a file: remove that, or take another name",
                     self.name
                 );
             }
-            Some(Taken::By(Owner::Admin)) => {
+            Some(Taken::By(Origin::Admin)) => {
                 return write!(
                     f,
                     "`{}` was deployed through the admin door: undeploy it, or take another name",
@@ -366,9 +366,9 @@ impl Deployer {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.catalog.load_full();
         let mut base = now.entries.clone();
-        let owner = change.owner;
+        let origin = change.origin;
         for name in &change.remove {
-            if base.get(name).is_some_and(|entry| entry.owner == owner) {
+            if base.get(name).is_some_and(|entry| entry.origin == origin) {
                 base.remove(name);
             }
         }
@@ -377,7 +377,7 @@ impl Deployer {
             spelled.extend(base.keys().map(|name| (name.folded(), name.clone())));
         }
         let mut whose = |name: &HandlerName| match base.get(name) {
-            Some(entry) if entry.owner != owner => Some(Taken::By(entry.owner)),
+            Some(entry) if entry.origin != origin => Some(Taken::By(entry.origin)),
             _ => {
                 let first = spelled.entry(name.folded()).or_insert(name.clone());
                 (*first != *name).then(|| Taken::Alike(first.clone()))
@@ -393,7 +393,7 @@ impl Deployer {
                     let entry = Entry {
                         routes,
                         handler,
-                        owner,
+                        origin,
                     };
                     put.insert(name, entry);
                 }
@@ -453,7 +453,7 @@ impl Deployer {
         for (name, entry) in &put {
             let former = now.handler(name);
             if former.is_none_or(|former| !Arc::ptr_eq(former, &entry.handler)) {
-                self.deploys.deployed[owner as usize].fetch_add(1, Ordering::Relaxed);
+                self.deploys.deployed[origin as usize].fetch_add(1, Ordering::Relaxed);
             }
             if let Some(former) = former {
                 entry.handler.follows(former);

@@ -10,7 +10,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::deployer::Change;
-use super::{Deployer, Entry, Handler, HandlerName, Owner, Versions};
+use super::{Deployer, Entry, Handler, HandlerName, Origin, Versions};
 use crate::limits;
 
 /// A way back.
@@ -122,10 +122,10 @@ async fn go_back(
     from: &Entry,
     former: Arc<Handler>,
 ) -> anyhow::Result<()> {
-    match (from.owner, versions) {
-        (Owner::Admin, Some(versions)) => Ok(versions.fall_back(&from.handler, &former).await?),
-        (Owner::Admin, None) => Ok(()),
-        (Owner::Files, _) => {
+    match (from.origin, versions) {
+        (Origin::Admin, Some(versions)) => Ok(versions.fall_back(&from.handler, &former).await?),
+        (Origin::Admin, None) => Ok(()),
+        (Origin::Files, _) => {
             if let Some(versions) = versions
                 && versions.fall_back_of_file(&from.handler, &former).await?
             {

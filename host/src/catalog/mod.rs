@@ -30,7 +30,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 
-pub use deployer::{Deployer, Deploys, Owner, Refused, Taken, Unready};
+pub use deployer::{Deployer, Deploys, Origin, Refused, Taken, Unready};
 pub use fall_back::fall_back;
 pub use handler::{Handler, Service};
 pub use health::{Health, Quarantined};
@@ -64,7 +64,7 @@ pub struct Catalog {
 struct Entry {
     routes: Vec<Route>,
     handler: Arc<Handler>,
-    owner: Owner,
+    origin: Origin,
 }
 
 /// Who answers.
@@ -129,10 +129,10 @@ impl Catalog {
         self.entries.get(name).map(|entry| &entry.handler)
     }
 
-    /// Whose the handler of a name is.
+    /// Where the handler of a name comes from.
     #[must_use]
-    pub fn owner(&self, name: &HandlerName) -> Option<Owner> {
-        self.entries.get(name).map(|entry| entry.owner)
+    pub fn origin(&self, name: &HandlerName) -> Option<Origin> {
+        self.entries.get(name).map(|entry| entry.origin)
     }
 
     /// Whether its handlers are of more than one account.

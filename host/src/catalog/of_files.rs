@@ -20,7 +20,7 @@ use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
 use super::store::{Kept, StoreError};
 use super::versions::{also_wanted, blocking, no_version, now, wants_of};
 use super::{
-    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Owner, Source, Turn,
+    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Source, Turn,
     Versions, Who,
 };
 use crate::components::Stamp;
@@ -264,8 +264,8 @@ impl Versions {
         let former = self.store.record(&spec.name);
         // What was deployed through the door keeps its record, also while it does not serve.
         let is_of_files = former.as_ref().is_none_or(|record| record.file.is_some());
-        let (Source::Wasm(path), None, Owner::Files, true) =
-            (&spec.source, spec.version, entry.owner, is_of_files)
+        let (Source::Wasm(path), None, Origin::Files, true) =
+            (&spec.source, spec.version, entry.origin, is_of_files)
         else {
             return Ok(None);
         };
@@ -354,7 +354,7 @@ impl Versions {
     /// Records of files that are not served, if there are too many: see [`surplus`].
     fn gone(&self, catalog: &Catalog) -> Vec<Arc<Record>> {
         let mut absent = self.store.records();
-        absent.retain(|record| record.file.is_some() && catalog.owner(&record.name).is_none());
+        absent.retain(|record| record.file.is_some() && catalog.origin(&record.name).is_none());
         if absent.len() <= limits::GONE_HANDLERS {
             return Vec::new();
         }
@@ -386,9 +386,9 @@ impl Versions {
         expected: &Expected,
         who: &Who,
     ) -> Result<Turn, NotDone> {
-        let owner = || self.deployer.catalog().load_full().owner(name);
+        let origin = || self.deployer.catalog().load_full().origin(name);
         // A tenant changes what it has deployed; what the files of the host say is the operator's.
-        if owner() != Some(Owner::Files) || who.tenant().is_some() {
+        if origin() != Some(Origin::Files) || who.tenant().is_some() {
             return self.begin(name, Action::Rollback, expected, who);
         }
         let mut turn = self.turn_after_writing(name, who).await?;
@@ -405,7 +405,7 @@ impl Versions {
         }
         let record = self.store.record(name);
         turn.record =
-            record.filter(|record| record.file.is_some() && owner() == Some(Owner::Files));
+            record.filter(|record| record.file.is_some() && origin() == Some(Origin::Files));
         if turn.record.is_none() {
             return Err(no_version(name));
         }
@@ -423,7 +423,7 @@ impl Versions {
         let entry = catalog
             .entries
             .get(name)
-            .filter(|entry| entry.owner == Owner::Files);
+            .filter(|entry| entry.origin == Origin::Files);
         let entry = entry.ok_or_else(|| NotDone::Absent(name.clone()))?;
         let mut passed_over = self.of_files.passed_over();
         // What was passed over is, while an earlier version serves.

@@ -8,7 +8,7 @@ use super::record::{Action, Record, Version};
 use super::store::Store;
 use super::versions::{PlacesOfTenant, blocking, no_version, owned};
 use super::{
-    Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Owner, Refused, TenantSpec, Turn,
+    Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Origin, Refused, TenantSpec, Turn,
     Versions, Who, rights,
 };
 use crate::gate::Full;
@@ -146,7 +146,7 @@ impl Versions {
         let serving = gone.iter().map(|record| &record.name);
         let change = Change {
             remove: serving
-                .filter(|name| catalog.owner(name) == Some(Owner::Admin))
+                .filter(|name| catalog.origin(name) == Some(Origin::Admin))
                 .cloned()
                 .collect(),
             ..owned()

@@ -8,7 +8,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::deployer::{Change, OWN};
 use super::{
-    Deployer, Handler, HandlerName, HandlerSpec, OwnAnswer, Owner, Refused, Route, Versions, Wanted,
+    Deployer, Handler, HandlerName, HandlerSpec, Origin, OwnAnswer, Refused, Route, Versions,
+    Wanted,
 };
 use crate::components::Stamp;
 
@@ -110,7 +111,7 @@ impl Rollout {
         let mut events = Vec::new();
         for name in gone {
             self.forget(&name);
-            if catalog.owner(&name) == Some(Owner::Files) {
+            if catalog.origin(&name) == Some(Origin::Files) {
                 events.push(Event::Removed(name.shared()));
                 change.remove.push(name);
             }
@@ -323,7 +324,7 @@ impl Rollout {
     }
 
     fn refused(&self, name: Arc<str>, why: anyhow::Error) -> Event {
-        self.deployer.deploys().refuse(Owner::Files);
+        self.deployer.deploys().refuse(Origin::Files);
         let catalog = self.deployer.catalog().load_full();
         let has_former = catalog.handlers().any(|handler| handler.name == name);
         Event::Refused {

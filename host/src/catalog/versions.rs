@@ -22,7 +22,7 @@ use super::of_files::OfFiles;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
-    Deployer, Entry, Handler, HandlerName, HandlerSpec, Owner, Refused, Route, RouteError, Source,
+    Deployer, Entry, Handler, HandlerName, HandlerSpec, Origin, Refused, Route, RouteError, Source,
     Taken, TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
@@ -376,7 +376,7 @@ impl Versions {
     pub fn all(&self, who: &Who) -> Vec<Listed> {
         let catalog = self.deployer.catalog().load_full();
         let entries = catalog.entries.values();
-        let of_files = entries.filter(|entry| entry.owner == Owner::Files);
+        let of_files = entries.filter(|entry| entry.origin == Origin::Files);
         let mut all: Vec<Listed> = of_files.map(|entry| self.listed_file(entry)).collect();
         let records = self.store.records().into_iter();
         let of_door = records.filter(|record| record.file.is_none());
@@ -463,11 +463,11 @@ impl Versions {
         // Before anything else, so that nothing else tells him of it.
         self.is_there(name, action, who)?;
         let catalog = self.deployer.catalog().load_full();
-        if self.of_door(name).is_none() && catalog.owner(name) == Some(Owner::Files) {
+        if self.of_door(name).is_none() && catalog.origin(name) == Some(Origin::Files) {
             return Err(NotDone::Taken(Refused {
                 name: name.shared(),
                 conflicts: Vec::new(),
-                taken: Some(Taken::By(Owner::Files)),
+                taken: Some(Taken::By(Origin::Files)),
             }));
         }
         let mut turn = self.turn(name, who)?;
@@ -537,7 +537,7 @@ impl Versions {
     ) -> Result<Deployed, NotDone> {
         let deployed = self.try_deploy(turn, ask, receiving, tell).await;
         if deployed.is_err() {
-            self.deployer.deploys().refuse(Owner::Admin);
+            self.deployer.deploys().refuse(Origin::Admin);
         }
         deployed
     }
@@ -828,7 +828,7 @@ impl Versions {
             } = next;
             let change = Change {
                 put: vec![(handler.spec.routes.clone(), Arc::clone(&handler))],
-                owner: replaces.as_ref().map_or(Owner::Admin, |_| Owner::Files),
+                origin: replaces.as_ref().map_or(Origin::Admin, |_| Origin::Files),
                 ..Change::default()
             };
             // Under the lock, so that of two deploys at once the second counts the first.
@@ -889,12 +889,12 @@ impl Versions {
         let entry = catalog.entries.get(&record.name);
         entry.is_some_and(|entry| match record.file {
             None => {
-                entry.owner == Owner::Admin && entry.handler.spec.version == Some(record.current)
+                entry.origin == Origin::Admin && entry.handler.spec.version == Some(record.current)
             }
             Some(_) => {
                 let is_latest = entry.handler.spec.version.is_none() && !record.is_rolled_back();
                 let is_it = is_latest || entry.handler.spec.version == Some(record.current);
-                entry.owner == Owner::Files
+                entry.origin == Origin::Files
                     && is_it
                     && digest(Some(record)).as_ref() == Some(&entry.handler.digest)
             }
@@ -998,7 +998,7 @@ fn restored(
 
 pub(super) fn owned() -> Change {
     Change {
-        owner: Owner::Admin,
+        origin: Origin::Admin,
         ..Change::default()
     }
 }
