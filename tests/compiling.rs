@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -383,6 +384,30 @@ fn a_component_that_is_too_dear_to_compile_is_refused_at_each_ceiling() {
         }
         assert_is_gone(compiler);
     }
+}
+
+#[test]
+fn requests_do_not_feel_that_something_is_dear_to_compile() {
+    let directory = directory();
+    std::fs::copy(HELLO.path(), directory.path().join("greet.wasm")).expect("copied");
+    let host = TestHost::serve_file(directory.path(), "--compile-timeout 4s");
+    bomb(&directory);
+    eventually("a compiler", || compilers(host.pid()).first().copied());
+    let is_refused = |line: &String| line.contains("`bomb` is not deployed");
+    let (began, mut times) = (Instant::now(), Vec::new());
+    while !host.stderr().iter().any(is_refused) {
+        assert!(began.elapsed() < PATIENCE, "it is never refused");
+        let start = Instant::now();
+        assert_eq!(host.get("/greet/").status(), 200);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    assert!(times.len() > 20, "{times:?}");
+    assert!(
+        times[times.len() / 2] < Duration::from_millis(100),
+        "{times:?}"
+    );
+    assert_eq!(host.get("/greet/").status(), 200);
 }
 
 #[test]

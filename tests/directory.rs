@@ -8,6 +8,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
+use crate::support::exposition::Exposition;
 use crate::support::guests::{ECHO, METHODS};
 use crate::support::*;
 
@@ -131,6 +132,24 @@ fn a_file_that_is_replaced_or_deleted_is_so_live() {
     });
     assert_eq!(host.get("/other/").status(), 200);
     host.says("`greet` is undeployed");
+}
+
+#[test]
+fn of_a_burst_of_changes_few_are_compiled_and_the_last_is_served() {
+    const WRITES: usize = 30;
+    let (handlers, cache) = (Handlers::of(&[("greet.wasm", HELLO)]), directory());
+    let host = handlers.serve(&flag("--cache", cache.path()));
+    let file = handlers.path().join("greet.wasm");
+    let versions: Vec<_> = (1..=WRITES).map(version).collect();
+    for bytes in &versions {
+        fs::write(&file, bytes).expect("written");
+    }
+    comes_to_say(&host, "/greet/", &greeting(WRITES));
+    let mut door = Connection::to_unix(host.socket());
+    door.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    let page = Exposition::parse(&door.reply().text());
+    let compiled = page.sum("host_compilations_total", &[]) as usize;
+    assert!(compiled < WRITES / 2, "{compiled}");
 }
 
 #[test]
