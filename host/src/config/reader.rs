@@ -250,6 +250,10 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn mistake(&self, message: impl Display) {
+        let mut message = message.to_string();
+        if let Some(text) = self.as_written() {
+            message = secret::unexpanded(message, text, self.reader.outside);
+        }
         self.reader
             .mistake(self.place(), format!("`{}`: {message}", short(self.name)));
     }

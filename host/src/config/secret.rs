@@ -79,6 +79,25 @@ pub(super) fn expand<'t>(text: &'t str, outside: &Outside<'_>) -> Result<Cow<'t,
     }
 }
 
+/// A message about a text, with the variables that the text names in place of what they stand for, which may be a secret.
+pub(super) fn unexpanded(mut message: String, text: &str, outside: &Outside<'_>) -> String {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("${")
+        && let Some((name, behind)) = after.split_once('}')
+    {
+        let value = outside.variable(name).unwrap_or_default();
+        // What is shorter is no secret, and may be a part of any word.
+        if value.len() >= SECRET {
+            message = message.replace(&value, &format!("${{{name}}}"));
+        }
+        rest = behind;
+    }
+    message
+}
+
+/// Bytes of the shortest text that is taken for a secret.
+const SECRET: usize = 4;
+
 /// What shells take for a name.
 fn variable_name(name: &str) -> Result<(), String> {
     let is_name = !name.is_empty()

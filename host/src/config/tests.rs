@@ -977,6 +977,9 @@ fn no_secret_is_shown_by_a_mistake_beside_it_or_by_a_dump() {
         "[handlers.a]\nenv = { T = \"hunter2\", T = \"\" }",
         "[handlers.a]\nenv = { T = \"hunter2\" } x",
         "[admin]\ntoken = \"hunter2\"",
+        "[handlers.a]\nroutes = [\"${TOKEN}\"]",
+        "[handlers.a]\nroutes = [{ path = \"/x\", host = \"${TOKEN} x\" }]",
+        "[handlers.a]\nlimits = { timeout = \"${TOKEN}\" }",
         "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"hunter2\"\n[defaults]\ntimeout = \"${NOT}\"",
     ] {
         let rendered = mistakes(text).to_string();
