@@ -918,8 +918,16 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
     let flags = format!("{} --no-cache", here.unix());
     let host = TestHost::serve_nothing(&format!("{flags} --restore-timeout 1ms"));
     host.says("still being made: 1 handler of the state directory");
-    comes_to_say(&host, "/one/", &greeting(1));
+    eventually("the handler", || {
+        let reply = host.get("/one/");
+        // It is not said that there is none.
+        assert!(matches!(reply.status(), 200 | 503), "{}", reply.text());
+        (reply.text().trim_end() == greeting(1).trim_end()).then_some(())
+    });
     host.says("`one` is deployed again");
+    eventually("an end of the start", || {
+        (host.get("/other/").status() == 404).then_some(())
+    });
     host.stop();
     // One that waits has it from its first request on.
     let host = TestHost::serve_nothing(&flags);

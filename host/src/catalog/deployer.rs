@@ -93,6 +93,8 @@ pub(super) struct Change {
     pub(super) remove: Vec<HandlerName>,
     pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
     pub(super) every: Option<Option<Arc<Policy>>>,
+    /// Whether handlers are still to come that were there before.
+    pub(super) is_incomplete: Option<bool>,
     /// Where the handlers come from that it puts and removes.
     pub(super) origin: Origin,
 }
@@ -467,6 +469,7 @@ impl Deployer {
             entries,
             own,
             every: change.every.unwrap_or_else(|| now.every.clone()),
+            is_incomplete: change.is_incomplete.unwrap_or(now.is_incomplete),
             router,
         }));
         Ok(refused)

@@ -57,6 +57,7 @@ pub struct Catalog {
     every: Option<Arc<Policy>>,
     router: Router<Target>,
     is_shared: bool,
+    is_incomplete: bool,
 }
 
 /// A handler and where it is.
@@ -139,6 +140,12 @@ impl Catalog {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// Whether handlers of an earlier start are still being made.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// Every handler, by name.

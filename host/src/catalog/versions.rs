@@ -318,20 +318,7 @@ impl Versions {
                 .put
                 .extend(handler.map(|it| (it.spec.routes.clone(), it)));
         }
-        if !making.is_empty() {
-            tracing::warn!(
-                "still being made: {} of the state directory, served as soon as that is done",
-                counted(making.len(), "handler")
-            );
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                while let Some(made) = making.join_next().await {
-                    if let Some(handler) = restored(made) {
-                        this.restore_late(handler);
-                    }
-                }
-            });
-        }
+        change.is_incomplete = Some(!making.is_empty());
         let count = change.put.len();
         let refused = self.deployer.commit(change);
         for refused in &refused {
@@ -344,6 +331,25 @@ impl Versions {
                 counted(count - refused.len(), "handler")
             );
         }
+        if making.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            "still being made: {} of the state directory, served as soon as that is done",
+            counted(making.len(), "handler")
+        );
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(made) = making.join_next().await {
+                if let Some(handler) = restored(made) {
+                    this.restore_late(handler);
+                }
+            }
+            this.deployer.commit(Change {
+                is_incomplete: Some(false),
+                ..owned()
+            });
+        });
     }
 
     /// Puts in place what took long to make, unless somebody has changed it meanwhile.

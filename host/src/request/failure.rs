@@ -30,6 +30,8 @@ pub enum Failure {
     Draining,
     /// No handler is deployed for this.
     NoRoute,
+    /// The same, while handlers are still being made that were there before the host was started.
+    Starting,
     /// A call of a handler that is not deployed; its name.
     NotDeployed(Arc<str>),
     /// A call inside of too many others.
@@ -75,7 +77,7 @@ impl Failure {
         match self {
             Self::Fault(fault) => fault_status(fault.kind),
             Self::Deadline(_) | Self::Stuck(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Overload | Self::Quarantined(_) | Self::Draining => {
+            Self::Overload | Self::Quarantined(_) | Self::Draining | Self::Starting => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -114,6 +116,7 @@ impl Failure {
             Self::Draining => "draining",
             Self::TooOften(_) => "rate-limited",
             Self::NoRoute | Self::NotDeployed(_) => "no-route",
+            Self::Starting => "starting",
             Self::Loop => "loop",
             Self::Denied => "denied",
             Self::Unauthorized(_) => "unauthorized",
@@ -139,6 +142,7 @@ impl Failure {
             Self::Draining => "the server is stopping, try again later",
             Self::TooOften(_) => "too many requests, try again later",
             Self::NoRoute | Self::NotDeployed(_) => "there is no handler for this",
+            Self::Starting => "the server is still starting, try again later",
             Self::Loop => "handlers call one another too deep",
             Self::Denied => "this is not for you",
             Self::Unauthorized(_) => "this needs a name and a password",
