@@ -4,6 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 /// A host with two tenants, each with a handler of its own under its name. `of_host` is said of the host, and `limits` of each handler.
@@ -125,4 +126,43 @@ fn many_short_burns_of_a_tenant_keep_nobody_waiting() {
             took[190]
         );
     });
+}
+
+#[test]
+fn a_handler_that_is_replaced_gets_no_second_share() {
+    let office = Office::new();
+    let here = office.0.path();
+    let say = |of_loud: &str| {
+        let mut text = "[listen]\naccess_log = \"json\"\nmax_concurrent_requests = 16\n\
+                        [state]\ndirectory = \"state\"\n\
+                        [admin]\naddress = \"127.0.0.1:0\"\ntoken = { from_file = \"token\" }\n"
+            .to_owned();
+        for (name, more) in [("quiet", ""), ("loud", of_loud)] {
+            text += &format!(
+                "[handlers.{name}]\nsource = \"faults.wasm\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n[handlers.{name}.limits]\nmax_concurrent_requests = 16\n{more}\n"
+            );
+        }
+        fs::write(here.join(".new"), text).expect("written");
+        fs::rename(here.join(".new"), here.join("host.toml")).expect("renamed");
+    };
+    fs::copy(FAULTS.path(), here.join("faults.wasm")).expect("copied");
+    say("");
+    let host = TestHost::serve_file(&here.join("host.toml"), "");
+    let operator = Operator::of(&host);
+    let sum = |name: &str, labels: &[(&str, &str)]| operator.metrics().sum(name, labels);
+    let held: Vec<_> = (0..12).map(|_| host.send(request("/loud/never"))).collect();
+    eventually("its share", || {
+        let held = sum("host_permits", &[("host_state", "held")]);
+        (held == 12.0).then_some(())
+    });
+    say("timeout = \"2s\"");
+    let deployed = [("host_source", "files"), ("host_outcome", "deployed")];
+    eventually("the other version", || {
+        (sum("host_deploys_total", &deployed) == 3.0).then_some(())
+    });
+    // Four places are left, and none of them is for it, whichever version is asked.
+    assert_eq!(host.get("/loud/ok").status(), 504);
+    assert_eq!(host.get("/quiet/ok").text(), "ok\n");
+    drop(held);
+    assert_eq!(host.get("/loud/ok").text(), "ok\n");
 }

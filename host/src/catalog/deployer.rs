@@ -18,6 +18,7 @@ use super::{
     Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route, Service,
     Source, Target, Tenants,
 };
+use crate::account::Account;
 use crate::capabilities::Services;
 use crate::components::{Artifact, Compiled, Components};
 use crate::engine::{Guests, Instances, Room};
@@ -310,8 +311,22 @@ impl Deployer {
     async fn make(&self, spec: HandlerSpec, has_answered: bool) -> anyhow::Result<Arc<Handler>> {
         let _place = self.places.acquire().await;
         let (guest, digest) = self.loader.make(&spec, has_answered).await?;
-        let gate = self.gate_of(&spec);
-        Ok(Handler::new(spec, digest, Some(guest), gate, &self.hot))
+        let (gate, account) = (self.gate_of(&spec), self.account_of(&spec));
+        let guest = Some(guest);
+        Ok(Handler::new(spec, digest, guest, gate, account, &self.hot))
+    }
+
+    /// Who pays: its tenant, or if it has none whoever paid for the version before, so that nobody comes to new credit, or a
+    /// second share, by deploying again.
+    fn account_of(&self, spec: &HandlerSpec) -> Arc<Account> {
+        if let Some(tenant) = self.loader.tenant(spec) {
+            return Arc::clone(tenant.account());
+        }
+        let catalog = self.catalog.load();
+        let former = catalog.handler(&spec.name);
+        former
+            .filter(|former| former.tenant.is_none())
+            .map_or_else(Account::new, |former| Arc::clone(&former.account))
     }
 
     /// Versions of a handler share its places: those of the one before may run for long after it was replaced.
@@ -330,8 +345,9 @@ impl Deployer {
     /// comes. None if it must be made.
     pub(super) fn recall(&self, spec: &HandlerSpec) -> Option<Arc<Handler>> {
         let digest = self.loader.known(spec)?;
-        let gate = self.gate_of(spec);
-        Some(Handler::new(spec.clone(), digest, None, gate, &self.hot))
+        let (gate, account) = (self.gate_of(spec), self.account_of(spec));
+        let spec = spec.clone();
+        Some(Handler::new(spec, digest, None, gate, account, &self.hot))
     }
 
     /// Waits until a handler is quarantined.

@@ -79,13 +79,11 @@ impl Handler {
         digest: String,
         guest: Option<Arc<Guest>>,
         gate: Arc<Gate>,
+        account: Arc<Account>,
         hot: &Arc<Hot>,
     ) -> Arc<Self> {
         let place = hot.place(&digest, guest);
         let tenant = hot.tenant(&spec);
-        let account = tenant
-            .as_ref()
-            .map_or_else(Account::new, |tenant| Arc::clone(tenant.account()));
         Arc::new(Self {
             name: spec.name.shared(),
             speaker: Speaker::new(

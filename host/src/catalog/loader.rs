@@ -58,11 +58,12 @@ impl Loader {
             .tenant(spec)
             .map_or_else(Account::new, |tenant| Arc::clone(tenant.account()));
         let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
-        try_start(&guest, &spec.limits, account)
+        try_start(&guest, &spec.limits, Arc::clone(&account))
             .await
             .map_err(of_file)?;
         if let Some(warm_up) = spec.warm_up.as_ref().filter(|_| !has_answered) {
-            warm_up.ask(&guest, spec).await.map_err(of_file)?;
+            let asked = warm_up.ask(&guest, spec, &account).await;
+            asked.map_err(of_file)?;
         }
         if let Source::Wasm(path) = &spec.source {
             self.components

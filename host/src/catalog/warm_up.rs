@@ -58,9 +58,15 @@ impl WarmUp {
     ///
     /// # Errors
     /// Why it is not ready, and what to do.
-    pub(super) async fn ask(&self, guest: &Arc<Guest>, spec: &HandlerSpec) -> Result<(), String> {
+    pub(super) async fn ask(
+        &self,
+        guest: &Arc<Guest>,
+        spec: &HandlerSpec,
+        account: &Arc<Account>,
+    ) -> Result<(), String> {
         let deadline = Instant::now() + spec.limits.deadline;
-        let status = match timeout_at(deadline, self.answer(guest, spec, deadline)).await {
+        let answer = self.answer(guest, spec, account, deadline);
+        let status = match timeout_at(deadline, answer).await {
             Ok(Ok(status)) if status == self.status => return Ok(()),
             Ok(Ok(status)) => format!(
                 "is answered {} and not {}",
@@ -81,6 +87,7 @@ impl WarmUp {
         &self,
         guest: &Arc<Guest>,
         spec: &HandlerSpec,
+        account: &Arc<Account>,
         deadline: Instant,
     ) -> Result<StatusCode, Fault> {
         let empty = Empty::<Bytes>::new().map_err(|never| -> HttpError { match never {} });
@@ -89,11 +96,11 @@ impl WarmUp {
         // A name has only characters that a host may have, so this is always one.
         let uri = format!("http://{}{SUFFIX}{}", spec.name, self.path);
         *request.uri_mut() = uri.parse().unwrap_or_default();
-        let account = Account::new();
+        let (name, tenant) = (spec.name.shared(), spec.tenant.clone());
         let call = Call {
-            meter: Arc::new(Meter::new(spec.limits.cpu, Arc::clone(&account))),
+            meter: Arc::new(Meter::new(spec.limits.cpu, Arc::clone(account))),
             output: Arc::new(GuestOutput::new(
-                Speaker::new(spec.name.shared(), spec.tenant.clone(), "", account),
+                Speaker::new(name, tenant, "", Arc::clone(account)),
                 RequestId::none(),
                 false,
             )),
