@@ -199,7 +199,8 @@ pub const SCRATCH_FILES: u64 = 1_000;
 pub const SCRATCH_DIRECTORIES: u64 = 100;
 /// Threads that one instance's writes into it may take at once: there are some hundred for everybody.
 pub const SCRATCH_WRITERS: u32 = 4;
-/// Scratch directories of all instances together, those included that are being removed.
+/// Scratch directories of all instances together, those included that are being removed; of one tenant, or handler without one, a
+/// [`SHARE`]th.
 pub const SCRATCHES: usize = 4_096;
 
 /// Threads that wait for disks on behalf of guests that use files; of one tenant, or handler without one, a [`SHARE`]th. A runtime
@@ -313,7 +314,8 @@ pub const OUTBOUND_H2_WINDOW: u32 = 128 * KIB as u32;
 pub const OUTBOUND_H2_CONNECTION_WINDOW: u32 = MIB as u32;
 /// Requests on one connection of HTTP/2 at once; its server may allow fewer.
 pub const OUTBOUND_H2_STREAMS: usize = 100;
-/// Names that are looked up at once: each holds a thread until its resolver has answered.
+/// Names that are looked up at once: each holds a thread until its resolver has answered. Of one tenant, or handler without one, a
+/// [`SHARE`]th: whose names are slow leaves the others some.
 pub const LOOKUPS: usize = 64;
 /// Addresses of a name that are tried.
 pub const ADDRESSES_TRIED: usize = 8;

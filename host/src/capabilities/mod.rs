@@ -28,7 +28,7 @@ use files::{FileWork, ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
 use outbound_http::{OutboundGrant, OutboundGrants};
 use share::{Share, Sharer};
-use sockets::{SocketGrant, SocketRule};
+use sockets::{Lookups, SocketGrant, SocketRule};
 
 /// What a guest may reach, as it was written: in a manifest, by flags, or for every handler in the file of the host. It can be
 /// compared, and opens nothing: see [`Granted`]. The default is nothing.
@@ -80,6 +80,7 @@ pub struct Services {
     /// Where containers are.
     pub blobs: Blobs,
     pub(crate) scratches: Arc<Scratches>,
+    pub(crate) lookups: Lookups,
     pub(crate) file_work: FileWork,
 }
 
@@ -111,6 +112,7 @@ impl Granted {
         let stores = &services.keyvalue;
         let sharer = Sharer::of(&handler, tenant.as_ref());
         let file_work = services.file_work.share(&sharer);
+        let lookups = services.lookups.share(&sharer);
         let (outbound, client) = (&grants.outbound, &services.outbound);
         Ok(Self {
             containers: Containers::new(
@@ -119,9 +121,13 @@ impl Granted {
                 &grants.blobstore,
                 &services.blobs,
             )?,
-            scratches: ScratchShare::new(&services.scratches, file_work.clone()),
+            scratches: ScratchShare::new(&services.scratches, &sharer, file_work.clone()),
             file_work,
-            sockets: SocketGrant::new(Arc::clone(&handler), grants.sockets.clone()),
+            sockets: SocketGrant::new(
+                Arc::clone(&handler),
+                grants.sockets.clone(),
+                lookups.clone(),
+            ),
             buckets: Buckets::new(
                 Arc::clone(&handler),
                 tenant.clone(),
@@ -129,7 +135,9 @@ impl Granted {
                 stores,
             )?,
             calls: CallGrant::new(Arc::clone(&handler), grants.calls.clone()),
-            outbound: Arc::new(OutboundGrant::new(handler, tenant, outbound, client)),
+            outbound: Arc::new(OutboundGrant::new(
+                handler, tenant, outbound, client, lookups,
+            )),
         })
     }
 }

@@ -1,5 +1,5 @@
-//! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk, bytes that
-//! wait in a queue. Who has his share waits among his own, and takes no place of others.
+//! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk or for the
+//! addresses of a name, scratch directories, bytes that wait in a queue. Who has his share waits among his own, and takes no place of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -82,7 +82,7 @@ pub(super) struct Share {
 
 /// Places, given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     _places: [Option<OwnedSemaphorePermit>; 2],
 }
 
@@ -104,6 +104,15 @@ impl Share {
         Held {
             _places: [own.ok(), all.ok()],
         }
+    }
+
+    /// A place that is free now, of the share and of all.
+    pub(super) fn try_take(&self) -> Option<Held> {
+        let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Held {
+            _places: [Some(own), Some(all)],
+        })
     }
 
     /// Does what waits for a disk, on a thread that may. It has a place until it is done, also if nobody waits for it any more.
@@ -152,6 +161,17 @@ mod tests {
         assert!(poll!(&mut others).is_ready());
         drop(held);
         assert!(poll!(&mut third).is_ready());
+    }
+
+    #[test]
+    fn who_does_not_wait_gets_no_more_than_his_share_either() {
+        let shared = Shared::new(8);
+        let (greedy, quiet) = (shared.share(&handler("a")), shared.share(&handler("b")));
+        let held = [greedy.try_take(), greedy.try_take()];
+        assert!(held.iter().all(Option::is_some) && greedy.try_take().is_none());
+        assert!(quiet.try_take().is_some());
+        drop(held);
+        assert!(greedy.try_take().is_some());
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ use super::Granted;
 use super::hosts::{self, Names};
 use super::judge::judge;
 use super::refusals::Refusals;
+use super::share::{Share, Shared, Sharer};
 use crate::limits;
 use crate::names::short;
 use crate::networks::{Network, Networks, is_too_wide};
@@ -173,21 +174,32 @@ fn names(text: &str) -> Result<Names, String> {
 pub struct SocketGrant {
     rules: Vec<SocketRule>,
     refused: Refusals,
-    /// Its share of [`LOOKUPS`].
-    lookups: Arc<Semaphore>,
+    lookups: Share,
 }
 
-/// Look-ups of all guests: each holds a thread.
-static LOOKUPS: Semaphore = Semaphore::const_new(limits::LOOKUPS);
+/// Look-ups of names on behalf of all guests, by sockets and for requests: each holds a thread.
+#[derive(Debug)]
+pub(crate) struct Lookups(Shared);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(Shared::new(limits::LOOKUPS))
+    }
+}
+
+impl Lookups {
+    pub(super) fn share(&self, sharer: &Sharer) -> Share {
+        self.0.share(sharer)
+    }
+}
 
 impl SocketGrant {
-    /// For the guest of this handler.
-    #[must_use]
-    pub fn new(handler: Arc<str>, rules: Vec<SocketRule>) -> Self {
+    /// For the guest of this handler, with its share of look-ups.
+    pub(super) fn new(handler: Arc<str>, rules: Vec<SocketRule>, lookups: Share) -> Self {
         Self {
             rules,
             refused: Refusals::of(handler),
-            lookups: Arc::new(Semaphore::new(limits::LOOKUPS.div_ceil(limits::SHARE))),
+            lookups,
         }
     }
 
@@ -366,12 +378,11 @@ impl Sockets {
     /// Asks the resolver, when there is a place for that. None: this instance waits for too many answers.
     fn ask(&self, name: String) -> Option<oneshot::Receiver<Vec<IpAddr>>> {
         let of_instance = Arc::clone(&self.lookups).try_acquire_owned().ok()?;
-        let of_handler = Arc::clone(&self.granted.sockets.lookups);
+        let lookups = self.granted.sockets.lookups.clone();
         let (mut answer, coming) = oneshot::channel::<Vec<IpAddr>>();
         tokio::spawn(async move {
-            let places = async { (of_handler.acquire_owned().await, LOOKUPS.acquire().await) };
             let places = tokio::select! {
-                places = places => (of_instance, places),
+                place = lookups.take(1) => (of_instance, place),
                 () = answer.closed() => return,
             };
             tokio::task::spawn_blocking(move || {
@@ -674,7 +685,9 @@ mod tests {
             "tcp://127.0.0.0/8:6379",
             "udp://1.1.1.1:53",
         ];
-        let grant = SocketGrant::new(Arc::from("shop"), rules.map(rule).to_vec());
+        let shop = Arc::from("shop");
+        let lookups = Lookups::default().share(&Sharer::of(&shop, None));
+        let grant = SocketGrant::new(shop, rules.map(rule).to_vec(), lookups);
         let may = |protocol, to: &str, name: &str| {
             let to = to.parse().expect(to);
             grant.permits(protocol, to, &[Arc::from(name)]).is_ok()

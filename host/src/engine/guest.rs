@@ -392,11 +392,11 @@ impl Guest {
 
     async fn scratch(&self, quota: u64) -> Result<Arc<Scratch>, Fault> {
         let scratches = &self.granted.scratches;
-        let places = scratches.places().ok_or_else(|| {
+        let place = scratches.place().ok_or_else(|| {
             let detail = "as many scratch directories are in use as there may be";
             Fault::new(super::FaultKind::NoRoom, detail)
         })?;
-        scratches.make(quota, places).await.map_err(|error| {
+        scratches.make(quota, place).await.map_err(|error| {
             let detail = format!(
                 "a scratch directory cannot be made in `{}`: {error}: make that one, or set `TMPDIR` to another",
                 std::env::temp_dir().display()

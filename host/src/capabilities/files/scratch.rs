@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
 use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::open::{How, open};
 use super::{blocking, place};
-use crate::capabilities::share::Share;
+use crate::capabilities::share::{Held, Share, Shared, Sharer};
 use crate::limits;
 
 /// The scratch directory of one instance.
@@ -405,7 +405,7 @@ pub(super) fn write_all(file: &File, at: At, bytes: &[u8]) -> io::Result<usize> 
 pub struct Scratches {
     home: Mutex<Option<Arc<Home>>>,
     next: AtomicU64,
-    places: Arc<Semaphore>,
+    places: Shared,
     removers: Arc<Semaphore>,
 }
 
@@ -414,7 +414,7 @@ impl Default for Scratches {
         Self {
             home: Mutex::default(),
             next: AtomicU64::new(0),
-            places: Arc::new(Semaphore::new(limits::SCRATCHES)),
+            places: Shared::new(limits::SCRATCHES),
             removers: Arc::new(Semaphore::new(2)),
         }
     }
@@ -430,44 +430,43 @@ struct Home {
 #[derive(Debug)]
 struct Removal {
     removers: Arc<Semaphore>,
-    _places: Places,
+    _place: Held,
     _home: Arc<Home>,
 }
-
-/// The places of one scratch directory: of its handler, and of the host.
-pub(crate) type Places = [OwnedSemaphorePermit; 2];
 
 /// The scratch directories of one handler's instances.
 #[derive(Debug)]
 pub struct ScratchShare {
     scratches: Arc<Scratches>,
-    places: Arc<Semaphore>,
+    /// With the other handlers of its tenant.
+    places: Share,
     work: Share,
 }
 
 impl ScratchShare {
     /// For a handler that has none yet.
-    pub(in crate::capabilities) fn new(scratches: &Arc<Scratches>, work: Share) -> Self {
+    pub(in crate::capabilities) fn new(
+        scratches: &Arc<Scratches>,
+        sharer: &Sharer,
+        work: Share,
+    ) -> Self {
         Self {
             scratches: Arc::clone(scratches),
-            places: Arc::new(Semaphore::new(limits::SCRATCHES.div_ceil(limits::SHARE))),
+            places: scratches.places.share(sharer),
             work,
         }
     }
 
-    /// Places for one more, if there are any.
-    #[must_use]
-    pub fn places(&self) -> Option<Places> {
-        let of_handler = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let of_host = Arc::clone(&self.scratches.places);
-        Some([of_handler, of_host.try_acquire_owned().ok()?])
+    /// A place for one more, if there is any.
+    pub(crate) fn place(&self) -> Option<Held> {
+        self.places.try_take()
     }
 
     /// A new directory with room for so many bytes. It is made on a thread that may wait for a disk.
     ///
     /// # Errors
     /// When none can be made.
-    pub async fn make(&self, quota: u64, places: Places) -> io::Result<Arc<Scratch>> {
+    pub(crate) async fn make(&self, quota: u64, place: Held) -> io::Result<Arc<Scratch>> {
         let scratches = Arc::clone(&self.scratches);
         blocking(&self.work, move || {
             let home = scratches.home()?;
@@ -485,7 +484,7 @@ impl ScratchShare {
                 open: Mutex::default(),
                 removal: Some(Removal {
                     removers: Arc::clone(&scratches.removers),
-                    _places: places,
+                    _place: place,
                     _home: home,
                 }),
             }))
@@ -601,7 +600,7 @@ impl Drop for Scratch {
         runtime.spawn(async move {
             let _turn = removal.removers.acquire().await;
             let _ = tokio::task::spawn_blocking(remove).await;
-            drop(removal._places);
+            drop(removal._place);
         });
     }
 }
@@ -609,14 +608,14 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capabilities::share::{Shared, Sharer};
 
     #[tokio::test]
     async fn what_was_taken_back_while_it_was_done_counts_for_good() {
-        let work = Shared::new(4).share(&Sharer::of(&Arc::from("a"), None));
-        let share = ScratchShare::new(&Arc::default(), work.clone());
-        let places = share.places().expect("places");
-        let scratch = share.make(1_000, places).await.expect("a directory");
+        let sharer = Sharer::of(&Arc::from("a"), None);
+        let work = Shared::new(4).share(&sharer);
+        let share = ScratchShare::new(&Arc::default(), &sharer, work.clone());
+        let place = share.place().expect("a place");
+        let scratch = share.make(1_000, place).await.expect("a directory");
         let taken = || *scratch.taken.lock().expect("whole");
         // Nobody says that it is over.
         drop(scratch.room(&work, Room::DIRECTORY).await.expect("room"));

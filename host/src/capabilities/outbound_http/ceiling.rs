@@ -116,6 +116,8 @@ mod tests {
     use super::super::grant::OutboundGrant;
     use super::super::{Client, OutboundGrants, Pattern};
     use super::*;
+    use crate::capabilities::share::Sharer;
+    use crate::capabilities::sockets::Lookups;
     use crate::gate::Gate;
     use crate::limits;
 
@@ -146,7 +148,9 @@ mod tests {
             allow: vec![to.into()],
             ..OutboundGrants::default()
         };
-        Arc::new(OutboundGrant::new(handler.into(), None, &grants, client))
+        let handler = Arc::from(handler);
+        let lookups = Lookups::default().share(&Sharer::of(&handler, None));
+        Arc::new(OutboundGrant::new(handler, None, &grants, client, lookups))
     }
 
     async fn get(grant: Arc<OutboundGrant>, from: SocketAddr) -> Response<WasiBody> {

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::RootCertStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
@@ -36,8 +36,6 @@ use crate::limits;
 /// another never gets one of his.
 #[derive(Debug)]
 pub struct Client {
-    /// Lookups of names: each holds a thread.
-    lookups: Arc<Semaphore>,
     pub(super) connections: Arc<Ceiling>,
     /// Of those, what each tenant may have.
     shares: Mutex<HashMap<Arc<str>, Weak<Ceiling>>>,
@@ -47,7 +45,6 @@ pub struct Client {
 impl Default for Client {
     fn default() -> Self {
         Self {
-            lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
             connections: Arc::new(Ceiling::new(limits::OUTBOUND_CONNECTIONS_OF_ALL)),
             shares: Mutex::default(),
             system_roots: OnceLock::new(),
@@ -173,7 +170,7 @@ impl Client {
         stage: &Stage,
     ) -> Result<Fresh, Error> {
         stage.is(Stage::LOOKUP);
-        let addresses = self.addresses(to, grant).await?;
+        let addresses = Self::addresses(to, grant).await?;
         stage.is(Stage::CONNECT);
         let stream = dial(&addresses)
             .await
@@ -201,18 +198,14 @@ impl Client {
     }
 
     /// The addresses of a destination that may be reached, each with its port.
-    async fn addresses(
-        &self,
-        to: &Origin,
-        grant: &OutboundGrant,
-    ) -> Result<Vec<SocketAddr>, Error> {
+    async fn addresses(to: &Origin, grant: &OutboundGrant) -> Result<Vec<SocketAddr>, Error> {
         let found = match &to.host {
             // An address that stands in `allow` as it is was meant.
             Host::Address(address) if grant.names_address(to) => {
                 return Ok(vec![(*address, to.port).into()]);
             }
             Host::Address(address) => vec![(*address, to.port).into()],
-            Host::Name(name) => self.look_up(Arc::clone(name), to.port, grant).await?,
+            Host::Name(name) => look_up(Arc::clone(name), to.port, grant).await?,
         };
         let mut denied = None;
         let judged = |address: &SocketAddr| {
@@ -229,24 +222,22 @@ impl Client {
             _ => Ok(in_turn(allowed)),
         }
     }
+}
 
-    async fn look_up(
-        &self,
-        name: Arc<str>,
-        port: u16,
-        grant: &OutboundGrant,
-    ) -> Result<Vec<SocketAddr>, Error> {
-        let of_handler = Arc::clone(&grant.pool.lookups).acquire_owned().await;
-        let place = (of_handler, Arc::clone(&self.lookups).acquire_owned().await);
-        let looked = tokio::task::spawn_blocking(move || {
-            // Whoever gives up waiting leaves the thread to the resolver, and its place with it.
-            let _place = place;
-            (&*name, port).to_socket_addrs().map(Vec::from_iter)
-        });
-        match looked.await {
-            Ok(Ok(found)) => Ok(found),
-            _ => Err(no_address()),
-        }
+async fn look_up(
+    name: Arc<str>,
+    port: u16,
+    grant: &OutboundGrant,
+) -> Result<Vec<SocketAddr>, Error> {
+    let place = grant.lookups.take(1).await;
+    let looked = tokio::task::spawn_blocking(move || {
+        // Whoever gives up waiting leaves the thread to the resolver, and its place with it.
+        let _place = place;
+        (&*name, port).to_socket_addrs().map(Vec::from_iter)
+    });
+    match looked.await {
+        Ok(Ok(found)) => Ok(found),
+        _ => Err(no_address()),
     }
 }
 

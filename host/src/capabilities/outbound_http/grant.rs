@@ -12,6 +12,7 @@ use super::pool::Pool;
 use super::tls::{self, Authorities, Identity};
 use crate::capabilities::judge::Denied;
 use crate::capabilities::refusals::Refusals;
+use crate::capabilities::share::Share;
 use crate::limits;
 use crate::names::short;
 use crate::networks::Networks;
@@ -116,6 +117,7 @@ pub(crate) struct OutboundGrant {
     pub(super) networks: Networks,
     refused: Refusals,
     pub(super) pool: Pool,
+    pub(super) lookups: Share,
 }
 
 /// A destination, and what is spoken with it.
@@ -126,12 +128,13 @@ pub(super) struct Reach {
 }
 
 impl OutboundGrant {
-    /// For the guest of the handler of this name and tenant. It may wait for a disk.
-    pub(crate) fn new(
+    /// For the guest of the handler of this name and tenant, with its share of look-ups. It may wait for a disk.
+    pub(in crate::capabilities) fn new(
         handler: Arc<str>,
         tenant: Option<Arc<str>>,
         grants: &OutboundGrants,
         client: &Arc<Client>,
+        lookups: Share,
     ) -> Self {
         // Read here, and not when a connection is made: that is on a thread that serves.
         let needs_system = |said: &Destination| said.to.has_tls() && said.authorities.is_none();
@@ -152,6 +155,7 @@ impl OutboundGrant {
                 grants.requests.unwrap_or(limits::OUTBOUND_REQUESTS),
                 grants.connections.unwrap_or(limits::OUTBOUND_CONNECTIONS),
             ),
+            lookups,
         }
     }
 
@@ -214,6 +218,8 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::share::Sharer;
+    use crate::capabilities::sockets::Lookups;
 
     #[test]
     fn an_address_that_is_named_is_meant_whatever_allows_it_before() {
@@ -224,7 +230,9 @@ mod tests {
                 .to_vec(),
             ..OutboundGrants::default()
         };
-        let grant = OutboundGrant::new("shop".into(), None, &grants, &Arc::default());
+        let shop = Arc::from("shop");
+        let lookups = Lookups::default().share(&Sharer::of(&shop, None));
+        let grant = OutboundGrant::new(shop, None, &grants, &Arc::default(), lookups);
         for (uri, is_named) in [
             ("http://127.0.0.1:9000/", true),
             ("http://127.1:9000/", true),

@@ -26,8 +26,6 @@ pub(super) struct Pool {
     front: Option<Handle>,
     requests: Arc<Semaphore>,
     ceilings: Ceilings,
-    /// Lookups of names: one handler whose names are slow leaves the others some.
-    pub(super) lookups: Arc<Semaphore>,
     sites: Arc<Mutex<Sites>>,
     is_swept: Arc<AtomicBool>,
 }
@@ -143,7 +141,6 @@ impl Pool {
             front: Handle::try_current().ok(),
             requests: places(requests),
             ceilings,
-            lookups: places(limits::LOOKUPS.div_ceil(limits::SHARE)),
             sites: Arc::default(),
             is_swept: Arc::default(),
         }
