@@ -66,6 +66,42 @@ pub(crate) fn run_with(
     })
 }
 
+/// Asks for `target` over so many connections at once for so long, whatever the answers say.
+pub(crate) fn run_for(
+    address: SocketAddr,
+    connections: usize,
+    period: Duration,
+    target: &str,
+) -> anyhow::Result<Load> {
+    let request = request(target);
+    on_all_threads(connections, period, |share, end| {
+        try_join_all((0..share.count).map(|_| ask_again(address, end, &request)))
+    })
+}
+
+/// Asks until then, and over another connection when one is closed.
+async fn ask_again(
+    address: SocketAddr,
+    end: Instant,
+    request: &[u8],
+) -> anyhow::Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    let mut connection = None;
+    while Instant::now() < end {
+        let start = Instant::now();
+        let stream = match &mut connection {
+            Some(stream) => stream,
+            none => none.insert(connect(address).await?),
+        };
+        let answer = ask_for(Answer::new(), stream, request).await?;
+        latencies.push(start.elapsed());
+        if answer.closes {
+            connection = None;
+        }
+    }
+    Ok(latencies)
+}
+
 /// The connections of one thread among all.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {

@@ -18,9 +18,11 @@ mod crowd;
 mod guests;
 mod hello;
 mod hyper_alone;
+mod languages;
 mod load;
 mod machine;
 mod many;
+mod memory;
 mod neighbours;
 mod observed;
 mod outbound;
@@ -29,6 +31,7 @@ mod replaced;
 mod report;
 mod server;
 mod site;
+mod sleepers;
 mod soak;
 mod spread;
 mod start;
@@ -44,6 +47,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::contender::{Contender, Installed};
 use crate::guests::Guests;
+use crate::languages::Languages;
 use crate::report::Section;
 
 /// Measures `host serve` beside other servers, and prints tables.
@@ -71,6 +75,8 @@ struct Options {
     /// How long the host is soaked.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1440))]
     minutes: u32,
+    #[command(flatten)]
+    languages: Languages,
 
     /// Given by `cargo bench`, and not by `cargo test --benches`, which must not wait for this.
     #[arg(long, hide = true)]
@@ -86,8 +92,14 @@ enum Part {
     Hello,
     /// 1 GiB up and down.
     Stream,
-    /// From the start of the process to the first connection.
+    /// From the start of the process to the first connection, and to the first byte of an answer.
     Start,
+    /// Requests that wait in their guests.
+    Sleepers,
+    /// A thousand instances that live at once.
+    Memory,
+    /// Components in JavaScript and Python, which `--javascript` and `--python` name.
+    Languages,
     /// Many handlers in one host.
     Many,
     /// Ten thousand requests a second, through a hundred replacements of their handler.
@@ -98,7 +110,7 @@ enum Part {
     Attacks,
     /// Handshakes and requests over TLS, beside nginx.
     Tls,
-    /// What the metrics and the access log cost.
+    /// What measuring a guest, the metrics and the access log cost.
     Observed,
     /// A quiet tenant beside loud ones.
     Neighbours,
@@ -132,11 +144,14 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cargo runs a bench in its package's directory; the shell's is where the person is.
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    let file = std::env::var_os("PWD")
-        .map_or_else(|| file.to_owned(), |pwd| PathBuf::from(pwd).join(file));
+    let file = of_shell(file);
     std::fs::write(&file, text).with_context(|| format!("writing `{}`", file.display()))
+}
+
+/// Cargo runs a bench in its package's directory; the shell's is where the person is.
+fn of_shell(file: &Path) -> PathBuf {
+    std::env::var_os("PWD").map_or_else(|| file.to_owned(), |pwd| PathBuf::from(pwd).join(file))
 }
 
 fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow::Result<String> {
@@ -156,6 +171,25 @@ fn measure(options: &Options, guests: &Guests, installed: &Installed) -> anyhow:
     }
     if wanted(Part::Start) {
         sections.push(start::measure(guests, installed)?);
+    }
+    if wanted(Part::Sleepers) {
+        sections.push(sleepers::measure(
+            options.rounds,
+            options.seconds,
+            guests,
+            installed,
+        ));
+    }
+    if wanted(Part::Memory) {
+        sections.push(memory::measure(guests, installed)?);
+    }
+    if wanted(Part::Languages) {
+        sections.push(languages::measure(
+            options.rounds,
+            options.seconds,
+            &options.languages,
+            installed,
+        )?);
     }
     if wanted(Part::Many) {
         let handlers = options.handlers.try_into()?;

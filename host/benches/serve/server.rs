@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::contender::Contender;
-use crate::usage::members;
+use crate::usage::{Footprint, members};
 
 /// For the thread that ends it with us. One server runs at a time.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
@@ -80,6 +80,11 @@ impl Server {
     /// Memory that is resident now, in bytes, summed over the server and its helpers.
     pub(crate) fn resident_memory(&self) -> u64 {
         members(self.group).map(|member| member.memory).sum()
+    }
+
+    /// What the memory of the server itself is made of.
+    pub(crate) fn footprint(&self) -> anyhow::Result<Footprint> {
+        Footprint::of(self.process.id())
     }
 
     /// Threads of the server and its helpers.
