@@ -43,7 +43,8 @@ impl Account {
     }
 
     /// Whether its bursts may use more of the threads that serve.
-    pub(crate) fn has_credit(&self) -> bool {
+    #[must_use]
+    pub fn has_credit(&self) -> bool {
         self.credit.load(Ordering::Relaxed) > 0 || self.refill(now())
     }
 

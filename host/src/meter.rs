@@ -115,7 +115,7 @@ impl Meter {
     }
 
     /// Its instance has so many bytes now.
-    pub(crate) fn holds(&self, bytes: usize) {
+    pub fn holds(&self, bytes: usize) {
         // Read first: nearly always it is no more than it was.
         if self.memory.load(Ordering::Relaxed) < bytes {
             self.memory.fetch_max(bytes, Ordering::Relaxed);
@@ -189,7 +189,7 @@ impl Meter {
 
     /// Runs one poll of the guest on the clock. On a thread that serves, what is longer than [`FREE_BURST`] costs its account
     /// credit.
-    pub(crate) fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
+    pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.sliced.store(false, Ordering::Relaxed);
         let before = self.burst();
         enter();
@@ -217,13 +217,14 @@ impl Meter {
     }
 
     /// Whether a guest that would go on at once should leave the threads that serve.
-    pub(crate) fn is_burning(&self) -> bool {
+    #[must_use]
+    pub fn is_burning(&self) -> bool {
         let burst = self.burst();
         burst > FRONT_TIME || burst > TICK && !self.account.has_credit()
     }
 
     /// The guest waits for something that others do.
-    pub(crate) fn waits(&self) {
+    pub fn waits(&self) {
         self.burst.store(0, Ordering::Relaxed);
     }
 
