@@ -129,6 +129,24 @@ fn many_short_burns_of_a_tenant_keep_nobody_waiting() {
 }
 
 #[test]
+fn very_many_that_work_for_a_moment_and_wait_keep_nobody_waiting() {
+    let (_directory, host) = two_tenants("", "max_concurrent_requests = 400\ncpu = \"60s\"");
+    let _loud: Vec<_> = (0..300)
+        .map(|_| host.send(request("/loud/flutter?n=1000000&us=200")))
+        .collect();
+    let mut took: Vec<_> = (0..100)
+        .map(|_| {
+            let asked = std::time::Instant::now();
+            assert_eq!(host.get("/quiet/ok").text(), "ok\n");
+            asked.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    // One after the other they take 60 ms of a thread, and a request waits behind all of them more than once.
+    assert!(took[50].as_millis() < 50, "{:?} {:?}", took[50], took[95]);
+}
+
+#[test]
 fn a_handler_that_is_replaced_gets_no_second_share() {
     let office = Office::new();
     let here = office.0.path();

@@ -2,33 +2,44 @@
 //!
 //! Where there is too little of something, accounts share it, and not requests: who sends more of them gets no more.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use crate::limits::{FRONT_CREDIT, FRONT_REFILL};
+use crate::limits::{FAIR, FRONT_CREDIT, FRONT_REFILL, FRONT_SHARE};
 
 /// Who pays, and what it has saved up. Whoever makes two for the same gives it two shares.
 #[derive(Debug)]
 pub struct Account {
     id: u64,
-    /// Nanoseconds on the threads that serve which its long bursts may still use. Less than none is a debt.
-    credit: AtomicI64,
-    /// Until when it was refilled, in nanoseconds since [`START`].
-    refilled: AtomicU64,
+    /// For its long bursts on the threads that serve.
+    bursts: Credit,
+    /// For all that it does there, where there are others.
+    share: Credit,
+    is_among_others: AtomicBool,
 }
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// Threads that serve.
+static THREADS: LazyLock<u64> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |it| it.get() as u64));
+
 impl Account {
-    /// Somebody new, who has used nothing.
+    /// Somebody new, who has used nothing, and is alone.
     #[must_use]
     pub fn new() -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            credit: AtomicI64::new(nanos(FRONT_CREDIT)),
-            refilled: AtomicU64::new(now()),
+            bursts: Credit::new(FRONT_CREDIT, 1, FRONT_REFILL),
+            // As of all that accounts share: one takes so many times what it leaves to the others.
+            share: Credit::new(
+                FRONT_SHARE * u32::try_from(*THREADS).unwrap_or(u32::MAX),
+                *THREADS * FAIR as u64,
+                FAIR as u64 + 1,
+            ),
+            is_among_others: AtomicBool::new(false),
         })
     }
 
@@ -37,35 +48,85 @@ impl Account {
         self.id
     }
 
-    /// A burst has used so much of the threads that serve.
-    pub(crate) fn spend(&self, time: Duration) {
-        self.credit.fetch_sub(nanos(time), Ordering::Relaxed);
+    /// From now on there are others, who are to have their share too, or there are none.
+    pub fn set_among_others(&self, is_among_others: bool) {
+        self.is_among_others
+            .store(is_among_others, Ordering::Relaxed);
     }
 
-    /// Whether its bursts may use more of the threads that serve.
+    /// A long burst has used so much of the threads that serve.
+    pub(crate) fn spend(&self, time: Duration) {
+        self.bursts.spend(time);
+    }
+
+    /// It has used so much of the threads that serve, in a burst of any length.
+    pub(crate) fn uses(&self, time: Duration) {
+        if self.is_among_others.load(Ordering::Relaxed) {
+            self.share.spend(time);
+        }
+    }
+
+    /// Whether it may use more of the threads that serve, as far as its bursts and its share go.
     #[must_use]
     pub fn has_credit(&self) -> bool {
-        self.credit.load(Ordering::Relaxed) > 0 || self.refill(now())
+        self.bursts.is_left() && self.has_share()
+    }
+
+    /// Whether it has left to others what is theirs of the threads that serve.
+    pub(crate) fn has_share(&self) -> bool {
+        !self.is_among_others.load(Ordering::Relaxed) || self.share.is_left()
+    }
+}
+
+/// Time that may be used, which comes back as time passes.
+#[derive(Debug)]
+struct Credit {
+    /// Nanoseconds. Less than none is a debt.
+    left: AtomicI64,
+    /// Until when it was refilled, in nanoseconds since [`START`].
+    refilled: AtomicU64,
+    /// What is saved up at most.
+    full: i64,
+    /// How much comes back in so much time.
+    gain: (u64, u64),
+}
+
+impl Credit {
+    fn new(full: Duration, gain: u64, time: u64) -> Self {
+        Self {
+            left: AtomicI64::new(nanos(full)),
+            refilled: AtomicU64::new(now()),
+            full: nanos(full),
+            gain: (gain, time),
+        }
+    }
+
+    fn spend(&self, time: Duration) {
+        self.left.fetch_sub(nanos(time), Ordering::Relaxed);
+    }
+
+    fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0 || self.refill(now())
     }
 
     /// What came since it was refilled last; of two who do it at once, one does.
     fn refill(&self, now: u64) -> bool {
         let before = self.refilled.load(Ordering::Relaxed);
-        let gained = now.saturating_sub(before) / FRONT_REFILL;
+        let (gain, time) = self.gain;
+        let gained = now.saturating_sub(before).saturating_mul(gain) / time;
         let take =
             |at: &AtomicU64| at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
         if gained == 0 || take(&self.refilled).is_err() {
             // Whoever was quicker may have paid.
-            return self.credit.load(Ordering::Relaxed) > 0;
+            return self.left.load(Ordering::Relaxed) > 0;
         }
-        let full = nanos(FRONT_CREDIT);
         let gained = i64::try_from(gained).unwrap_or(i64::MAX);
-        let more = |credit: i64| Some(credit.saturating_add(gained).min(full));
-        let credit = self
-            .credit
+        let more = |left: i64| Some(left.saturating_add(gained).min(self.full));
+        let left = self
+            .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .unwrap_or(0);
-        credit.saturating_add(gained) > 0
+        left.saturating_add(gained) > 0
     }
 }
 
@@ -89,11 +150,31 @@ mod tests {
         assert!(!account.has_credit());
         let begun = now();
         let debt = u64::try_from(nanos(FRONT_CREDIT * 2)).expect("no debt") * FRONT_REFILL;
-        assert!(!account.refill(begun + debt / 2));
-        assert!(account.refill(begun + debt + debt / 2));
+        assert!(!account.bursts.refill(begun + debt / 2));
+        assert!(account.bursts.refill(begun + debt + debt / 2));
         // What is saved up has an end.
-        account.refill(begun + 1_000 * debt);
+        account.bursts.refill(begun + 1_000 * debt);
         account.spend(FRONT_CREDIT + Duration::from_millis(1));
         assert!(!account.has_credit());
+    }
+
+    #[test]
+    fn among_others_nobody_has_all_of_the_threads_that_serve_however_short_his_bursts_are() {
+        let account = Account::new();
+        let hour = Duration::from_secs(3600);
+        account.uses(hour);
+        assert!(account.has_credit(), "alone it may have all");
+        account.set_among_others(true);
+        assert!(account.has_credit());
+        account.uses(hour);
+        assert!(!account.has_credit() && !account.has_share());
+        // It has used an hour of one thread. Of all threads it has three quarters.
+        let begun = now();
+        let paid = u64::try_from(nanos(hour)).expect("no debt") * 4 / 3 / *THREADS;
+        assert!(!account.share.refill(begun + paid / 2));
+        assert!(account.share.refill(begun + paid + paid / 2));
+        account.set_among_others(false);
+        account.uses(hour);
+        assert!(account.has_credit());
     }
 }

@@ -479,16 +479,20 @@ pub const BYTE_EARNS: u64 = 8;
 /// before it moves to the background threads. Above what nearly every request needs, and small
 /// beside a client's round trip. A transfer waits at every chunk and stays.
 pub const FRONT_TIME: Duration = Duration::from_millis(3);
-/// CPU time without a wait that costs an account nothing: quick guests take less.
+/// CPU time without a wait that costs an account none of its [`FRONT_CREDIT`]: quick guests take less.
 pub const FREE_BURST: Duration = Duration::from_micros(250);
 /// What an account saves up of time for its longer bursts, of all requests together. One without any begins in the
 /// background, so that many short burns use no more of the serving threads than one long one.
 pub const FRONT_CREDIT: Duration = Duration::from_millis(50);
 /// It comes back in so many times the time that was used: all bursts of an account have a tenth of one core.
 pub const FRONT_REFILL: u64 = 10;
+/// What an account saves up of all its time on the threads that serve, for each of them, where there are other accounts: as
+/// long as those may have to wait behind its quick requests, if all come at once. One without any goes on in the background.
+pub const FRONT_SHARE: Duration = Duration::from_millis(10);
 
 /// An account may hold so many times what is left for the others, of the host's places and of those in its queue: one
-/// alone three quarters, two three sevenths each. However many there are, some are left for the next.
+/// alone three quarters, two three sevenths each. However many there are, some are left for the next. So it is with the time of
+/// the threads that serve, see [`FRONT_SHARE`].
 pub const FAIR: usize = 3;
 
 /// Bytes of an instance that are cleared away where it ends: part of a millisecond. More has a thread of its own.

@@ -187,8 +187,8 @@ impl Meter {
         self.sliced.store(true, Ordering::Relaxed);
     }
 
-    /// Runs one poll of the guest on the clock. On a thread that serves, what is longer than [`FREE_BURST`] costs its account
-    /// credit.
+    /// Runs one poll of the guest on the clock. On a thread that serves it is of its account's share, and what is longer than
+    /// [`FREE_BURST`] costs credit too.
     pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.sliced.store(false, Ordering::Relaxed);
         let before = self.burst();
@@ -198,9 +198,12 @@ impl Meter {
         self.used.fetch_add(nanos(spent), Ordering::Relaxed);
         self.burst.fetch_add(nanos(spent), Ordering::Relaxed);
         let burst = before + spent;
-        if burst > FREE_BURST && !self.in_background.load(Ordering::Relaxed) {
-            self.account
-                .spend(if before > FREE_BURST { spent } else { burst });
+        if !self.in_background.load(Ordering::Relaxed) {
+            self.account.uses(spent);
+            if burst > FREE_BURST {
+                self.account
+                    .spend(if before > FREE_BURST { spent } else { burst });
+            }
         }
         result
     }
@@ -221,6 +224,11 @@ impl Meter {
     pub fn is_burning(&self) -> bool {
         let burst = self.burst();
         burst > FRONT_TIME || burst > TICK && !self.account.has_credit()
+    }
+
+    /// Whether a guest that waits should go on elsewhere than on the threads that serve, of which its account has had its share.
+    pub(crate) fn is_over_share(&self) -> bool {
+        !self.account.has_share()
     }
 
     /// The guest waits for something that others do.

@@ -78,6 +78,7 @@ impl Guest for Faults {
             "/sleep" => time::sleep(ms).await,
             "/after" => time::after(ms),
             "/burn" => time::burn(ms),
+            "/flutter" => time::flutter(n, number("us").unwrap_or(100)).await,
             "/drip" => time::drip(n, ms),
 
             "/length-short" => heads::length(10, b"short"),

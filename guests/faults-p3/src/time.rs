@@ -66,6 +66,20 @@ pub(crate) fn burn(ms: u64) -> Response {
     answer("burnt\n")
 }
 
+/// A little work, and a wait after it, again and again.
+pub(crate) async fn flutter(n: u64, us: u64) -> Response {
+    for _ in 0..n {
+        let end = now().saturating_add(us.saturating_mul(1_000));
+        while now() < end {
+            for turn in 0..1_000 {
+                black_box(turn);
+            }
+        }
+        pause(1).await;
+    }
+    answer("fluttered\n")
+}
+
 /// The wait comes before each byte.
 pub(crate) fn drip(n: u64, ms: u64) -> Response {
     let (response, mut body) = start(200, &[]);

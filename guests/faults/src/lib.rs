@@ -66,6 +66,7 @@ impl Guest for Faults {
             "/sleep" => time::sleep(out, ms),
             "/after" => time::after(out, ms),
             "/burn" => time::burn(out, ms),
+            "/flutter" => time::flutter(out, n, number("us").unwrap_or(100)),
             "/drip" => time::drip(out, n, ms),
 
             "/no-response" => drop(out),

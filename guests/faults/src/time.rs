@@ -52,6 +52,20 @@ pub(crate) fn burn(out: ResponseOutparam, ms: u64) {
     answer(out, "burnt\n");
 }
 
+/// A little work, and a wait after it, again and again.
+pub(crate) fn flutter(out: ResponseOutparam, n: u64, us: u64) {
+    for _ in 0..n {
+        let end = now().saturating_add(us.saturating_mul(1_000));
+        while now() < end {
+            for turn in 0..1_000 {
+                black_box(turn);
+            }
+        }
+        pause(1);
+    }
+    answer(out, "fluttered\n");
+}
+
 /// The wait comes before each byte.
 pub(crate) fn drip(out: ResponseOutparam, n: u64, ms: u64) {
     let mut body = start(out, 200, &[]);

@@ -81,6 +81,15 @@ fn neighbours(silent: SocketAddr) -> Vec<Neighbour> {
         plain("nobody", Act::Nothing),
         ask("64 spinning requests", 64, None, "/spin"),
         ask("16 burns of 20 ms at once", 16, None, "/burn?ms=20"),
+        Neighbour {
+            places: [1_000, 750],
+            ..ask(
+                "700 that burn 0.2 ms again and again",
+                700,
+                None,
+                "/flutter?n=100&us=200",
+            )
+        },
         ask("8 that allocate to the limit", 8, None, "/grow"),
         ask("5,000 traps a second", 64, faults(64, 5_000), "/trap"),
         ask("8 that flood stdout", 8, None, "/flood"),
@@ -195,7 +204,8 @@ pub(crate) fn measure(
              over a new connection, {rounds} rounds of {period:?} each in a host of its own, while another tenant has been doing \
              something for {SETTLING:?}. Latencies are in ms and from when a request was due. Anything but 200 in time is lost. The \
              loud one's handler is `faults`; one request in ten is answered, so that it is not quarantined. Its clients share the \
-             cores. Limits are the defaults, other than places in the last two rows: 1,000 of 4,000 are the loud one's, and all 1,000."
+             cores. Limits are the defaults, other than places: 750 of the host's 1,000 are the loud one's in the row of the 700, and in the last two 1,000 of 4,000 and all \
+             1,000."
         ),
         table: table(&rows, alone, asked),
         notes,

@@ -187,6 +187,8 @@ fn of_exchanges(format: Format, is_noted: bool, log: &Path) -> anyhow::Result<f6
 /// CPU time of this process for measuring the guest of each exchange, in nanoseconds.
 fn of_meters() -> f64 {
     let account = Account::new();
+    // Its share is counted then, too.
+    account.set_among_others(true);
     let before = cpu();
     for _ in 0..EXCHANGES {
         let meter = Meter::new(Duration::from_secs(1), Arc::clone(&account));

@@ -480,6 +480,9 @@ impl Deployer {
         let mut accounts = entries.values().map(|entry| &entry.handler.account);
         let first = accounts.next();
         let is_shared = accounts.any(|other| first.is_some_and(|first| !Arc::ptr_eq(first, other)));
+        for entry in entries.values() {
+            entry.handler.account.set_among_others(is_shared);
+        }
         self.catalog.store(Arc::new(Catalog {
             is_shared,
             entries,

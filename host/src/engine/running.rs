@@ -111,7 +111,8 @@ impl Running {
             self.place = Place::Ended;
             return Poll::Ready(());
         }
-        if matches!(self.place, Place::Front(..)) && self.meter.is_burning() {
+        let is_in_front = matches!(self.place, Place::Front(..));
+        if is_in_front && (self.meter.is_burning() || self.meter.is_over_share()) {
             self.move_to_background();
             return self.poll(cx);
         }

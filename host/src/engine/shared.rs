@@ -209,12 +209,14 @@ impl Guest {
         tokio::spawn(async move {
             let mut driven: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driven);
             let is_over = poll_fn(|cx| match driven.as_mut().poll(cx) {
-                Poll::Pending if meter.is_burning() => Poll::Ready(false),
+                Poll::Pending if meter.is_burning() || meter.is_over_share() => Poll::Ready(false),
                 polled => polled.map(|()| true),
             });
             if !is_over.await {
                 // Nobody else is to wait for whoever burns in it.
-                of_task.retired.store(true, Ordering::Relaxed);
+                if meter.is_burning() {
+                    of_task.retired.store(true, Ordering::Relaxed);
+                }
                 // It ends when those in it do, whoever waits for the task.
                 drop(background.spawn(driven, meter));
             }
