@@ -13,7 +13,8 @@ test *flags:
     cargo test {{flags}}
 
 # The host beside hyper alone and the servers that are installed, and their chart in README; takes minutes.
-# `just bench --only neighbours`, `just bench --only soak --minutes 2` and the like measure one thing.
+# `just bench --only neighbours`, `just bench --only soak --minutes 2` and the like measure one thing;
+# `just bench --only languages --javascript js.wasm --python py.wasm` measures components that you made.
 bench *flags:
     cargo bench --bench serve -- --svg host/BENCHMARKS.svg {{flags}}
 
