@@ -78,31 +78,45 @@ impl ClientIo {
         }
     }
 
-    /// Reads frames, and looks whether the client sends too many that move nothing.
+    /// Reads frames, and looks whether the client sends too many that move nothing, and whether h2 can read its headers.
     fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(self.wire.poll_read(cx, buffer))?;
-        let Some(frames) = &mut self.frames else {
-            return Poll::Ready(Ok(()));
-        };
-        let seen = frames.came(&buffer.filled()[before..]);
-        self.progress.in_head(frames.is_in_head());
-        let Err(violation) = seen else {
-            return Poll::Ready(Ok(()));
-        };
-        self.progress.violated(violation);
-        if let Some(goodbye) = frames.goodbye(violation) {
-            // If there is no room for it, the client does not read anyway.
-            let goodbye = [IoSlice::new(&goodbye)];
-            let _ = self.wire.poll_write(cx, &self.progress, &goodbye);
-            let _ = self.wire.poll_flush(cx, &self.progress);
+        loop {
+            let Some(frames) = &mut self.frames else {
+                return self.wire.poll_read(cx, buffer);
+            };
+            frames.lists.give(buffer);
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.wire.poll_read(cx, buffer))?;
+            if buffer.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            let mut seen = frames.came(&buffer.filled()[before..]);
+            if seen.is_ok() {
+                seen = frames.lists.look(buffer, before);
+            }
+            self.progress.in_head(frames.is_in_head());
+            if let Err(violation) = seen {
+                self.progress.violated(violation);
+                if let Some(goodbye) = frames.goodbye(violation) {
+                    // If there is no room for it, the client does not read anyway.
+                    let goodbye = [IoSlice::new(&goodbye)];
+                    let _ = self.wire.poll_write(cx, &self.progress, &goodbye);
+                    let _ = self.wire.poll_flush(cx, &self.progress);
+                }
+                buffer.set_filled(before);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        buffer.set_filled(before);
-        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
     }
 }
 

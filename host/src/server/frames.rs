@@ -8,10 +8,12 @@
 use tokio::time::Instant;
 
 use super::Config;
+use super::header_lists::HeaderLists;
+use super::hpack::Unreadable;
 use super::preface::PREFACE;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
@@ -19,9 +21,9 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// What passed of a connection, both ways.
 pub(super) struct Frames {
@@ -36,6 +38,8 @@ pub(super) struct Frames {
     is_in_list: bool,
     /// Streams whose answer has begun and has not ended
     answering: Vec<u32>,
+    /// What h2 may read of it
+    pub(super) lists: HeaderLists,
 }
 
 /// Why a connection ends here.
@@ -47,6 +51,16 @@ pub(super) enum Violation {
     FrameSize,
     /// Something else before SETTINGS
     NoSettings,
+    /// A list of headers that is no HPACK (RFC 9113, section 4.3)
+    Compression,
+    /// A request that cannot be refused alone: then nobody knows what later ones refer to
+    Inseparable,
+}
+
+impl From<Unreadable> for Violation {
+    fn from(Unreadable: Unreadable) -> Self {
+        Violation::Compression
+    }
 }
 
 impl Frames {
@@ -62,6 +76,7 @@ impl Frames {
             last_stream: 0,
             is_in_list: false,
             answering: Vec::new(),
+            lists: HeaderLists::new(),
         }
     }
 
@@ -166,7 +181,8 @@ impl Frames {
         let code: u32 = match violation {
             Violation::Flood => 11,
             Violation::FrameSize => 6,
-            Violation::NoSettings => 1,
+            Violation::NoSettings | Violation::Inseparable => 1,
+            Violation::Compression => 9,
         };
         let mut frame = [0; 17];
         frame[2] = 8;
@@ -179,19 +195,19 @@ impl Frames {
 
 /// The head of a frame.
 #[derive(Clone, Copy)]
-struct Head {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    stream: u32,
+pub(super) struct Head {
+    pub(super) length: u32,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
 }
 
 impl Head {
-    fn has(self, flag: u8) -> bool {
+    pub(super) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    fn read(bytes: [u8; HEAD_BYTES]) -> Head {
+    pub(super) fn read(bytes: [u8; HEAD_BYTES]) -> Head {
         let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = bytes;
         Head {
             length: u32::from_be_bytes([0, l1, l2, l3]),
@@ -299,7 +315,7 @@ impl Budget {
 /// Bytes of the smallest read after which clients give back their window.
 const FINEST_READ: u32 = 2048;
 
-const HEAD_BYTES: usize = 9;
+pub(super) const HEAD_BYTES: usize = 9;
 
 /// A `:status` in any of the forms that HPACK has for it. An answer of ours has a request id too.
 const BARE_STATUS_BYTES: u32 = 8;
@@ -324,6 +340,7 @@ mod tests {
             last_stream: 0,
             is_in_list: false,
             answering: Vec::new(),
+            lists: HeaderLists::new(),
         };
         frames.came(PREFACE).expect("the preface is no frame");
         frames

@@ -127,8 +127,8 @@ fn tell_of_refusal<H: Handler>(door: &Door<H>, client: &Client, cx: &mut Context
 }
 
 /// The smallest that RFC 9113 allows for: a larger one would only be copied, since a frame is passed on whole.
-const FRAME_BYTES: u32 = 16 * 1024;
+pub(super) const FRAME_BYTES: u32 = 16 * 1024;
 
 /// The size that every client begins with. A byte of a client's can stand for as much of ours (CVE-2026-49975), so more would
 /// be a gift to who means harm.
-const HEADER_TABLE_BYTES: u32 = 4 * 1024;
+pub(super) const HEADER_TABLE_BYTES: u32 = 4 * 1024;

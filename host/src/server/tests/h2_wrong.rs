@@ -15,6 +15,7 @@ const WINDOW: u32 = 65_535;
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const FRAME_SIZE_ERROR: u32 = 6;
+const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 const GET: [(&str, &str); 4] = [
@@ -73,6 +74,18 @@ async fn what_is_wrong_with_the_headers_of_a_request_resets_its_stream_alone() {
             "a length of what does not come",
             with("content-length", "5"),
         ),
+        ("a name in capitals", with("X-Upper", "1")),
+        ("a name with a space", with("a b", "1")),
+        ("a name with a colon", with("a:", "1")),
+        ("no name", with("", "1")),
+        ("no name and no value", with("", "")),
+        ("an unknown pseudo-header", with(":nonsense", "1")),
+        ("a value of two lines", with("x", "a\nb")),
+        ("a value with CR", with("x", "a\rb")),
+        ("a value with NUL", with("x", "a\0b")),
+        ("a method of two words", other(":method", "GET /")),
+        ("an empty method", other(":method", "")),
+        ("a status that is none", first(":status", "ok")),
     ] {
         let door = TestDoor::open(config());
         let mut client = H2Client::connect(&door, WINDOW).await;
@@ -91,31 +104,92 @@ async fn what_is_wrong_with_the_headers_of_a_request_resets_its_stream_alone() {
     }
 }
 
-/// RFC 9113, 8.1.1, would have the stream reset. To h2 a list with such a name is no HPACK, and the connection is over.
+/// A literal that goes into the table (RFC 7541, 6.2.1).
+fn kept(name: &str, value: &str) -> Vec<u8> {
+    let mut literal = H2Client::list([(name, value)]);
+    literal[0] = 0x40;
+    literal
+}
+
+/// Entries of the table count from the newest, which is 62.
 #[tokio::test]
-async fn a_name_that_no_header_has_ends_the_connection() {
-    for (name, value) in [
-        ("X-Upper", "1"),
-        ("a b", "1"),
-        ("", "1"),
-        (":nonsense", "1"),
-        ("x", "a\nb"),
-        ("x", "a\0b"),
-    ] {
-        let door = TestDoor::open(config());
-        let mut client = H2Client::connect(&door, WINDOW).await;
-        let list = changed(|it| it.push((name, value)));
-        client
-            .send(HEADERS, END_STREAM | END_HEADERS, 1, &list)
-            .await;
-        let end = client.end_of(1).await;
-        assert_eq!(
-            (end.kind, code(&end)),
-            (GOAWAY, PROTOCOL_ERROR),
-            "{name}: {value:?}"
-        );
-        assert_eq!(count(&door.seen.requests), 0, "{name}: {value:?}");
+async fn a_refused_request_leaves_in_the_table_what_the_client_has_there() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let flags = END_STREAM | END_HEADERS;
+    let with = |fields: &[u8]| [changed(|it| it[2].1 = "/fields"), fields.to_vec()].concat();
+    let fields = [
+        kept("x-good", "one"),
+        kept("X-Upper", "two"),
+        kept("x-line", "a\nb"),
+        // `X-Upper`, in Huffman's code.
+        b"\x40\x86\xfc\x5b\x85\x75\x96\xcf\x01a".to_vec(),
+    ]
+    .concat();
+    client.send(HEADERS, flags, 1, &with(&fields)).await;
+    assert_eq!(code(&client.end_of(1).await), PROTOCOL_ERROR);
+    let asked: [(u32, &[u8], Option<&str>); 8] = [
+        (3, b"\xc1", Some("x-good: one\n")),
+        // Who refers to what was wrong is wrong too.
+        (5, b"\xbe", None),
+        (7, b"\xbf", None),
+        (9, b"\xc0", None),
+        // A good value for a good name is good, though the value before was not.
+        (11, b"\x7f\0\x05three", Some("x-line: three\n")),
+        (13, b"\xbe", Some("x-line: three\n")),
+        (15, b"\x0f\x2f\x04\nbad", None),
+        (17, b"\xc2\xbe", Some("x-good: one\nx-line: three\n")),
+    ];
+    for (stream, reference, seen) in asked {
+        client.send(HEADERS, flags, stream, &with(reference)).await;
+        match seen {
+            Some(seen) => {
+                let body = client.expect(DATA, stream).await.payload;
+                assert_eq!(String::from_utf8_lossy(&body), seen, "stream {stream}");
+            }
+            None => {
+                let reset = client.end_of(stream).await;
+                assert_eq!(
+                    (reset.kind, code(&reset)),
+                    (RST_STREAM, PROTOCOL_ERROR),
+                    "stream {stream}"
+                );
+            }
+        }
     }
+    assert_eq!(count(&door.counters.violations), 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_depends_on_itself_is_reset_and_its_list_is_read() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let flags = END_STREAM | END_HEADERS;
+    let with = |fields: &[u8]| [changed(|it| it[2].1 = "/fields"), fields.to_vec()].concat();
+    let on_itself = [vec![0, 0, 0, 1, 15], with(&kept("x", "y"))].concat();
+    client.send(HEADERS, flags | 0x20, 1, &on_itself).await;
+    assert_eq!(code(&client.end_of(1).await), PROTOCOL_ERROR);
+    client.send(HEADERS, flags, 3, &with(b"\xbe")).await;
+    assert_eq!(client.expect(DATA, 3).await.payload, b"x: y\n");
+}
+
+#[tokio::test]
+async fn trailers_that_are_wrong_reset_their_stream_alone() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let post = changed(|it| {
+        it[0].1 = "POST";
+        it[2].1 = "/wait";
+    });
+    client.send(HEADERS, END_HEADERS, 1, &post).await;
+    let trailers = H2Client::list([("X-Upper", "1")]);
+    client
+        .send(HEADERS, END_STREAM | END_HEADERS, 1, &trailers)
+        .await;
+    let reset = client.end_of(1).await;
+    assert_eq!((reset.kind, code(&reset)), (RST_STREAM, PROTOCOL_ERROR));
+    client.get(3, "/hello").await;
+    assert_eq!(client.expect(DATA, 3).await.payload, b"hello");
 }
 
 #[tokio::test]
@@ -286,15 +360,32 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
                 .collect(),
             FLOW_CONTROL_ERROR,
         ),
-        // RFC 9113, 4.3, has a code of its own for it, which h2 does not use.
         (
-            "headers that are no HPACK",
+            "headers of an entry 0",
             vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0x80])],
-            PROTOCOL_ERROR,
+            COMPRESSION_ERROR,
         ),
         (
             "headers of an entry that is not there",
             vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0xff, 0x7f])],
+            COMPRESSION_ERROR,
+        ),
+        (
+            "headers that are cut",
+            vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0x82, 0, 5, b'x'])],
+            COMPRESSION_ERROR,
+        ),
+        (
+            "a table that is larger than it may be",
+            vec![(HEADERS, END_HEADERS | END_STREAM, 1, vec![0x3f, 0xe2, 0x1f])],
+            COMPRESSION_ERROR,
+        ),
+        (
+            "a list of several frames behind a field that was replaced",
+            vec![
+                (HEADERS, END_HEADERS | END_STREAM, 1, kept("X-Upper", "1")),
+                (HEADERS, END_STREAM, 3, get()),
+            ],
             PROTOCOL_ERROR,
         ),
     ];

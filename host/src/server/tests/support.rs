@@ -136,6 +136,13 @@ impl Handler for Paths {
         assert_ne!(client.remote, client.local);
         match request.uri().path() {
             "/hello" => full("hello"),
+            "/fields" => full(
+                request
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()))
+                    .collect::<String>(),
+            ),
             "/echo" => match request.into_body().collect().await {
                 Ok(body) => full(body.to_bytes()),
                 Err(_) => full("cut"),
