@@ -3,14 +3,12 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::host::address_in;
-use crate::support::program;
+use crate::support::program::{activated, inheritable};
 use crate::support::*;
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -140,31 +138,6 @@ fn a_unix_socket_that_cannot_be_had_is_told_with_what_to_do() {
         assert!(said.contains(told), "{told}: {said}");
     }
     assert!(file.exists());
-}
-
-/// The program with these sockets from descriptor 3 on, as systemd starts it.
-fn activated(sockets: &[OwnedFd], names: &str) -> Command {
-    let program = program::command();
-    let mut script = String::new();
-    for (nth, socket) in sockets.iter().enumerate() {
-        // Copies lose the mark that closes them at the start of a program.
-        script.push_str(&format!("exec {}<&{}; ", nth + 3, socket.as_raw_fd()));
-    }
-    let count = sockets.len();
-    script.push_str(&format!(
-        "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec {} \"$@\"",
-        program.get_program().display()
-    ));
-    let mut shell = Command::new("bash");
-    shell.args(["-c", &script, "host"]);
-    program::without_settings(shell)
-}
-
-/// At a place where none of the first descriptors is in its way, and inherited by who is started.
-fn inheritable(socket: impl Into<OwnedFd>) -> OwnedFd {
-    let moved = rustix::io::fcntl_dupfd_cloexec(socket.into(), 50).expect("a descriptor");
-    rustix::io::fcntl_setfd(&moved, rustix::io::FdFlags::empty()).expect("set");
-    moved
 }
 
 #[test]

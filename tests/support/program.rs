@@ -1,6 +1,7 @@
 //! The program as a process: started, listened to, ended.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,6 +88,31 @@ pub(crate) fn command_with_names(names: &Path, name: &str) -> Option<Command> {
         "SKIPPED: a name whose addresses change: `unshare` may not give the host an `/etc/hosts` of its own"
     );
     None
+}
+
+/// The program with these sockets from descriptor 3 on, as systemd starts it.
+pub(crate) fn activated(sockets: &[OwnedFd], names: &str) -> Command {
+    let program = command();
+    let mut script = String::new();
+    for (nth, socket) in sockets.iter().enumerate() {
+        // Copies lose the mark that closes them at the start of a program.
+        script.push_str(&format!("exec {}<&{}; ", nth + 3, socket.as_raw_fd()));
+    }
+    let count = sockets.len();
+    script.push_str(&format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec {} \"$@\"",
+        program.get_program().display()
+    ));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script, "host"]);
+    without_settings(shell)
+}
+
+/// At a place where none of the first descriptors is in its way, and inherited by who is started.
+pub(crate) fn inheritable(socket: impl Into<OwnedFd>) -> OwnedFd {
+    let moved = rustix::io::fcntl_dupfd_cloexec(socket.into(), 50).expect("a descriptor");
+    rustix::io::fcntl_setfd(&moved, rustix::io::FdFlags::empty()).expect("set");
+    moved
 }
 
 /// Hosts that are started at once do not meet at one socket or in one state directory.
