@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +24,18 @@ struct Fault(Child);
 impl Fault {
     /// Nothing where `strace` is missing or may not look into other processes, which is said.
     fn inject(host: &TestHost, calls: &str, error: &str) -> Option<Self> {
-        let started = Command::new("strace")
+        Self::begin(Command::new("strace"), host, calls, error)
+    }
+
+    /// Of calls for one file alone.
+    fn inject_at(file: &Path, host: &TestHost, calls: &str, error: &str) -> Option<Self> {
+        let mut strace = Command::new("strace");
+        strace.arg("-P").arg(file);
+        Self::begin(strace, host, calls, error)
+    }
+
+    fn begin(mut strace: Command, host: &TestHost, calls: &str, error: &str) -> Option<Self> {
+        let started = strace
             .args(["-f", "-qq", "-o", "/dev/null"])
             .args(["-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:{error}")])
@@ -124,6 +136,7 @@ fn whatever_call_fails_the_process_lives_and_serves_soon_after() {
         ("accept4", "error=ENOBUFS", true),
         ("accept4", "error=ECONNABORTED", true),
         ("accept4", "error=EPERM", true),
+        ("openat,socket", "error=EMFILE", true),
         ("recvfrom", "error=EIO", false),
         ("recvfrom", "error=ECONNRESET", false),
         ("recvfrom", "error=EINTR:when=1+2", false),
@@ -228,6 +241,87 @@ fn a_disk_that_takes_nothing_refuses_a_deploy_and_what_serves_goes_on() {
         assert_eq!(host.get(&format!("/{name}/")).status(), 200, "{calls}");
     }
     assert_eq!(host.get("/hello/").status(), 200);
+}
+
+#[test]
+fn a_bucket_on_a_disk_that_fails_is_unavailable_and_works_soon_after() {
+    let here = directory();
+    let flags = format!("--keyvalue default {}", flag("--state", here.path()));
+    let host = TestHost::serve(BUCKETS, &flags);
+    let set = |key: &str| host.get(&format!("/set?key={key}&value=1")).text();
+    assert_eq!(set("before").trim_end(), "ok");
+    for (calls, error) in [
+        ("fsync,fdatasync", "error=EIO"),
+        ("pwrite64,ftruncate,fallocate", "error=ENOSPC"),
+    ] {
+        let Some(fault) = Fault::inject(&host, calls, error) else {
+            return;
+        };
+        let refused = set("during");
+        assert!(!refused.starts_with("ok"), "{calls}: {refused}");
+        drop(fault);
+        let start = Instant::now();
+        while set("after").trim_end() != "ok" {
+            assert!(start.elapsed() < SOON, "not yet after {calls}");
+        }
+        let kept = host.get("/get?key=before").text();
+        assert_eq!(kept.trim_end(), "ok `1`", "{calls}");
+    }
+    assert_eq!(host.stop().code, Some(0));
+}
+
+#[test]
+fn a_handler_whose_file_cannot_be_opened_for_now_is_served_soon_after() {
+    let here = directory();
+    let handlers = here.path().join("handlers");
+    fs::create_dir(&handlers).expect("created");
+    for (guest, name) in [(FAULTS, "index.wasm"), (HELLO, "cold.wasm")] {
+        fs::copy(guest.path(), handlers.join(name)).expect("copied");
+    }
+    let flags = format!(
+        "{} {}",
+        flag("--cache", &here.path().join("cache")),
+        flag("--state", &here.path().join("state"))
+    );
+    // What was made before is loaded when it is asked for.
+    let serve = || TestHost::serve_file(&handlers, &flags);
+    assert_eq!(serve().stop().code, Some(0));
+    let host = serve();
+    let mut kept = host.connect();
+    assert_eq!(kept.get("/ok").text(), "ok\n");
+    let Some(fault) = Fault::inject(&host, "openat", "error=EMFILE") else {
+        return;
+    };
+    let status = kept.get("/cold/").status();
+    assert!(matches!(status, 500 | 503), "{status}");
+    assert_eq!(kept.get("/ok").text(), "ok\n", "the other serves");
+    drop(fault);
+    let start = Instant::now();
+    while kept.get("/cold/").status() != 200 {
+        assert!(start.elapsed() < SOON, "not yet");
+    }
+}
+
+#[test]
+fn a_log_on_a_disk_that_is_full_for_a_while_is_written_again() {
+    let here = directory();
+    let log = here.path().join("access.log");
+    let host = TestHost::serve(FAULTS, &flag("--access-log-file", &log));
+    let is_written = |path: &str| fs::read_to_string(&log).is_ok_and(|text| text.contains(path));
+    assert_eq!(host.get("/ok?before").status(), 200);
+    eventually("the first line", || is_written("/ok?before").then_some(()));
+    let Some(fault) = Fault::inject_at(&log, &host, "write,writev", "error=ENOSPC") else {
+        return;
+    };
+    assert_eq!(host.get("/ok?during").status(), 200);
+    host.says(&format!("the log `{}` cannot be written", log.display()));
+    drop(fault);
+    let start = Instant::now();
+    while !is_written("/ok?after") {
+        assert!(start.elapsed() < SOON, "not yet");
+        assert_eq!(host.get("/ok?after").status(), 200);
+    }
+    assert!(!is_written("/ok?during"), "what was lost is lost");
 }
 
 #[test]
