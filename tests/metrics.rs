@@ -326,6 +326,75 @@ fn a_call_is_counted_for_who_calls_and_for_who_is_called() {
     assert_eq!(metrics.sum(DURATION, &called), 1.0);
 }
 
+/// A client that does one thing wrong, and is kept.
+type Wrong = fn(&TestHost) -> Connection;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bodies have theirs in `server`: they have twenty seconds before anybody looks.
+#[test]
+fn whatever_a_client_keeps_us_waiting_for_has_a_number_of_its_own() {
+    const EVENTS: &str = "host_connection_events_total";
+    let ends: [(&str, &str, Wrong); 9] = [
+        ("silent", "--first-byte-timeout 300ms", TestHost::connect),
+        ("slow-head", "--header-timeout 300ms", |host| {
+            host.send("GET /ok HT")
+        }),
+        // SETTINGS, and a list of headers that goes on.
+        ("slow-head", "--header-timeout 300ms", |host| {
+            let settings = [0_u8, 0, 0, 4, 0, 0, 0, 0, 0];
+            let headers = [0_u8, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
+            host.send([PREFACE, &settings, &headers].concat())
+        }),
+        ("idle", "--idle-timeout 300ms", |host| {
+            let mut served = host.connect();
+            served.get("/ok");
+            served
+        }),
+        ("stalled", "--write-timeout 300ms", |host| {
+            host.send("GET /bytes?n=50000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        }),
+        (
+            "too-many-of-address",
+            "--max-connections-per-address 1",
+            |host| {
+                let mut served = host.connect();
+                served.get("/ok");
+                assert!(host.connect().is_closed());
+                served
+            },
+        ),
+        (
+            "bad-proxy-header",
+            "--proxy-protocol --trusted-proxy 127.0.0.1",
+            |host| host.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ),
+        ("bad-head", "", |host| {
+            host.send("GET /ok HTTP/1.1\r\nHost : a\r\n\r\n")
+        }),
+        // PING before SETTINGS.
+        ("http2-violation", "", |host| {
+            host.send([PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0], &[0; 8]].concat())
+        }),
+    ];
+    let table = include_str!("../host/METRICS.md");
+    for (event, flags, wrong) in ends {
+        let (host, operator, _office) = observed(FAULTS, flags);
+        let _kept = wrong(&host);
+        let metrics = eventually(event, || {
+            let metrics = operator.metrics();
+            let count = metrics.sum(EVENTS, &[("host_event", event)]);
+            (count >= 1.0).then_some(metrics)
+        });
+        let all = metrics.with(EVENTS, &[]);
+        assert_eq!(metrics.sum(EVENTS, &[]), 1.0, "{event}: {all:?}");
+        for sample in all {
+            let name = format!("`{}`", sample.label("host_event"));
+            assert!(table.contains(&name), "METRICS.md does not explain {name}");
+        }
+    }
+}
+
 #[test]
 fn when_a_certificate_ends_and_how_handshakes_went_is_told() {
     let office = Office::new();
@@ -333,13 +402,14 @@ fn when_a_certificate_ends_and_how_handshakes_went_is_told() {
     let signed = authority.sign_until("localhost", 2040);
     let (cert, key) = signed.write(office.0.path(), "cert");
     let flags = format!(
-        "{} {} {}",
+        "--handshake-timeout 2s {} {} {}",
         flag("--tls-cert", &cert),
         flag("--tls-key", &key),
         office.flags()
     );
     let host = TestHost::serve(HELLO, &flags);
     let operator = Operator::of(&host);
+    let _silent = host.connect();
     let client = TlsClient::trusting(&authority);
     drop(client.connect(&host, "localhost"));
     let handshakes = |outcome: &str| {
@@ -352,6 +422,9 @@ fn when_a_certificate_ends_and_how_handshakes_went_is_told() {
     host.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually("one without TLS", || {
         (handshakes("clear") == 1.0).then_some(())
+    });
+    eventually("one that does not begin", || {
+        (handshakes("slow") == 1.0).then_some(())
     });
     let metrics = operator.metrics();
     let ends = metrics.with("host_tls_certificate_expiry_timestamp_seconds", &[]);
