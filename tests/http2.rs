@@ -1,5 +1,8 @@
 //! HTTP/2 with prior knowledge.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use crate::support::guests::{ECHO, HELLO};
@@ -15,6 +18,94 @@ fn h2_needs_no_upgrade_and_shares_the_port() {
         let id = reply.header("x-request-id").expect("an id");
         assert_eq!(host.access_of(id).text("network.protocol.version"), "2.0");
         assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n", "{guest}");
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A whole request without a body, with nothing of it in a table (RFC 7541, 6.2.2).
+fn request_by_hand(stream: u32, [method, path, authority]: [&str; 3]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for (name, value) in [
+        (":method", method),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", authority),
+    ] {
+        list.push(0);
+        for text in [name, value] {
+            list.push(u8::try_from(text.len()).expect("a short one"));
+            list.extend(text.bytes());
+        }
+    }
+    let length = u8::try_from(list.len()).expect("a short one");
+    // HEADERS, with the end of both.
+    let mut frame = vec![0, 0, length, 1, 5];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(list);
+    frame
+}
+
+/// How the answer of a stream begins, or nothing if the stream is reset.
+fn answer(wire: &mut TcpStream, stream: u32) -> Option<u8> {
+    loop {
+        let mut head = [0; 9];
+        wire.read_exact(&mut head).expect("a frame");
+        let [a, b, c, kind, _, s1, s2, s3, s4] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        wire.read_exact(&mut payload).expect("its payload");
+        assert_ne!(kind, 7, "the connection is over: {payload:?}");
+        match kind {
+            1 if u32::from_be_bytes([s1, s2, s3, s4]) == stream => return Some(payload[0]),
+            3 if u32::from_be_bytes([s1, s2, s3, s4]) == stream => return None,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_no_target_is_refused_on_its_stream_alone() {
+    // Entries of HPACK's table.
+    const OK: u8 = 0x88;
+    const BAD_REQUEST: u8 = 0x8c;
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let connection = host.connect();
+        let mut wire = connection.sender();
+        wire.write_all(PREFACE).expect("sent");
+        let mut stream = 1;
+        for wrong in [
+            ["GET", "*", "a"],
+            ["GET", "ok", "a"],
+            ["GET", "", "a"],
+            ["GET", "?a", "a"],
+            ["GET", "/ok#part", "a"],
+            ["GET", "/o k", "a"],
+            ["GET", "/ok\t", "a"],
+            ["GET", "/\x01", "a"],
+            ["GET", "http://a/ok", "a"],
+            ["GET", "/ok", "u@a"],
+            ["GET", "/ok", "a b"],
+            ["GET", "/ok", "a/b"],
+            ["GET", "/ok", "a:99999"],
+            ["GET", "/ok", ""],
+            ["G T", "/ok", "a"],
+            ["", "/ok", "a"],
+        ] {
+            let request = request_by_hand(stream, wrong);
+            wire.write_all(&request).expect("sent");
+            let refused = answer(&mut wire, stream);
+            let is_refused = matches!(refused, None | Some(BAD_REQUEST));
+            assert!(is_refused, "{guest}: {wrong:?}: {refused:?}");
+            let request = request_by_hand(stream + 2, ["GET", "/ok", "a"]);
+            wire.write_all(&request).expect("sent");
+            assert_eq!(
+                answer(&mut wire, stream + 2),
+                Some(OK),
+                "{guest}: {wrong:?}"
+            );
+            stream += 4;
+        }
     }
 }
 

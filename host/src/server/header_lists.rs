@@ -211,12 +211,18 @@ fn written_instead(field: &Literal<'_>, is_wrong: bool) -> Result<Vec<u8>, Viola
     Ok(instead)
 }
 
-/// Whether h2 reads such a field, and so whether it is one (RFC 9113, 8.2.1 and 8.3).
+/// Whether there can be such a field (RFC 9113, 8.2.1 and 8.3). h2 reads all that can be, and more of paths: it cuts off a
+/// fragment without a word.
 fn is_field(name: &[u8], value: &[u8]) -> bool {
     match name {
         b":method" => Method::from_bytes(value).is_ok(),
         b":status" => StatusCode::from_bytes(value).is_ok(),
-        b":authority" | b":scheme" | b":path" | b":protocol" => std::str::from_utf8(value).is_ok(),
+        b":path" => {
+            (value == b"*" || value.starts_with(b"/"))
+                && !value.contains(&b'#')
+                && std::str::from_utf8(value).is_ok()
+        }
+        b":authority" | b":scheme" | b":protocol" => std::str::from_utf8(value).is_ok(),
         _ => {
             !name.is_empty()
                 && name.iter().all(|&byte| is_of_a_name(byte))
