@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::guests::HELLO;
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 /// How soon all is well again.
@@ -180,6 +181,25 @@ fn whatever_call_fails_the_process_lives_and_serves_soon_after() {
     assert_eq!(ended.code, Some(0));
     let panicked = ended.stderr.iter().find(|line| line.contains("panicked"));
     assert_eq!(panicked, None);
+}
+
+#[test]
+fn a_connection_that_cannot_be_accepted_is_counted_and_served_later() {
+    let office = Office::new();
+    let host = TestHost::serve(FAULTS, &office.flags());
+    let operator = Operator::of(&host);
+    let errors = || operator.metrics().sum("host_accept_errors_total", &[]);
+    assert_eq!(errors(), 0.0);
+    let Some(fault) = Fault::inject(&host, "accept4", "error=EMFILE") else {
+        return;
+    };
+    let mut waits = host.send("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(waits.is_silent_for(WHILE));
+    drop(fault);
+    let start = Instant::now();
+    assert_eq!(waits.reply().text(), "ok\n");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(errors() >= 1.0);
 }
 
 #[test]

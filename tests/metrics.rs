@@ -187,6 +187,9 @@ fn gauges_say_what_is_now() {
         held_of("host_permits"),
         metrics.sum("host_permits_max", &[])
     );
+    assert!(metrics.sum("host_handler_permits_max", &[]) >= 3.0);
+    let (series, most) = ("host_metric_series", "host_metric_series_max");
+    assert!(metrics.sum(series, &[]) < metrics.sum(most, &[]));
     assert_eq!(
         metrics.sum("host_instances", &[("host_state", "running")]),
         3.0
@@ -212,6 +215,35 @@ fn gauges_say_what_is_now() {
         let memory = metrics.sum("host_instance_memory_bytes", &[]);
         (active + instances + memory == 0.0).then_some(())
     });
+}
+
+#[test]
+fn what_is_compiled_and_loaded_is_counted() {
+    let here = directory();
+    let cache = flag("--cache", &here.path().join("cache"));
+    for compiled in [1.0, 0.0] {
+        let (host, operator, _office) = observed(HELLO, &cache);
+        host.get("/");
+        let metrics = counted(operator, 1.0);
+        let made = |outcome: &str| {
+            let outcome = [("host_outcome", outcome)];
+            metrics.sum("host_compilations_total", &outcome)
+        };
+        assert_eq!((made("compiled"), made("failed")), (compiled, 0.0));
+        let took = metrics.sum("host_compile_seconds_total", &[]);
+        assert_eq!(took > 0.0, compiled > 0.0, "{took}");
+        assert_eq!(metrics.sum("host_handlers_loaded", &[]), 1.0);
+        assert!(metrics.sum("process_cpu_seconds_total", &[]) > 0.0);
+        assert!(metrics.sum("process_threads", &[]) > 2.0);
+        assert!(metrics.sum("process_max_fds", &[]) > metrics.sum("process_open_fds", &[]));
+        let build = metrics.with("host_build_info", &[]);
+        let [build] = &*build else {
+            panic!("{build:?}")
+        };
+        assert_eq!(build.label("version"), env!("CARGO_PKG_VERSION"));
+        let accepted = metrics.sum("host_connections_accepted_total", &[]);
+        assert_eq!(accepted, 1.0);
+    }
 }
 
 #[test]
@@ -255,7 +287,7 @@ fn a_tenant_sees_its_own_and_a_handler_that_is_gone_is_forgotten() {
         let text = format!(
             "[listen]\naccess_log = \"json\"\n[state]\ndirectory = \"state\"\n\
              [admin]\naddress = \"127.0.0.1:0\"\ntoken = {{ from_file = \"token\" }}\n\
-             [tenants.acme]\nmax_memory = \"64MiB\"\nadmin_tokens = [{{ from_file = \"acme\" }}]\n\
+             [tenants.acme]\nmax_memory = \"64MiB\"\nmax_concurrent_requests = 7\nadmin_tokens = [{{ from_file = \"acme\" }}]\n\
              [tenants.beta]\n\
              [handlers.shop]\nsource = \"hello.wasm\"\nroutes = [\"/shop/*\"]\ntenant = \"acme\"\n\
              [handlers.own]\nsource = \"hello.wasm\"\nroutes = [\"/own/*\"]\n{more}"
@@ -288,6 +320,12 @@ fn a_tenant_sees_its_own_and_a_handler_that_is_gone_is_forgotten() {
         mine.sum("host_tenant_memory_max_bytes", &[]),
         64.0 * 1024.0 * 1024.0
     );
+    assert_eq!(mine.with("host_tenant_memory_bytes", &[]).len(), 1);
+    assert_eq!(mine.sum("host_tenant_permits_max", &[]), 7.0);
+    for state in ["held", "waiting"] {
+        let permits = mine.with("host_tenant_permits", &[("host_state", state)]);
+        assert_eq!((permits.len(), permits[0].value), (1, 0.0), "{state}");
+    }
     assert_eq!(operator.ask("/metrics", "").status(), 401);
 
     say("");
