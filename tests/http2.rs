@@ -5,6 +5,8 @@ use std::net::TcpStream;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
+use ::host::limits;
+
 use crate::support::guests::{ECHO, HELLO};
 use crate::support::*;
 
@@ -61,6 +63,41 @@ fn answer(wire: &mut TcpStream, stream: u32) -> Option<u8> {
             _ => {}
         }
     }
+}
+
+/// Settings by number (RFC 9113, 6.5.2), and the window of the connection (6.9).
+#[test]
+fn a_client_hears_how_much_it_may_have_open_and_on_the_way() {
+    let host = TestHost::serve(HELLO, "");
+    let connection = host.connect();
+    let mut wire = connection.sender();
+    wire.write_all(PREFACE).expect("sent");
+    let (mut settings, mut window) = (Vec::new(), None);
+    while settings.is_empty() || window.is_none() {
+        let mut head = [0; 9];
+        wire.read_exact(&mut head).expect("a frame");
+        let mut payload = vec![0; usize::from(head[2])];
+        wire.read_exact(&mut payload).expect("its payload");
+        match (head[3], head[4]) {
+            (4, 0) => {
+                for one in payload.chunks(6) {
+                    let value = u32::from_be_bytes([one[2], one[3], one[4], one[5]]);
+                    settings.push((one[1], value));
+                }
+            }
+            (8, _) => {
+                let more = [payload[0], payload[1], payload[2], payload[3]];
+                window = Some(65_535 + u32::from_be_bytes(more));
+            }
+            _ => {}
+        }
+    }
+    for setting in [(3, limits::H2_STREAMS), (4, limits::H2_WINDOW)] {
+        assert!(settings.contains(&setting), "{setting:?}: {settings:?}");
+    }
+    // A list of headers has a ceiling at all.
+    assert!(settings.iter().any(|(it, _)| *it == 6), "{settings:?}");
+    assert_eq!(window, Some(limits::H2_CONNECTION_WINDOW));
 }
 
 #[test]

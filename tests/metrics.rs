@@ -324,7 +324,7 @@ fn a_tenant_sees_its_own_and_a_handler_that_is_gone_is_forgotten() {
     assert_eq!(mine.sum("host_tenant_permits_max", &[]), 7.0);
     for state in ["held", "waiting"] {
         let permits = mine.with("host_tenant_permits", &[("host_state", state)]);
-        assert_eq!((permits.len(), permits[0].value), (1, 0.0), "{state}");
+        assert_eq!(permits.len(), 1, "{state}");
     }
     assert_eq!(operator.ask("/metrics", "").status(), 401);
 

@@ -163,6 +163,94 @@ async fn a_refused_request_leaves_in_the_table_what_the_client_has_there() {
     assert_eq!(count(&door.counters.violations), 0);
 }
 
+/// A client with a table of its own, as RFC 7541, 4, has it: what it refers to is what the handler sees, however often something
+/// was refused, and however often the table was full.
+#[tokio::test]
+async fn whatever_was_refused_a_client_and_the_handler_mean_the_same() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    // The newest is the first.
+    let mut table: Vec<(String, String)> = Vec::new();
+    let mut seed = 7_u64;
+    let mut below = |end: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % end as u64).unwrap()
+    };
+    let (mut good, mut refused) = (0, 0);
+    for round in 0..200 {
+        let stream = 2 * round + 1;
+        let mut list = changed(|it| it[2].1 = "/fields");
+        let mut fields = Vec::new();
+        for _ in 0..=below(4) {
+            let name = match below(12) {
+                0 => "X-Upper",
+                1 => "d e",
+                it => ["x-a", "x-bc", "x-def"][it % 3],
+            };
+            let mut name = name.to_owned();
+            let mut value = match below(10) {
+                0 => "a\nb".to_owned(),
+                _ => "v".repeat(1 + below(110)),
+            };
+            let known = below(table.len().clamp(1, 60));
+            // One that is kept comes first.
+            let form = if table.is_empty() { 3 } else { below(4) };
+            if form == 0 {
+                list.extend(H2Client::list([(&*name, &*value)]));
+            } else if form == 1 {
+                (name, value) = table[known].clone();
+                list.push(0x80 | u8::try_from(62 + known).unwrap());
+            } else if form == 2 {
+                name = table[known].0.clone();
+                match known.checked_sub(1) {
+                    None => list.push(0x7e),
+                    Some(more) => list.extend([0x7f, u8::try_from(more).unwrap()]),
+                }
+                list.push(u8::try_from(value.len()).unwrap());
+                list.extend(value.bytes());
+            } else {
+                list.extend(kept(&name, &value));
+            }
+            if form > 1 {
+                table.insert(0, (name.clone(), value.clone()));
+            }
+            let bytes = |table: &[(String, String)]| -> usize {
+                table.iter().map(|(n, v)| 32 + n.len() + v.len()).sum()
+            };
+            while bytes(&table) > 4096 {
+                table.pop();
+            }
+            fields.push((name, value));
+        }
+        client
+            .send(HEADERS, END_STREAM | END_HEADERS, stream, &list)
+            .await;
+        let is_wrong =
+            |(name, value): &(String, String)| name.contains(['U', ' ']) || value.contains('\n');
+        if fields.iter().any(is_wrong) {
+            refused += 1;
+            let reset = client.end_of(stream).await;
+            assert_eq!(
+                (reset.kind, code(&reset)),
+                (RST_STREAM, PROTOCOL_ERROR),
+                "{fields:?}"
+            );
+            continue;
+        }
+        good += 1;
+        let body = client.expect(DATA, stream).await.payload;
+        let body = String::from_utf8(body).unwrap();
+        let mut seen: Vec<String> = body.lines().map(str::to_owned).collect();
+        let mut sent: Vec<String> = fields.iter().map(|(n, v)| format!("{n}: {v}")).collect();
+        seen.sort();
+        sent.sort();
+        assert_eq!(seen, sent, "stream {stream}");
+    }
+    assert!(good > 20 && refused > 20, "{good} and {refused}");
+}
+
 #[tokio::test]
 async fn a_stream_that_depends_on_itself_is_reset_and_its_list_is_read() {
     let door = TestDoor::open(config());
