@@ -15,7 +15,7 @@ use super::preface::PREFACE;
 const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
@@ -55,6 +55,8 @@ pub(super) enum Violation {
     Compression,
     /// A request that cannot be refused alone: then nobody knows what later ones refer to
     Inseparable,
+    /// A window of more than there can be (RFC 9113, section 6.5.2)
+    Window,
 }
 
 impl From<Unreadable> for Violation {
@@ -182,6 +184,7 @@ impl Frames {
             Violation::Flood => 11,
             Violation::FrameSize => 6,
             Violation::NoSettings | Violation::Inseparable => 1,
+            Violation::Window => 3,
             Violation::Compression => 9,
         };
         let mut frame = [0; 17];

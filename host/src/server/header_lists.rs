@@ -5,6 +5,8 @@
 //! ends the connection, with all other streams. So such a field is taken out here, and one put in for which h2 resets the
 //! stream. What went into the table with it takes as much room there as before, or what a client refers to afterwards would
 //! not be what it means.
+//!
+//! SETTINGS pass here too: for a window that cannot be h2 has another code than the standard.
 
 use std::ops::Range;
 
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::ReadBuf;
 
-use super::frames::{END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, Violation};
+use super::frames::{END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, SETTINGS, Violation};
 use super::h2::FRAME_BYTES;
 use super::hpack::{Form, Literal, Part, Reader, Table, write};
 use super::preface::PREFACE;
@@ -92,11 +94,12 @@ impl HeaderLists {
             };
             let head = Head::read(*head);
             let length = head.length as usize;
-            if head.kind != HEADERS {
+            let is_too_long = head.length > FRAME_BYTES;
+            if head.kind != HEADERS && (head.kind != SETTINGS || is_too_long) {
                 self.passing = HEAD_BYTES + length;
                 continue;
             }
-            if !head.has(END_HEADERS) || head.length > FRAME_BYTES {
+            if head.kind == HEADERS && (!head.has(END_HEADERS) || is_too_long) {
                 if self.table.has_replaced() {
                     return Err(Violation::Inseparable);
                 }
@@ -108,6 +111,13 @@ impl HeaderLists {
             let Some(payload) = rest.get(..length) else {
                 break;
             };
+            if head.kind == SETTINGS {
+                if has_a_window_that_cannot_be(payload) {
+                    return Err(Violation::Window);
+                }
+                at += HEAD_BYTES + length;
+                continue;
+            }
             if let Some(frame) = self.instead_of(head, payload)? {
                 let changed = changed.get_or_insert_default();
                 changed.extend_from_slice(&bytes[copied..at]);
@@ -174,6 +184,13 @@ impl HeaderLists {
         frame[5..HEAD_BYTES].copy_from_slice(&head.stream.to_be_bytes());
         Ok(Some(frame))
     }
+}
+
+/// Whether SETTINGS_INITIAL_WINDOW_SIZE is above 2^31 - 1.
+fn has_a_window_that_cannot_be(settings: &[u8]) -> bool {
+    settings
+        .chunks_exact(6)
+        .any(|setting| setting[..2] == [0, 4] && setting[2] & 0x80 != 0)
 }
 
 /// The list in a frame, and whether its stream depends on itself. None if the frame is shorter than it says.

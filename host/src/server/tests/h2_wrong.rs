@@ -372,6 +372,11 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
         ("ENABLE_PUSH of 2", vec![setting(2, 2)], PROTOCOL_ERROR),
         ("frames of 1 byte", vec![setting(5, 1)], PROTOCOL_ERROR),
         (
+            "windows of 2^31",
+            vec![setting(4, 0x8000_0000)],
+            FLOW_CONTROL_ERROR,
+        ),
+        (
             "PING on a stream",
             vec![(PING, 0, 1, vec![0; 8])],
             PROTOCOL_ERROR,
@@ -513,6 +518,38 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
         }
     }
     assert!(others.is_empty(), "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_at_any_byte_leaves_nothing_behind() {
+    let door = TestDoor::open(config());
+    let frame = |kind, flags, stream: u32, payload: &[u8]| {
+        let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    let post = changed(|it| {
+        it[0].1 = "POST";
+        it[2].1 = "/echo";
+    });
+    let sent = [
+        PREFACE.to_vec(),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
+        frame(HEADERS, END_HEADERS, 1, &post),
+        frame(DATA, END_STREAM, 1, b"hello"),
+    ]
+    .concat();
+    for at in 0..=sent.len() {
+        let mut raw = door.connect().await;
+        raw.send(&sent[..at]).await;
+    }
+    eventually(|| count(&door.counters.accepted) == sent.len() as u64 + 1).await;
+    eventually(|| count(&door.counters.open) == 0).await;
+    assert_eq!(count(&door.counters.panics), 0);
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    client.get(1, "/hello").await;
+    assert_eq!(client.expect(DATA, 1).await.payload, b"hello");
 }
 
 #[tokio::test]
