@@ -101,6 +101,30 @@ fn what_is_wrong_with_a_flag_is_said_without_the_secret_in_its_value() {
             "redis://:hunter2@host",
             "write `NAME`, `NAME=memory`",
         ),
+        (
+            "serve",
+            "--allow-outbound",
+            "https://me:hunter2@api.example.com",
+            "`***@api.example.com` names a user, or a password",
+        ),
+        (
+            "dev",
+            "--allow-outbound",
+            "me:hunter2@api.example.com",
+            "`***@api.example.com` is no destination",
+        ),
+        (
+            "check",
+            "--allow-outbound",
+            "https://api.example.com/?key=hunter2",
+            "leave the rest out",
+        ),
+        (
+            "serve",
+            "--allow-socket",
+            "tcp://me:hunter2@db.example.com:5432",
+            "write `tcp://db.example.com:5432`",
+        ),
         ("serve", "--env", "=hunter2", "write `NAME=VALUE`"),
         ("serve", "--config", "=hunter2", "write `NAME=VALUE`"),
         ("serve", "--env-from", "=hunter2", "write `NAME=FILE`"),
@@ -133,6 +157,34 @@ three = "${URL}"
     assert_eq!(checked.code, Some(78), "{checked:?}");
     let said = checked.stderr_text() + &checked.stdout_text();
     assert_eq!(said.matches("table `[stores.NAME]`").count(), 3, "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+}
+
+#[test]
+fn a_password_in_a_destination_is_a_mistake_that_does_not_quote_it() {
+    let site = site(&[(
+        "host.toml",
+        r#"
+[handlers.shop]
+source = "shop.wasm"
+routes = ["/*"]
+sockets = ["tcp://me:sesame@db.example.com:5432"]
+[handlers.shop.outbound]
+allow = [
+    "https://me:sesame@api.example.com",
+    { to = "https://me:sesame@example.com" },
+    "https://example.com/?key=sesame",
+    "${URL}",
+]
+"#,
+    )]);
+    let words = format!("check {}", site.path().join("host.toml").display());
+    let checked = host_with_env(&words, &[("URL", "https://me:sesame@example.com")]);
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text() + &checked.stdout_text();
+    assert_eq!(said.matches("a user, or a password").count(), 3, "{said}");
+    assert!(said.contains("leave the rest out"), "{said}");
+    assert!(said.contains("write `tcp://db.example.com:5432`"), "{said}");
     assert!(!said.contains("sesame"), "{said}");
 }
 

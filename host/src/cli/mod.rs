@@ -128,12 +128,14 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
 }
 
 /// Flags, of whichever subcommand, whose values are quoted nowhere. Nor do their parsers, in what they say of a value.
-const MAY_BE_SECRET: [&str; 5] = [
+const MAY_BE_SECRET: [&str; 7] = [
     "--env",
     "--env-from",
     "--config",
     "--config-from",
     "--keyvalue",
+    "--allow-outbound",
+    "--allow-socket",
 ];
 
 /// The flags that were typed, by the names of their fields.

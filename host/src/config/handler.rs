@@ -269,7 +269,7 @@ fn sockets(table: &Table<'_>) -> Vec<SocketRule> {
     let list = table.list("sockets");
     let rules = list.iter();
     rules
-        .filter_map(|rule| rule.parsed(SocketRule::from_str))
+        .filter_map(|rule| rule.place_elsewhere(SocketRule::from_str))
         .collect()
 }
 

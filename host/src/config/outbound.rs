@@ -59,10 +59,13 @@ fn granted_networks(table: &Table<'_>, key: &str) -> Networks {
 
 fn allowed(value: &Value<'_>) -> Option<Destination> {
     if !value.is_table() {
-        return value.parsed(str::parse::<Pattern>).map(Destination::from);
+        return value
+            .place_elsewhere(str::parse::<Pattern>)
+            .map(Destination::from);
     }
     let table = value.table(&DESTINATION)?;
-    let to = table.parsed("to", str::parse::<Pattern>);
+    let to = table.value("to");
+    let to = to.and_then(|to| to.place_elsewhere(str::parse::<Pattern>));
     let said = Destination {
         to: to?,
         authorities: table.value("ca").and_then(|file| authorities(&file)),

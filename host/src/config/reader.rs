@@ -298,6 +298,18 @@ impl<'a> Value<'a> {
         parse(&text).map_err(|error| self.mistake(error)).ok()
     }
 
+    /// Where a guest may go. Who writes a password or a token there does not see it again.
+    pub(super) fn place_elsewhere<T, E: Display>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let written = self.as_written();
+        if written.is_some_and(|it| it.contains(['@', '?', '#'])) {
+            self.hide();
+        }
+        self.parsed(parse)
+    }
+
     pub(super) fn text(&self) -> Option<String> {
         match self.raw.get_ref() {
             DeValue::String(text) => self.reader.expand(text, &self.place()),

@@ -176,7 +176,7 @@ impl FromStr for Pattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = short(text).escape_debug().to_string();
+        let shown = shown(text);
         if text == EVERYWHERE {
             return Ok(Self {
                 protocol: None,
@@ -198,11 +198,16 @@ impl FromStr for Pattern {
             ));
         };
         let protocol: Protocol = scheme.parse().map_err(|()| {
-            let scheme = short(scheme).escape_debug().to_string();
+            let scheme = self::shown(scheme);
             format!("`{scheme}` is no scheme that a guest can use: write `http` or `https`")
         })?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) {
+        if rest.contains('@') {
+            return Err(format!(
+                "`{shown}` names a user, or a password: leave them out, for a guest sends such things in a header of its own"
+            ));
+        }
+        if rest.contains(['/', '?', '#']) {
             return Err(format!(
                 "`{shown}` has more than a scheme, a host and a port: leave the rest out, for a destination is allowed as a whole"
             ));
@@ -241,6 +246,19 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
     }
+}
+
+/// As it may be quoted: a password stands before an `@`, a token in a query.
+fn shown(text: &str) -> String {
+    let (user, rest) = match text.rsplit_once('@') {
+        Some((_, rest)) => ("***@", rest),
+        None => ("", text),
+    };
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(end) => (&rest[..end], "…"),
+        None => (rest, ""),
+    };
+    format!("{user}{}{query}", short(rest).escape_debug())
 }
 
 fn one(host: &str, shown: &str) -> Result<Host, String> {
@@ -382,7 +400,8 @@ mod tests {
             ("", "no destination"),
             ("ftp://example.com", "write `http` or `https`"),
             ("https://example.com/v1", "leave the rest out"),
-            ("https://me@example.com", "leave the rest out"),
+            ("https://me@example.com", "names a user, or a password"),
+            ("https://example.com?key", "leave the rest out"),
             ("https://api.*.com", "not its first label"),
             ("https://a*.example.com", "not its first label"),
             ("https://", "has no host"),
@@ -396,6 +415,19 @@ mod tests {
         ] {
             let error = bad.parse::<Pattern>().expect_err(bad);
             assert!(error.contains(told), "{bad}: {error}");
+        }
+        for bad in [
+            "https://me:hunter2@example.com",
+            "https://me:hunt?hunter2@example.com/v1",
+            "https://hunter2:me@*",
+            "me:hunter2@example.com",
+            "hunter2@x://example.com",
+            "ftp://me:hunter2@example.com",
+            "https://example.com/?key=hunter2",
+            "https://example.com#hunter2",
+        ] {
+            let error = bad.parse::<Pattern>().expect_err(bad);
+            assert!(!error.contains("hunter2"), "{error}");
         }
         for (written, shown) in [
             ("HTTPS://Example.COM/", "https://example.com"),
