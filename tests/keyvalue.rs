@@ -889,6 +889,12 @@ impl Place {
     }
 }
 
+/// One that nobody listens on just now.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("its address").port()
+}
+
 /// A `redis-server` on a port of its own. Killed when it is dropped.
 struct Redis {
     child: std::process::Child,
@@ -898,15 +904,31 @@ struct Redis {
 
 impl Redis {
     fn start(directory: &Path) -> Option<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("its address").port();
-        drop(free);
-        Self::start_at(port, directory)
+        Self::start_at(free_port(), directory)
     }
 
     fn start_at(port: u16, directory: &Path) -> Option<Self> {
+        Self::start_with(port, directory, &["--port", &port.to_string()])
+    }
+
+    /// Over TLS alone, for who knows this password. Debian's `redis-server` is built with it.
+    fn start_tls(directory: &Path, own: &Signed, password: &str) -> Option<Self> {
+        let (cert, key) = own.write(directory, "redis");
+        let port = free_port();
+        let words = format!(
+            "--port 0 --tls-port {port} --tls-cert-file {} --tls-key-file {} --tls-auth-clients no --requirepass {password}",
+            cert.display(),
+            key.display()
+        );
+        let words: Vec<_> = words.split(' ').collect();
+        Self::start_with(port, directory, &words)
+    }
+
+    /// Until somebody can connect to this port, which is what `listens` says.
+    fn start_with(port: u16, directory: &Path, listens: &[&str]) -> Option<Self> {
         let child = std::process::Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(listens)
+            .args(["--bind", "127.0.0.1"])
             .args([
                 "--save",
                 "",
@@ -1188,9 +1210,7 @@ fn whatever_a_redis_answers_the_guest_gets_an_error_in_time_and_the_host_holds_l
 
 #[test]
 fn a_host_starts_without_its_redis_and_says_so() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
+    let port = free_port();
     let host = TestHost::serve(
         BUCKETS,
         &format!("--keyvalue default=redis://:hunter2@127.0.0.1:{port}"),
@@ -1206,6 +1226,48 @@ fn a_host_starts_without_its_redis_and_says_so() {
     let Some(_redis) = Redis::start_at(port, here.path()) else {
         return;
     };
+}
+
+#[test]
+fn a_redis_over_tls_is_used_if_its_authority_is_trusted_and_its_name_is_right() {
+    let here = directory();
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
+    let own = authority.sign(&["localhost"]);
+    let Some(redis) = Redis::start_tls(here.path(), &own, "hunter2") else {
+        return;
+    };
+    for (name, user, trusted, is_used) in [
+        ("localhost", ":hunter2@", &authority, true),
+        ("localhost", ":hunter3@", &authority, false),
+        ("localhost", ":hunter2@", &stranger, false),
+        ("127.0.0.1", ":hunter2@", &authority, false),
+    ] {
+        let ca = here.path().join("ca.pem");
+        std::fs::write(&ca, trusted.pem()).expect("written");
+        let trusts = [("SSL_CERT_FILE", ca.to_str().expect("a path"))];
+        let flags = format!("--keyvalue default=rediss://{user}{name}:{}/1", redis.port);
+        let host = TestHost::serve_with(&trusts, &BUCKETS.path(), &flags);
+        let what = format!("{user}{name} {is_used}");
+        if is_used {
+            assert_eq!(ask(&host, "/set?key=k&value=v"), "ok", "{what}");
+            assert_eq!(ask(&host, "/get?key=k"), "ok `v`", "{what}");
+            assert_eq!(ask(&host, "/increment?key=n&delta=3"), "ok 3", "{what}");
+            // Many pieces of TLS, both ways.
+            let large = "/set-many?key=large&n=3&size=500000";
+            assert_eq!(ask(&host, large), "ok", "{what}");
+            let found = ask(&host, "/get-many?key=large&n=3");
+            assert_eq!(found, "ok 3 of 3", "{what}");
+        } else {
+            host.says("does not answer");
+            let said = ask(&host, "/get?key=k");
+            assert_eq!(
+                said, "other: the store is not available now: try again later",
+                "{what}"
+            );
+        }
+        let said = host.stderr().join("\n");
+        assert!(!said.contains("hunter"), "{what}: {said}");
+    }
 }
 
 #[test]
