@@ -277,3 +277,33 @@ fn a_place_that_cannot_be_used_is_named_with_what_to_do() {
         }
     }
 }
+
+#[test]
+fn what_is_in_the_way_of_buckets_and_containers_is_named_with_what_to_do() {
+    let guest = HELLO.path();
+    for (grant, is_file, place) in [
+        ("--keyvalue carts", true, "keyvalue"),
+        ("--keyvalue carts", false, "keyvalue/file.redb"),
+        ("--blobstore pictures", true, "blobs"),
+        ("--blobstore pictures", false, "blobs/lock"),
+        ("--blobstore pictures", true, "blobs/incoming"),
+    ] {
+        let state = directory();
+        let place = state.path().join(place);
+        if is_file {
+            std::fs::create_dir_all(place.parent().expect("a parent")).expect("made");
+            std::fs::write(&place, "").expect("written");
+        } else {
+            std::fs::create_dir_all(place.join("something")).expect("made");
+        }
+        let words = format!(
+            "serve {} --addr 127.0.0.1:0 {grant} {}",
+            guest.display(),
+            flag("--state", state.path())
+        );
+        let refused = host(&words);
+        assert_eq!(refused.code, Some(1), "{words}: {refused:?}");
+        let said = refused.stderr_text();
+        assert_says(&said, &[&format!("`{}`", place.display()), "`--state`"]);
+    }
+}

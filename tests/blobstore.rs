@@ -447,6 +447,8 @@ fn a_full_disk_is_an_error_for_the_guest_and_leaves_nothing() {
     host.stop();
     assert!(refused.contains("no space left"), "{refused}");
     assert!(said.contains("handler=\"greedy\""), "{said}");
+    let place = state.path().join("blobs");
+    assert!(said.contains(&place.display().to_string()), "{said}");
     assert_eq!((&*listed, &*fits), ("a", "ok"));
 }
 

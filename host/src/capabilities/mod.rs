@@ -19,6 +19,8 @@ mod refusals;
 mod share;
 pub mod sockets;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::secret::Secret;
@@ -140,4 +142,12 @@ impl Granted {
             )),
         })
     }
+}
+
+/// Why a place below the state directory cannot be had.
+fn unusable(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "`{}` cannot be used: {error}: see to it, or name another directory with `--state`",
+        path.display()
+    )
 }

@@ -32,6 +32,7 @@ pub use grant::{ContainerGrant, Quota};
 pub(crate) use operations::{Blobstore, View};
 
 use super::refusals::Refusals;
+use super::unusable;
 use crate::capabilities::counts::Counts;
 use crate::capabilities::share::{Shared, Sharer};
 use crate::limits;
@@ -78,7 +79,7 @@ impl Blobs {
         handler: &Arc<str>,
         tenant: Option<&Arc<str>>,
         grants: &[ContainerGrant],
-    ) -> anyhow::Result<(Vec<Arc<Container>>, Lane, PathBuf)> {
+    ) -> anyhow::Result<(Vec<Arc<Container>>, Lane, &Path)> {
         let Some(directory) = &self.directory else {
             bail!("there is no place for containers: name one with `--state DIR`");
         };
@@ -107,24 +108,28 @@ impl Blobs {
             opened.containers.insert(place, Arc::downgrade(&container));
             container
         });
-        Ok((containers.collect(), lane, incoming))
+        Ok((containers.collect(), lane, directory.as_path()))
     }
 }
 
 /// Takes the directory, and removes what was on its way when its last host ended.
 fn open(directory: &Path) -> anyhow::Result<Opened> {
     let mut private = fs::DirBuilder::new();
-    private.recursive(true).mode(0o700).create(directory)?;
-    let lock = File::create(directory.join("lock"))?;
+    let made = private.recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| unusable(directory, &error))?;
+    let path = directory.join("lock");
+    let lock = File::create(&path).map_err(|error| unusable(&path, &error))?;
     if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         bail!("another host has them ({error}): give each a directory of its own, with `--state`");
     }
     let incoming = directory.join(INCOMING);
     match fs::remove_dir_all(&incoming) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(unusable(&incoming, &error));
+        }
         _ => {}
     }
-    fs::create_dir(&incoming)?;
+    fs::create_dir(&incoming).map_err(|error| unusable(&incoming, &error))?;
     Ok(Opened {
         containers: HashMap::new(),
         work: Shared::new(limits::BLOB_WORK),
@@ -150,6 +155,8 @@ pub(crate) struct Containers {
 #[derive(Debug, Clone)]
 struct Place {
     lane: Lane,
+    /// Of all containers of the host.
+    directory: PathBuf,
     incoming: PathBuf,
     staged: Arc<Staged>,
     counts: Arc<OfHandler>,
@@ -198,11 +205,12 @@ impl Containers {
         if grants.is_empty() {
             return Ok(granted);
         }
-        let (containers, lane, incoming) = blobs.containers(&granted.handler, tenant, grants)?;
+        let (containers, lane, directory) = blobs.containers(&granted.handler, tenant, grants)?;
         let most = |of: fn(&Quota) -> u64| grants.iter().map(|it| of(&it.quota)).max();
         granted.place = Some(Place {
             lane,
-            incoming,
+            directory: directory.to_owned(),
+            incoming: directory.join(INCOMING),
             staged: Staged::new(most(|quota| quota.bytes).unwrap_or(0)),
             counts,
             most: most(|quota| quota.object).unwrap_or(0),
@@ -250,12 +258,15 @@ impl Containers {
             Error::Late => &"the disk has not answered in time",
             _ => return error.to_string(),
         };
-        if let Some(failures) = self.failed.count() {
+        if let Some(place) = &self.place
+            && let Some(failures) = self.failed.count()
+        {
             tracing::warn!(
                 handler = &*self.handler,
                 failures,
-                "`{}` could not use a container: {why}",
-                self.handler
+                "`{}` could not use a container: {why}: see to the disk of `{}`",
+                self.handler,
+                place.directory.display()
             );
         }
         error.to_string()

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
@@ -28,6 +29,7 @@ use super::store::{
 };
 use super::{grant, too_much, unavailable};
 use crate::capabilities::share::Held;
+use crate::capabilities::unusable;
 use crate::limits;
 use crate::observe::Seldom;
 
@@ -69,12 +71,13 @@ impl FileStore {
     /// When the file cannot be made or read, or another host has it.
     pub(super) fn open(directory: &Path, name: &str) -> anyhow::Result<Self> {
         let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory)?;
+        let made = builder.recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| unusable(directory, &error))?;
         let path = directory.join(name).with_added_extension("redb");
         let database = match open(&path) {
             Ok(database) => database,
             Err(Unopened::Damaged(why)) => {
-                let aside = set_aside(&path)?;
+                let aside = set_aside(&path).map_err(|error| unusable(&path, &error))?;
                 tracing::error!(
                     "the store `{name}` begins empty: `{}` is damaged ({why}) and was kept as `{}`; stop the host and put a copy of it back to have it again",
                     path.display(),
@@ -92,7 +95,9 @@ impl FileStore {
         let (writes, waiting) = mpsc::channel();
         let writer = std::thread::Builder::new().name(format!("keyvalue-{name}"));
         let of_writer = Arc::clone(&shared);
-        let writer = writer.spawn(move || of_writer.write_until_closed(&waiting))?;
+        let writer = writer
+            .spawn(move || of_writer.write_until_closed(&waiting))
+            .context("starting the thread that writes to it")?;
         Ok(Self {
             shared,
             writes: Mutex::new(Some(writes)),
