@@ -474,6 +474,58 @@ fn a_call_takes_a_place_of_the_hosts_at_once_or_not_at_all() {
 }
 
 #[test]
+fn of_three_that_may_be_full_the_log_says_which_refused_a_call() {
+    for (is_full, listen, tenant, limits, told) in [
+        (
+            "the handler",
+            "",
+            "",
+            "limits = { max_concurrent_requests = 1, max_waiting_requests = 1, queue_timeout = \"100ms\" }",
+            ["`faults`: it serves", "of its `limits`"],
+        ),
+        (
+            "the tenant",
+            "",
+            "max_concurrent_requests = 2",
+            "",
+            ["`faults`: its tenant `acme` serves", "of `[tenants.acme]`"],
+        ),
+        (
+            "the host",
+            "max_concurrent_requests = 2",
+            "",
+            "",
+            ["`faults`: the host serves", "of `[listen]`"],
+        ),
+    ] {
+        let files = directory();
+        let mut text = format!(
+            "[listen]\naccess_log = \"json\"\n{listen}\n[tenants.acme]\n{tenant}\n"
+        );
+        for (name, guest, more) in [
+            ("faults", FAULTS, limits),
+            ("relay", RELAY, "calls = [\"faults\"]"),
+        ] {
+            fs::copy(guest.path(), files.path().join(name).with_extension("wasm")).expect("copied");
+            text += &format!(
+                "[handlers.{name}]\nsource = \"{name}.wasm\"\ntenant = \"acme\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{more}\n"
+            );
+        }
+        let file = files.path().join("host.toml");
+        fs::write(&file, text).expect("written");
+        let host = TestHost::serve_file(&file, "");
+        let mut held = host.send("GET /faults/drip?n=1000&ms=20 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(held.head().status, 200, "{is_full}");
+        let reply = host.get("/relay/faults/ok");
+        assert_eq!(reply.status(), 503, "{is_full}");
+        let said = host.says("no place for requests of");
+        for part in told {
+            assert!(said.contains(part), "{is_full}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_call_and_a_request_do_not_wait_for_one_another() {
     // Two places of the tenant, or of the host, and one is the sleeper's. A request that kept the only place of `faults` while
     // it waits for the other would wait for a call by whoever has got that, and the call for it.

@@ -30,8 +30,8 @@ pub struct Handler {
     pub speaker: Arc<Speaker>,
     /// Who may run.
     pub gate: Arc<Gate>,
-    /// Those who may not.
-    pub overload: Seldom,
+    /// Those who may not: for want of a place of its own, of its tenant's, of the host's.
+    pub overload: [Seldom; 3],
     /// How it does.
     pub health: Health,
     /// What served under its name before, until it has answered.
@@ -96,7 +96,7 @@ impl Handler {
             tenant,
             account,
             gate,
-            overload: Seldom::new(limits::OVERLOAD_PAUSE),
+            overload: std::array::from_fn(|_| Seldom::new(limits::OVERLOAD_PAUSE)),
             health: Health::default(),
             former: ArcSwapOption::empty(),
             place,

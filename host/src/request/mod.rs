@@ -314,25 +314,29 @@ impl Pipeline {
         let all = async {
             let (account, is_shared) = (&*handler.account, self.catalog.load().is_shared());
             let tenant = handler.tenant.as_ref();
-            let at_once = || {
-                let of_tenant = tenant.map(|it| it.try_admit()).transpose()?;
-                Ok((of_tenant, self.gate.try_admit_among(account, is_shared)?))
+            let at_once = || -> Result<_, Whose> {
+                let of_tenant = tenant.map(|it| it.try_admit()).transpose();
+                let of_tenant = of_tenant.map_err(|Full| Whose::Tenant)?;
+                let of_host = self.gate.try_admit_among(account, is_shared);
+                Ok((of_tenant, of_host.map_err(|Full| Whose::Host)?))
             };
             loop {
                 // In this order: who waits for a busy handler takes no place from others.
-                let of_handler = handler.gate.admit().await?;
+                let of_handler = handler.gate.admit().await;
+                let of_handler = of_handler.map_err(|Full| Whose::Handler)?;
                 match at_once() {
                     Ok((of_tenant, of_host)) => return Ok((of_handler, of_tenant, of_host)),
                     // It has places of both already, its caller's, and could wait for itself.
-                    Err(full) if exchange.called_by.is_some() => return Err(full),
+                    Err(whose) if exchange.called_by.is_some() => return Err(whose),
                     // A call that waits for this handler's place may hold the very place that is waited for here.
-                    Err(Full) => drop(of_handler),
+                    Err(_) => drop(of_handler),
                 }
                 let of_tenant = match tenant {
-                    Some(tenant) => Some(tenant.admit().await?),
+                    Some(tenant) => Some(tenant.admit().await.map_err(|Full| Whose::Tenant)?),
                     None => None,
                 };
-                let of_host = self.gate.admit_among(account, is_shared).await?;
+                let of_host = self.gate.admit_among(account, is_shared).await;
+                let of_host = of_host.map_err(|Full| Whose::Host)?;
                 if let Ok(of_handler) = handler.gate.try_admit() {
                     return Ok((of_handler, of_tenant, of_host));
                 }
@@ -347,9 +351,9 @@ impl Pipeline {
         };
         tokio::select! {
             biased;
-            permits = all => permits.map_err(|full: Full| {
-                tell_overload(handler);
-                full.into()
+            permits = all => permits.map_err(|whose: Whose| {
+                tell_overload(handler, whose);
+                Failure::Overload
             }),
             () = stopping => Err(Failure::Draining),
         }
@@ -373,18 +377,43 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     )
 }
 
-fn tell_overload(handler: &Handler) {
-    if let Some(refused) = handler.overload.count() {
-        tracing::warn!(
-            handler = &*handler.name,
-            refused,
-            label = %Failure::Overload.label(),
-            "no place for requests of `{}`: it, its tenant or the host serves as many as it may: raise \
-             `--max-concurrent-requests`, or `max_concurrent_requests` in a file, if there is memory for more, or let \
-             more wait with `--max-waiting-requests` and `--queue-timeout`",
-            handler.name
-        );
-    }
+/// Whose places are all taken.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Handler,
+    Tenant,
+    Host,
+}
+
+fn tell_overload(handler: &Handler, whose: Whose) {
+    let Some(refused) = handler.overload[whose as usize].count() else {
+        return;
+    };
+    let tenant = handler.tenant.as_ref().map_or("", |tenant| tenant.name());
+    let (full, more) = match whose {
+        Whose::Handler => (
+            "it serves as many as it may".to_owned(),
+            "`max_concurrent_requests` of its `limits`, or `--max-concurrent-requests`, if there is memory for more, or let \
+             more wait with `--max-waiting-requests` and `--queue-timeout`"
+                .to_owned(),
+        ),
+        Whose::Tenant => (
+            format!("its tenant `{tenant}` serves as many as it may"),
+            format!("`max_concurrent_requests` of `[tenants.{tenant}]`"),
+        ),
+        Whose::Host => (
+            "the host serves as many as it may, or has none left for it".to_owned(),
+            "`max_concurrent_requests` of `[listen]`, or `--max-concurrent-requests`, if there is memory for more"
+                .to_owned(),
+        ),
+    };
+    tracing::warn!(
+        handler = &*handler.name,
+        refused,
+        label = %Failure::Overload.label(),
+        "no place for requests of `{}`: {full}: raise {more}",
+        handler.name
+    );
 }
 
 /// The handler's, its tenant's, and the host's.
