@@ -835,6 +835,32 @@ fn what_follows_a_response_is_no_answer_to_the_next_request() {
 }
 
 #[test]
+fn an_answer_that_nobody_asked_for_ends_the_connection_that_it_comes_on() {
+    const STRAY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnot asked";
+    // Whole, in part, and what is no answer.
+    for stray in [STRAY, &STRAY[..20], "x"] {
+        for guest in BOTH_FAULTS {
+            let upstream = Upstream::new(move |_, wire| {
+                wire.hello()?;
+                // The connection waits for its next request by then.
+                wire.pause(Duration::from_millis(20))?;
+                wire.say(stray)?;
+                wire.until_closed()
+            });
+            let host = TestHost::serve(guest, &allow(&[&upstream.url()]));
+            for nth in 1..=3 {
+                let seen = fetched(&host, &upstream.url(), "/");
+                assert!(seen.ends_with("body 6\n"), "{guest} {stray:?}: {seen}");
+                eventually("the connection to be closed", || {
+                    (upstream.open() == 0).then_some(())
+                });
+                assert_eq!(upstream.connections(), nth, "{guest} {stray:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn of_hundreds_of_requests_at_once_an_instance_has_as_many_as_it_may() {
     let upstream = Upstream::hello();
     for guest in BOTH_FAULTS {
