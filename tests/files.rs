@@ -186,6 +186,23 @@ fn what_streams_and_listings_have_open_is_counted_too() {
 }
 
 #[test]
+fn what_streams_have_in_the_hosts_memory_counts_as_their_guests() {
+    let site = site();
+    let flags = format!("--memory 16MiB {}", granted(&site, ""));
+    let host = TestHost::serve(PROBE, &flags);
+    let hold = |streams: u32, n: u32| {
+        host.get(&format!("/hold?path=/data/inside&streams={streams}&n={n}"))
+    };
+    // The pieces are as large as what was asked for, however short the file is.
+    assert_eq!(hold(10, 256 << 10).text(), "10 held\n");
+    assert_eq!(hold(500, 1 << 10).text(), "500 held\n");
+    let reply = hold(500, 256 << 10);
+    assert_eq!(reply.status(), 500);
+    assert_eq!(host.access(&reply).label(), "memory-limit");
+    assert_eq!(host.get("/read?path=/data/inside").text(), "read: inside\n");
+}
+
+#[test]
 fn what_is_read_only_changes_in_no_way() {
     let site = site();
     let host = TestHost::serve(PROBE, &granted(&site, ""));

@@ -4,6 +4,7 @@ use crate::asked::Asked;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 pub(crate) fn read(asked: &Asked) -> String {
     match fs::read_to_string(asked.text("path")) {
@@ -92,6 +93,38 @@ pub(crate) fn churn(asked: &Asked) -> String {
         }
     }
     "done\n".to_owned()
+}
+
+/// Has the host read a piece of so many bytes for each of so many streams out of one file, and takes none of them.
+pub(crate) fn hold(asked: &Asked) -> String {
+    use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
+    let (directory, name) = asked.text("path").rsplit_once('/').unwrap_or_default();
+    let directories = wasip2::filesystem::preopens::get_directories();
+    let Some((granted, _)) = directories.iter().find(|(_, name)| name == directory) else {
+        return "no such directory\n".to_owned();
+    };
+    let (follow, read) = (PathFlags::SYMLINK_FOLLOW, DescriptorFlags::READ);
+    let file = match granted.open_at(follow, name, OpenFlags::empty(), read) {
+        Ok(file) => file,
+        Err(code) => return format!("refused: {}\n", code.name()),
+    };
+    let mut streams = Vec::new();
+    for _ in 0..asked.number("streams", 10) {
+        let stream = match file.read_via_stream(0) {
+            Ok(stream) => stream,
+            Err(code) => return format!("refused: {}\n", code.name()),
+        };
+        // The first time it begins to read, and has nothing yet.
+        if let Err(error) = stream.read(asked.number("n", 4_096)) {
+            return format!("refused: {error}\n");
+        }
+        stream.subscribe().block();
+        streams.push(stream);
+    }
+    // The host looks at what it holds each millisecond that a guest runs.
+    let held = Instant::now();
+    while held.elapsed() < Duration::from_millis(20) {}
+    format!("{} held\n", streams.len())
 }
 
 pub(crate) fn truncate(asked: &Asked) -> String {

@@ -44,6 +44,7 @@ impl Guest for Probe {
             "/peek" => files::peek(&asked),
             "/fill" => files::fill(&asked),
             "/churn" => files::churn(&asked),
+            "/hold" => files::hold(&asked),
             "/truncate" => files::truncate(&asked),
             "/unlinked" => files::unlinked(&asked),
             "/mkdir" => files::mkdir(&asked),

@@ -138,7 +138,8 @@ impl State {
         let holdings = holdings::of(&mut self.table);
         let blobs = self.blobstore.files();
         let http = self.outbound_http.holds();
-        let bytes = holdings.bytes + http + self.keyvalue.holds() + blobs * limits::BODY_CHUNK;
+        let pieces = self.files.holds() + blobs * limits::BODY_CHUNK;
+        let bytes = holdings.bytes + http + self.keyvalue.holds() + pieces;
         let files = holdings.files + self.files.open(&mut self.table) + blobs;
         self.memory.hold(bytes, files)
     }

@@ -8,6 +8,7 @@ mod listing;
 mod open;
 mod p2;
 mod p3;
+mod pieces;
 mod reading;
 mod scratch;
 mod writing;
@@ -29,7 +30,10 @@ use super::Granted;
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
 use crate::meter::Meter;
-use writing::Target;
+use pieces::Pieces;
+use reading::Source;
+use scratch::At;
+use writing::{Sink, Target};
 
 /// The threads of a host that wait for disks on behalf of guests that use files.
 #[derive(Debug)]
@@ -56,6 +60,7 @@ pub struct Files {
     streamed: HashMap<usize, Weak<File>>,
     /// Held by each of its listings that is open.
     listings: Arc<()>,
+    pieces: Pieces,
 }
 
 impl Files {
@@ -66,7 +71,14 @@ impl Files {
             granted,
             streamed: HashMap::new(),
             listings: Arc::default(),
+            pieces: Pieces::default(),
         }
+    }
+
+    /// Bytes of its streams that are in the host's memory.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.pieces.bytes()
     }
 
     /// Files that are open for it, and that no descriptor of its stands for.
@@ -151,8 +163,18 @@ impl FilesView<'_> {
         }
     }
 
+    /// What a stream reads from.
+    fn source(&self, file: Arc<File>, at: u64) -> Source {
+        Source {
+            work: self.work(),
+            file,
+            at,
+            pieces: self.files.pieces.clone(),
+        }
+    }
+
     /// Where what is written to this goes. None if wasmtime knows better why it goes nowhere.
-    fn target(&self, descriptor: &Descriptor) -> Option<(Target, Arc<File>)> {
+    fn sink(&self, descriptor: &Descriptor, at: At) -> Option<Sink> {
         let Descriptor::File(file) = descriptor else {
             return None;
         };
@@ -161,7 +183,12 @@ impl FilesView<'_> {
             None if file.perms == FsPerms::ReadWrite => Target::Granted(self.work()),
             None => return None,
         };
-        Some((target, Arc::clone(&file.file)))
+        Some(Sink {
+            target,
+            file: Arc::clone(&file.file),
+            at,
+            pieces: self.files.pieces.clone(),
+        })
     }
 
     /// The scratch directory, if this is in it.

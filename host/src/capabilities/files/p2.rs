@@ -165,7 +165,7 @@ impl HostDescriptor for FilesView<'_> {
             Descriptor::File(file) => Arc::clone(&file.file),
             Descriptor::Dir(_) => return Err(ErrorCode::IsDirectory.into()),
         };
-        let stream: DynInputStream = Box::new(Read::new(self.work(), file, offset));
+        let stream: DynInputStream = Box::new(Read::new(self.source(file, offset)));
         Ok(self.wasi.table.push(stream)?)
     }
 
@@ -363,9 +363,9 @@ impl HostDescriptor for FilesView<'_> {
 impl FilesView<'_> {
     /// A stream into a file, if it may be written.
     fn written(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Option<DynOutputStream>> {
-        let target = self.target(self.wasi.table.get(fd)?);
-        Ok(target.map(|(target, file)| {
-            let written: DynOutputStream = Box::new(Written::new(target, file, at));
+        let sink = self.sink(self.wasi.table.get(fd)?, at);
+        Ok(sink.map(|sink| {
+            let written: DynOutputStream = Box::new(Written::new(sink));
             written
         }))
     }

@@ -137,7 +137,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             }
         };
         let (end, ended) = oneshot::channel();
-        let produced = Produced::new(store.get().work(), file, offset, end);
+        let produced = Produced::new(store.get().source(file, offset), end);
         Ok((
             StreamReader::new(&mut store, produced)?,
             FutureReader::new(&mut store, ended)?,
@@ -413,11 +413,11 @@ fn consumed<T: 'static>(
     at: At,
 ) -> wasmtime::Result<Option<Consuming>> {
     let view = store.get();
-    let Some((target, file)) = view.target(view.wasi.table.get(fd)?) else {
+    let Some(sink) = view.sink(view.wasi.table.get(fd)?, at) else {
         return Ok(None);
     };
     let (end, ended) = oneshot::channel();
-    Ok(Some((Consumed::new(target, file, at, end), ended)))
+    Ok(Some((Consumed::new(sink, end), ended)))
 }
 
 fn time(of: NewTimestamp) -> Timespec {

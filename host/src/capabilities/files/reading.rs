@@ -17,22 +17,30 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError};
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
 use super::blocking;
+use super::pieces::{Piece, Pieces};
 use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
 
 /// A file, and how far it was read.
-struct Source {
-    work: Share,
-    file: Arc<File>,
-    at: u64,
+pub(super) struct Source {
+    pub(super) work: Share,
+    pub(super) file: Arc<File>,
+    pub(super) at: u64,
+    pub(super) pieces: Pieces,
 }
+
+/// Bytes, and that they are here.
+type Held = (Bytes, Piece);
 
 impl Source {
     /// The next bytes, at most so many; none at the end. What is not asked for is not read: it may be written meanwhile.
-    fn next(&self, most: usize) -> impl Future<Output = io::Result<Bytes>> + Send + use<> {
+    fn next(&self, most: usize) -> impl Future<Output = io::Result<Held>> + Send + use<> {
         let (work, file, at) = (self.work.clone(), Arc::clone(&self.file), self.at);
+        let pieces = self.pieces.clone();
         let read = move || {
-            let mut buffer = BytesMut::zeroed(most.min(BODY_CHUNK));
+            let most = most.min(BODY_CHUNK);
+            let piece = pieces.hold(most);
+            let mut buffer = BytesMut::zeroed(most);
             let bytes = loop {
                 match file.read_at(&mut buffer, at) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -40,7 +48,7 @@ impl Source {
                 }
             };
             buffer.truncate(bytes);
-            Ok(buffer.freeze())
+            Ok((buffer.freeze(), piece))
         };
         async move { blocking(&work, read).await }
     }
@@ -54,16 +62,16 @@ pub(super) struct Read {
 
 enum State {
     Idle,
-    Reading(JoinHandle<io::Result<Bytes>>),
-    Ready(Bytes),
+    Reading(JoinHandle<io::Result<Held>>),
+    Ready(Held),
     Failed(io::Error),
     Closed,
 }
 
 impl Read {
-    pub(super) fn new(work: Share, file: Arc<File>, at: u64) -> Self {
+    pub(super) fn new(source: Source) -> Self {
         Self {
-            source: Source { work, file, at },
+            source,
             state: State::Idle,
         }
     }
@@ -80,12 +88,12 @@ impl Read {
         }
     }
 
-    fn take(&mut self, read: io::Result<Bytes>) {
+    fn take(&mut self, read: io::Result<Held>) {
         self.state = match read {
-            Ok(bytes) if bytes.is_empty() => State::Closed,
-            Ok(bytes) => {
-                self.source.at += bytes.len() as u64;
-                State::Ready(bytes)
+            Ok((bytes, _)) if bytes.is_empty() => State::Closed,
+            Ok(held) => {
+                self.source.at += held.0.len() as u64;
+                State::Ready(held)
             }
             Err(error) => State::Failed(error),
         };
@@ -106,12 +114,12 @@ impl InputStream for Read {
                 self.state = State::Reading(reading);
                 Ok(Bytes::new())
             }
-            State::Ready(mut bytes) => {
-                let piece = bytes.split_to(bytes.len().min(size));
+            State::Ready((mut bytes, piece)) => {
+                let taken = bytes.split_to(bytes.len().min(size));
                 if !bytes.is_empty() {
-                    self.state = State::Ready(bytes);
+                    self.state = State::Ready((bytes, piece));
                 }
-                Ok(piece)
+                Ok(taken)
             }
             State::Failed(error) => {
                 self.state = State::Closed;
@@ -164,17 +172,12 @@ pub(super) struct Produced {
     reading: Option<Reading>,
 }
 
-type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = io::Result<Held>> + Send>>;
 
 impl Produced {
-    pub(super) fn new(
-        work: Share,
-        file: Arc<File>,
-        at: u64,
-        end: oneshot::Sender<Result<(), ErrorCode>>,
-    ) -> Self {
+    pub(super) fn new(source: Source, end: oneshot::Sender<Result<(), ErrorCode>>) -> Self {
         Self {
-            source: Source { work, file, at },
+            source,
             end: Some(end),
             reading: None,
         }
@@ -215,7 +218,7 @@ impl<D> StreamProducer<D> for Produced {
         let read = ready!(read);
         me.reading = None;
         Poll::Ready(Ok(match read {
-            Ok(bytes) if !bytes.is_empty() => {
+            Ok((bytes, _)) if !bytes.is_empty() => {
                 me.source.at += bytes.len() as u64;
                 destination.set_buffer(bytes);
                 StreamResult::Completed

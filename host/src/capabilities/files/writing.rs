@@ -16,6 +16,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
 use super::blocking;
+use super::pieces::Pieces;
 use super::scratch::{At, Scratch, write_all};
 use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
@@ -38,11 +39,29 @@ impl Target {
     }
 }
 
+/// A file, and how far it was written.
+pub(super) struct Sink {
+    pub(super) target: Target,
+    pub(super) file: Arc<File>,
+    pub(super) at: At,
+    pub(super) pieces: Pieces,
+}
+
+impl Sink {
+    /// Writes the next bytes, as many as there is room for.
+    fn next(&self, bytes: Bytes) -> impl Future<Output = io::Result<usize>> + Send + use<> {
+        let (target, file, at) = (self.target.clone(), Arc::clone(&self.file), self.at);
+        let piece = self.pieces.hold(bytes.len());
+        async move {
+            let _piece = piece;
+            target.write(file, at, bytes).await
+        }
+    }
+}
+
 /// Of 0.2.
 pub(super) struct Written {
-    target: Target,
-    file: Arc<File>,
-    at: At,
+    sink: Sink,
     state: State,
 }
 
@@ -54,11 +73,9 @@ enum State {
 }
 
 impl Written {
-    pub(super) fn new(target: Target, file: Arc<File>, at: At) -> Self {
+    pub(super) fn new(sink: Sink) -> Self {
         Self {
-            target,
-            file,
-            at,
+            sink,
             state: State::Ready,
         }
     }
@@ -92,9 +109,7 @@ impl OutputStream for Written {
             let message = "a write that was not permitted";
             return Err(StreamError::Trap(wasmtime::Error::msg(message)));
         }
-        let (target, file) = (self.target.clone(), Arc::clone(&self.file));
-        let writing = tokio::spawn(target.write(file, self.at, bytes));
-        self.state = State::Writing(writing);
+        self.state = State::Writing(tokio::spawn(self.sink.next(bytes)));
         Ok(())
     }
 
@@ -125,7 +140,7 @@ impl Pollable for Written {
         let written = writing.await;
         self.state = match written {
             Ok(Ok(written)) => {
-                self.at.advance(written);
+                self.sink.at.advance(written);
                 State::Ready
             }
             Ok(Err(error)) => State::Failed(error),
@@ -145,9 +160,7 @@ impl Drop for Written {
 
 /// Of 0.3.
 pub(super) struct Consumed {
-    target: Target,
-    file: Arc<File>,
-    at: At,
+    sink: Sink,
     end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
     writing: Option<Writing>,
 }
@@ -155,16 +168,9 @@ pub(super) struct Consumed {
 type Writing = Pin<Box<dyn Future<Output = io::Result<usize>> + Send>>;
 
 impl Consumed {
-    pub(super) fn new(
-        target: Target,
-        file: Arc<File>,
-        at: At,
-        end: oneshot::Sender<Result<(), ErrorCode>>,
-    ) -> Self {
+    pub(super) fn new(sink: Sink, end: oneshot::Sender<Result<(), ErrorCode>>) -> Self {
         Self {
-            target,
-            file,
-            at,
+            sink,
             end: Some(end),
             writing: None,
         }
@@ -193,14 +199,14 @@ impl<D> StreamConsumer<D> for Consumed {
         let writing = me.writing.get_or_insert_with(|| {
             let bytes = source.remaining();
             let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(BODY_CHUNK)]);
-            Box::pin(me.target.clone().write(Arc::clone(&me.file), me.at, bytes))
+            Box::pin(me.sink.next(bytes))
         });
         let written = ready!(writing.as_mut().poll(cx));
         me.writing = None;
         Poll::Ready(Ok(match written {
             Ok(written) => {
                 source.mark_read(written);
-                me.at.advance(written);
+                me.sink.at.advance(written);
                 StreamResult::Completed
             }
             Err(error) => {
