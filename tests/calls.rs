@@ -499,9 +499,8 @@ fn of_three_that_may_be_full_the_log_says_which_refused_a_call() {
         ),
     ] {
         let files = directory();
-        let mut text = format!(
-            "[listen]\naccess_log = \"json\"\n{listen}\n[tenants.acme]\n{tenant}\n"
-        );
+        let mut text =
+            format!("[listen]\naccess_log = \"json\"\n{listen}\n[tenants.acme]\n{tenant}\n");
         for (name, guest, more) in [
             ("faults", FAULTS, limits),
             ("relay", RELAY, "calls = [\"faults\"]"),
@@ -579,6 +578,31 @@ fn a_call_and_a_request_do_not_wait_for_one_another() {
         // The relay goes first, since it waited for that place. Its call finds no second one, and says so.
         assert_eq!(relay.reply().status(), 503, "{queue}");
         assert_eq!(request.reply().text(), "ok\n", "{queue}");
+    }
+}
+
+#[test]
+fn of_many_calls_at_once_an_instance_has_as_many_as_it_may() {
+    for guest in BOTH_FAULTS {
+        let files = directory();
+        let mut text = String::new();
+        for (name, guest, more) in [
+            ("caller", guest, "calls = [\"slow\"]"),
+            ("slow", FAULTS, ""),
+        ] {
+            fs::copy(guest.path(), files.path().join(name).with_extension("wasm")).expect("copied");
+            text += &format!(
+                "[handlers.{name}]\nsource = \"{name}.wasm\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{more}\n"
+            );
+        }
+        let file = files.path().join("host.toml");
+        fs::write(&file, text).expect("written");
+        let host = TestHost::serve_file(&file, "");
+        // Each takes a tenth of a second, so that all are there at once.
+        let many = "/caller/fetch-at-once?n=40&url=http://slow.handler.internal/sleep";
+        let seen = host.get(many).text();
+        let expected = "16 answered\n24 connection-limit-reached\n";
+        assert_eq!(seen, expected, "{guest}");
     }
 }
 

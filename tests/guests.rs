@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
-use crate::support::guests::{METHODS, STATIC_FILES};
+use crate::support::guests::{BOTH_FETCHES, METHODS, STATIC_FILES, UPLOAD};
 use crate::support::*;
 
 fn ask(host: &TestHost, method: &str, target: &str, headers: &str) -> Reply {
@@ -281,4 +281,41 @@ fn static_files_without_a_directory_says_so() {
     let reply = ask(&host, "GET", "/", "");
     assert_eq!(reply.status(), 500);
     assert!(reply.text().contains("granted none"), "{}", reply.text());
+}
+
+#[test]
+fn the_manifest_beside_each_example_grants_what_it_needs() {
+    let [fetch, fetch_p3] = BOTH_FETCHES;
+    let [config, config_p3] = BOTH_CONFIGS;
+    for (guest, shows) in [
+        (COUNTER, Some(("/count/x", "1"))),
+        (GUESTBOOK, Some(("/guestbook/", "<form"))),
+        (config, Some(("/config/greeting", "hello"))),
+        (config_p3, Some(("/config_p3/greeting", "hello"))),
+        (UPLOAD, Some(("/upload/", "multipart/form-data"))),
+        // What it shows is somebody else's.
+        (fetch, None),
+        (fetch_p3, None),
+    ] {
+        let (here, name) = (directory(), guest.handler());
+        let handlers = here.path().join("handlers");
+        fs::create_dir(&handlers).expect("made");
+        fs::copy(guest.path(), handlers.join(&name).with_extension("wasm")).expect("copied");
+        let own = format!(
+            "{}/../guests/{guest}/{name}.toml",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let manifest = handlers.join(&name).with_extension("toml");
+        fs::copy(own, &manifest).expect("copied");
+        let checked = host(&format!("check {}", manifest.display()));
+        assert_eq!(checked.code, Some(0), "{guest}: {checked:?}");
+        let state = flag("--state", &here.path().join("state"));
+        let host = TestHost::serve_file(&handlers, &state);
+        if let Some((target, part)) = shows {
+            let reply = host.get(target);
+            let seen = reply.text();
+            assert_eq!(reply.status(), 200, "{guest}: {seen}");
+            assert!(seen.contains(part), "{guest}: {seen}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Sockets and clocks of a guest: where a rule lets it, and as finely as it may.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::*;
 
@@ -155,6 +157,32 @@ fn rules_that_are_none_are_refused() {
         assert_eq!(refused.code, Some(2), "{refused:?}");
         let said = refused.stderr_text();
         assert!(said.contains("tcp://db.example.com:5432"), "{said}");
+    }
+}
+
+#[test]
+fn clocks_and_randomness_are_real_and_what_one_call_asks_for_has_a_ceiling() {
+    for guest in BOTH {
+        let host = TestHost::serve(guest, "");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.expect("after 1970").as_secs();
+        let seen: u64 = host.get("/now").text().trim().parse().expect("seconds");
+        assert!(seen.abs_diff(now) < 60, "{guest}: {seen}");
+
+        let random = |n: u64| host.get(&format!("/random?n={n}"));
+        // Of several instances, and of several requests to one.
+        let all: BTreeSet<_> = (0..50).map(|_| random(16).text()).collect();
+        assert_eq!(all.len(), 50, "{guest}");
+        assert!(all.iter().all(|it| it.starts_with("16 ")), "{guest}");
+        let most = 4 << 20;
+        assert!(random(most).text().starts_with("4194304 "), "{guest}");
+        // 0.3 lets a host give fewer than are asked for; in 0.2 it cannot.
+        let more = random(most + 1);
+        if guest.is_p3() {
+            assert!(more.text().starts_with("4194304 "), "{guest}");
+        } else {
+            assert_eq!(more.status(), 500, "{guest}");
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! The clocks, as finely as they show.
+//! The clocks, as finely as they show, and randomness.
 
 use crate::asked::Asked;
 use wasip3::clocks::{monotonic_clock, system_clock};
+use wasip3::random::random::get_random_bytes;
 
 /// The remainders of both clocks within a millisecond, seen often, and what they say of themselves.
 pub(crate) fn clock() -> String {
@@ -27,4 +28,16 @@ pub(crate) async fn timer(asked: &Asked<'_>) -> String {
         times += 1;
     }
     format!("{times}\n")
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> String {
+    format!("{}\n", system_clock::now().seconds)
+}
+
+/// Asks for so many random bytes: how many there are, and the first of them.
+pub(crate) fn random(asked: &Asked<'_>) -> String {
+    let bytes = get_random_bytes(asked.number("n", 16));
+    let first = &bytes[..bytes.len().min(16)];
+    format!("{} {first:02x?}\n", bytes.len())
 }

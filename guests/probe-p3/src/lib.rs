@@ -48,6 +48,8 @@ impl Guest for Probe {
 
             "/clock" => clock::clock(),
             "/timer" => clock::timer(&asked).await,
+            "/now" => clock::now(),
+            "/random" => clock::random(&asked),
 
             "/resolve" => sockets::resolve(&asked).await,
             "/connect" => sockets::connect(&asked).await,

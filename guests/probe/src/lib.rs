@@ -57,6 +57,8 @@ impl Guest for Probe {
 
             "/clock" => clock::clock(),
             "/timer" => clock::timer(&asked),
+            "/now" => clock::now(),
+            "/random" => clock::random(&asked),
 
             "/resolve" => sockets::resolve(&asked),
             "/connect" => sockets::connect(&asked),
