@@ -431,6 +431,10 @@ fn a_guests_own_timeouts_hold_if_they_are_shorter() {
 fn a_destinations_timeouts_hold() {
     let upstream = Upstream::new(|head, wire| match head {
         _ if head.starts_with("GET /silent ") => wire.until_closed(),
+        _ if head.starts_with("GET /stalls ") => {
+            wire.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")?;
+            wire.until_closed()
+        }
         _ => {
             wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
             // Never silent for long, and never done.
@@ -452,6 +456,17 @@ fn a_destinations_timeouts_hold() {
                 "/drips",
                 "http-response-timeout",
             ),
+            (
+                "between_bytes_timeout = \"100ms\"",
+                "/stalls",
+                "connection-read-timeout",
+            ),
+            // They are shorter than those of the guest, and hold.
+            (
+                "between_bytes_timeout = \"100ms\"",
+                "/stalls&between=20000",
+                "connection-read-timeout",
+            ),
         ] {
             let directory = directory();
             let said = format!("allow = [{{ to = \"{}\", {said} }}]\n", upstream.url());
@@ -466,6 +481,14 @@ fn a_destinations_timeouts_hold() {
         let host = TestHost::serve(guest, &allow(&[&url]));
         let seen = fetched(&host, &url, "/&connect=100");
         assert_eq!(seen, "error connection-timeout\n", "{guest}");
+        drop(host);
+        let directory = directory();
+        let said = format!("allow = [{{ to = \"{url}\", connect_timeout = \"100ms\" }}]\n");
+        let host = host_saying(&directory, guest, &said);
+        for more in ["/", "/&connect=20000"] {
+            let seen = fetched(&host, &url, more);
+            assert_eq!(seen, "error connection-timeout\n", "{guest} {more}");
+        }
     }
 }
 
@@ -549,6 +572,12 @@ fn tls_trusts_who_is_named_shows_what_is_asked_for_and_checks_the_name() {
         let host = TestHost::serve(guest, &flags);
         let seen = fetched(&host, &url, "/");
         assert_eq!(seen, "error tls-certificate-error\n", "{guest}");
+        drop(host);
+        let ca = directory.path().join("ca.pem");
+        let system = [("SSL_CERT_FILE", ca.to_str().expect("a path"))];
+        let host = TestHost::serve_with(&system, &guest.path(), &flags);
+        let seen = fetched(&host, &url, "/");
+        assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
         // HTTP in the clear is no TLS.
         let clear = Upstream::hello();
         let url = clear.url().replace("http:", "https:");
@@ -587,37 +616,61 @@ fn connections_and_requests_have_ceilings() {
             wire.hello()
         });
         let url = upstream.url();
-        let said = format!("allow = [\"{url}\"]\nmax_connections = 2\n");
-        let host = host_saying(&directory, guest, &said);
-        let target = format!("/fetch?url={url}/");
-        let mut clients: Vec<_> = (0..10)
-            .map(|_| host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")))
-            .collect();
-        for client in &mut clients {
-            let seen = client.reply().text();
-            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        for said in [
+            format!("allow = [\"{url}\"]\nmax_connections = 2\n"),
+            format!("allow = [{{ to = \"{url}\", max_connections = 2 }}]\n"),
+        ] {
+            let host = host_saying(&directory, guest, &said);
+            let target = format!("/fetch?url={url}/");
+            let mut clients: Vec<_> = (0..10)
+                .map(|_| host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")))
+                .collect();
+            for client in &mut clients {
+                let seen = client.reply().text();
+                assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+            }
+            drop(host);
+            eventually("the connections to be closed", || {
+                (upstream.open() == 0).then_some(())
+            });
+            let most = upstream.most_open();
+            assert!(most <= 2, "{guest} {said}: {most}");
         }
-        assert!(
-            upstream.most_open() <= 2,
-            "{guest}: {}",
-            upstream.most_open()
-        );
-        drop(host);
 
-        let silent = Upstream::new(|_, wire| wire.until_closed());
-        let url = silent.url();
-        let said = format!(
-            "allow = [{{ to = \"{url}\", max_concurrent_requests = 1, connect_timeout = \"100ms\" }}]\n"
+        // One of a handler's two requests waits for the other, wherever they go, and one of a host and port for its like.
+        let (silent, fine) = (
+            Upstream::new(|_, wire| wire.until_closed()),
+            Upstream::hello(),
         );
-        let host = host_saying(&directory, guest, &said);
-        let target = format!("/fetch?url={url}/");
-        let first = host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        eventually("the first to arrive", || {
-            (silent.heads().len() == 1).then_some(())
-        });
-        let seen = host.get(&target).text();
-        assert_eq!(seen, "error connection-limit-reached\n", "{guest}");
-        drop(first);
+        let (url, other) = (silent.url(), fine.url());
+        let waits = "connect_timeout = \"100ms\"";
+        for (said, is_others_too) in [
+            (
+                format!(
+                    "allow = [{{ to = \"{url}\", max_concurrent_requests = 1, {waits} }}, \"{other}\"]\n"
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "allow = [{{ to = \"{url}\", {waits} }}, {{ to = \"{other}\", {waits} }}]\nmax_concurrent_requests = 1\n"
+                ),
+                true,
+            ),
+        ] {
+            let host = host_saying(&directory, guest, &said);
+            let before = silent.heads().len();
+            let target = format!("/fetch?url={url}/");
+            let first = host.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            eventually("the first to arrive", || {
+                (silent.heads().len() > before).then_some(())
+            });
+            let limit = "error connection-limit-reached\n";
+            assert_eq!(host.get(&target).text(), limit, "{guest} {said}");
+            let seen = fetched(&host, &other, "/");
+            assert_eq!(seen == limit, is_others_too, "{guest} {said}: {seen}");
+            drop(first);
+        }
     }
 }
 
@@ -872,6 +925,12 @@ fn of_hundreds_of_requests_at_once_an_instance_has_as_many_as_it_may() {
         assert_eq!(seen, expected, "{guest}");
         let seen = fetched(&host, &upstream.url(), "/");
         assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
+        drop(host);
+        // What the host holds for them is the guest's.
+        let host = TestHost::serve(guest, &format!("{flags} --memory 16MiB"));
+        let reply = host.get(&target);
+        assert_eq!(reply.status(), 500, "{guest}");
+        assert_eq!(host.access(&reply).label(), "memory-limit", "{guest}");
     }
 }
 
@@ -996,5 +1055,54 @@ fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
         assert_eq!(reply.status(), 502, "{guest}");
         let label = "guest-error:connection-terminated";
         assert_eq!(host.access(&reply).label(), label, "{guest}");
+    }
+}
+
+#[test]
+fn what_a_client_does_not_read_is_not_fetched_and_what_it_sends_is_not_kept() {
+    for guest in BOTH_FETCHES {
+        let written = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&written);
+        let upstream = Upstream::new(move |head, wire| {
+            if head.starts_with("PUT ") {
+                let mut body = io::Read::by_ref(wire).take(80_000_000);
+                assert_eq!(io::copy(&mut body, &mut io::sink())?, 80_000_000);
+                return wire.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n");
+            }
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            let chunk = format!("10000\r\n{}\r\n", "z".repeat(65_536));
+            loop {
+                wire.write_all(chunk.as_bytes())?;
+                counted.fetch_add(chunk.len(), Ordering::AcqRel);
+            }
+        });
+        let flags = format!(
+            "--env UPSTREAM={} {} --max-body 1GiB --cpu 60s",
+            upstream.url(),
+            allow(&[&upstream.url()])
+        );
+        let host = TestHost::serve(guest, &flags);
+        let before = host.memory();
+        let mut client = host.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.head().status, 200, "{guest}");
+        assert!(client.chunk().is_some(), "{guest}");
+        let mut last = usize::MAX;
+        let held = eventually("that no more comes", || {
+            let now = written.load(Ordering::Acquire);
+            (std::mem::replace(&mut last, now) == now).then_some(now)
+        });
+        assert!(held < 64 << 20, "{guest}: {held}");
+        drop(client);
+        eventually("the connection to be closed", || {
+            (upstream.open() == 0).then_some(())
+        });
+        let mut client =
+            host.send("PUT /large HTTP/1.1\r\nHost: a\r\nContent-Length: 80000000\r\n\r\n");
+        for _ in 0..80 {
+            client.send(vec![b'x'; 1_000_000]);
+        }
+        assert_eq!(client.reply().status(), 201, "{guest}");
+        let grown = host.memory().saturating_sub(before);
+        assert!(grown < 50 << 20, "{guest}: {grown}");
     }
 }
