@@ -1,5 +1,7 @@
 //! What a guest reaches: nothing of the host's, unless it was granted.
 
+use std::collections::BTreeSet;
+
 use crate::support::*;
 
 #[test]
@@ -145,4 +147,32 @@ fn a_bucket_in_two_stores_is_refused_and_both_are_named() {
     let flags = "--keyvalue carts=memory --keyvalue carts=memory";
     let host = TestHost::serve(FAULTS, flags);
     assert_eq!(host.get("/ok").status(), 200);
+}
+
+/// The flags under the heading of grants.
+fn granting_flags(subcommand: &str) -> BTreeSet<String> {
+    let help = host(&format!("{subcommand} --help")).stdout;
+    let lines = help.iter().skip_while(|line| *line != "Grants:").skip(1);
+    let lines = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+    let words = lines.filter_map(|line| line.trim().split(' ').next());
+    let flags = words.filter(|word| word.starts_with("--"));
+    flags.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_serve_grants_by_flags_dev_grants_too_and_the_readme_has_it_in_its_table() {
+    let flags = granting_flags("serve");
+    assert!(flags.len() >= 12, "{flags:?}");
+    assert_eq!(granting_flags("dev"), flags);
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).expect("read");
+    let table = readme.split("\n## Grants\n").nth(1).expect("a section");
+    let table: String = table
+        .lines()
+        .skip_while(|line| !line.starts_with("| interface"))
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    for flag in flags {
+        assert!(table.contains(&format!("`{flag} ")), "no `{flag}`");
+    }
 }
