@@ -59,6 +59,11 @@ impl Guest for Faults {
                 &format!("{}\n", crashes::hoard(reach::request_by_method)),
             ),
 
+            "/hoard-bodies" => {
+                let kept = crashes::hoard(|text| reach::request_with_body(text.as_bytes()));
+                answer(out, &format!("{kept}\n"));
+            }
+
             "/spin" => crashes::spin(),
             "/spin-after-headers" => time::spin_after_headers(out),
             "/spin-after-response" => time::spin_after_response(out),

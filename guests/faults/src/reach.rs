@@ -4,7 +4,7 @@ use crate::text::kebab;
 use std::fmt::Write;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::http::outgoing_handler;
-use wasip2::http::types::{ErrorCode, Fields, Method, OutgoingRequest, Scheme};
+use wasip2::http::types::{ErrorCode, Fields, Method, OutgoingBody, OutgoingRequest, Scheme};
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::ip_name_lookup::resolve_addresses;
 use wasip2::sockets::network::{self, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
@@ -50,6 +50,22 @@ fn get(to: &str) -> Result<u16, ErrorCode> {
 pub(crate) fn request_by_method(method: String) -> OutgoingRequest {
     let request = OutgoingRequest::new(Fields::new());
     request.set_method(&Method::Other(method)).ok();
+    request
+}
+
+/// One that is not sent, with as much of a body as the host takes.
+pub(crate) fn request_with_body(piece: &[u8]) -> OutgoingRequest {
+    let request = OutgoingRequest::new(Fields::new());
+    let body = request.body().expect("the body is taken once");
+    let stream = body.write().expect("one writer");
+    while let Ok(most @ 1..) = stream.check_write() {
+        let most = piece.len().min(most as usize);
+        if stream.write(&piece[..most]).is_err() {
+            break;
+        }
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None).ok();
     request
 }
 

@@ -9,8 +9,10 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2;
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
-use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+};
 use wasmtime_wasi_http::{FieldMap, p3};
 
 use crate::capabilities::files::Names;
@@ -43,7 +45,7 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
     if let Some(fields) = object.downcast_ref::<FieldMap>() {
         bytes_of(fields)
     } else if let Some(response) = object.downcast_ref::<HostOutgoingResponse>() {
-        bytes_of(&response.headers)
+        bytes_of(&response.headers) + usize::from(response.body.is_some()) * UNREAD_BODY
     } else if let Some(request) = object.downcast_ref::<HostOutgoingRequest>() {
         let method = match &request.method {
             Method::Other(name) => name.len(),
@@ -54,6 +56,14 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
             + text(&request.authority)
             + text(&request.path_with_query)
             + bytes_of(&request.headers)
+            + usize::from(request.body.is_some()) * UNREAD_BODY
+    } else if let Some(response) = object.downcast_ref::<HostIncomingResponse>() {
+        bytes_of(&response.headers)
+    } else if let Some(HostFutureIncomingResponse::Ready(Ok((response, _)))) = object.downcast_ref()
+    {
+        bytes_of(response.headers())
+    } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = object.downcast_ref() {
+        bytes_of(trailers)
     } else if object.is::<Names>() {
         LISTING
     } else if object.is::<HostOutgoingBody>() {
@@ -88,6 +98,9 @@ const OBJECT: usize = 512;
 
 /// A page of a directory's listing as the kernel gives it, and its names with what each is.
 const LISTING: usize = 4 * LISTING_PAGE;
+
+/// What a guest can have written of a body before anybody reads it: the channel takes two pieces.
+const UNREAD_BODY: usize = 2 * BODY_CHUNK;
 
 /// A field's place in its map.
 const FIELD: usize = 128;
