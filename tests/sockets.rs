@@ -134,11 +134,19 @@ fn datagrams_go_where_a_rule_lets_them() {
 #[test]
 fn nobody_listens() {
     for guest in BOTH {
-        let host = TestHost::serve(guest, "--allow-socket tcp://127.0.0.0/8:*");
+        let granted = "--allow-socket tcp://127.0.0.0/8:* --allow-socket udp://127.0.0.0/8:*";
+        let host = TestHost::serve(guest, granted);
         for at in ["127.0.0.1:0", "0.0.0.0:0", "0.0.0.0:18999", "[::]:0"] {
             let said = host.get(&format!("/listen?at={at}")).text();
             assert!(said.starts_with("refused"), "{guest} {at}: {said}");
         }
+        // Datagrams are waited for at no port that somebody could know.
+        for at in ["127.0.0.1:0", "127.0.0.1:18999", "0.0.0.0:18999"] {
+            let said = host.get(&format!("/bind?at={at}")).text();
+            assert!(said.starts_with("refused"), "{guest} {at}: {said}");
+        }
+        let said = host.get("/bind?at=0.0.0.0:0").text();
+        assert_eq!(said, "bound\n", "{guest}: it may send from there");
     }
 }
 

@@ -55,6 +55,7 @@ impl Guest for Probe {
             "/connect" => sockets::connect(&asked).await,
             "/udp" => sockets::udp(&asked).await,
             "/listen" => sockets::listen(&asked),
+            "/bind" => sockets::bind(&asked),
             _ => "no such path\n".to_owned(),
         };
         http_into_wasi_response(Response::new(said))

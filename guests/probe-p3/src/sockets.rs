@@ -98,3 +98,12 @@ pub(crate) fn listen(asked: &Asked<'_>) -> String {
         Err(code) => format!("refused: {code:?}\n"),
     }
 }
+
+/// For datagrams.
+pub(crate) fn bind(asked: &Asked<'_>) -> String {
+    let (family, at) = address(asked.text("at"));
+    match UdpSocket::create(family).and_then(|socket| socket.bind(at)) {
+        Ok(()) => "bound\n".to_owned(),
+        Err(code) => format!("refused: {code:?}\n"),
+    }
+}

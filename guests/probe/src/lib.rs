@@ -64,6 +64,7 @@ impl Guest for Probe {
             "/connect" => sockets::connect(&asked),
             "/udp" => sockets::udp(&asked),
             "/listen" => sockets::listen(&asked),
+            "/bind" => sockets::bind(&asked),
             _ => "no such path\n".to_owned(),
         };
         answer(out, &said);

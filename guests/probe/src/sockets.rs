@@ -51,3 +51,11 @@ pub(crate) fn listen(asked: &Asked) -> String {
         Err(error) => format!("refused: {error}\n"),
     }
 }
+
+/// For datagrams.
+pub(crate) fn bind(asked: &Asked) -> String {
+    match UdpSocket::bind(asked.text("at")) {
+        Ok(_) => "bound\n".to_owned(),
+        Err(error) => format!("refused: {error}\n"),
+    }
+}
