@@ -179,6 +179,24 @@ outbound = { allow = [], networks = ["10.0.0.0/8"] }
 }
 
 #[test]
+fn a_handler_is_granted_so_many_destinations_and_networks_one_by_one_and_no_more() {
+    let list = |one: &str| vec![format!("\"{one}\""); 1_001].join(", ");
+    let checked = check(&format!(
+        "[handlers.a]\nsource = \"a.wasm\"\nroutes = [\"/\"]\n[handlers.a.outbound]\nallow = [{}]\nnetworks = [{}]\n",
+        list("https://api.example.com"),
+        list("10.0.0.0/8")
+    ));
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text();
+    for mistake in [
+        "`allow`: 1001 are more than can be: write at most 1000",
+        "`networks`: 1001 are more than can be: write at most 1000",
+    ] {
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+}
+
+#[test]
 fn a_variable_that_is_kept_in_a_file_has_no_nul_either() {
     let (directory, file) = written("a\0b");
     for (flag, code) in [("--env-from", 2), ("--config-from", 0)] {

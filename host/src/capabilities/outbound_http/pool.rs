@@ -619,3 +619,27 @@ impl Drop for Dialing {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::destination::{EVERYWHERE, Pattern};
+    use super::*;
+
+    #[test]
+    fn a_handler_reaches_as_many_hosts_at_once_as_it_may_and_who_is_done_with_makes_room() {
+        let everywhere: Pattern = EVERYWHERE.parse().expect("a pattern");
+        let said = Destination::from(everywhere);
+        let pool = Pool::new(Arc::default(), None, 1, 1);
+        let site = |nth: usize| {
+            let uri = format!("http://host-{nth}.example.com/");
+            let origin = Origin::of(&uri.parse().expect("a URI")).expect("an origin");
+            pool.site(&said, 0, &origin)
+        };
+        let most = limits::OUTBOUND_SITES;
+        let held: Vec<_> = (0..most).map(|nth| site(nth).expect("a place")).collect();
+        assert!(matches!(site(most), Err(Error::ConnectionLimitReached)));
+        assert!(site(0).is_ok(), "it has a place");
+        drop(held);
+        assert!(site(most).is_ok());
+    }
+}
