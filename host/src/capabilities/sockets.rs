@@ -628,6 +628,7 @@ fn of_p3(error: network::ErrorCode) -> p3::ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::{Grants, Services};
 
     fn rule(text: &str) -> SocketRule {
         text.parse().expect(text)
@@ -717,5 +718,28 @@ mod tests {
                 "{protocol} {to} {name}"
             );
         }
+    }
+
+    // None of the look-ups begins: the test does not wait.
+    #[tokio::test]
+    async fn an_instance_looks_up_so_many_names_at_once_and_no_more() {
+        let grants = Grants {
+            sockets: vec![rule("tcp://*.example.com:80")],
+            ..Grants::default()
+        };
+        let granted = Granted::new("shop".into(), None, &grants, &Services::default());
+        let granted = Arc::new(granted.expect("granted"));
+        let look_up = |sockets: &Sockets| sockets.look_up("a.example.com".to_owned());
+        let sockets = Sockets::new(Arc::clone(&granted));
+        let held: Vec<_> = (0..limits::LOOKUPS_AT_ONCE)
+            .map(|_| look_up(&sockets))
+            .collect();
+        assert!(held.iter().all(Result::is_ok));
+        let refused = look_up(&sockets);
+        assert!(matches!(
+            refused,
+            Err(network::ErrorCode::TemporaryResolverFailure)
+        ));
+        assert!(look_up(&Sockets::new(granted)).is_ok(), "another instance");
     }
 }
