@@ -563,6 +563,19 @@ fn tls_trusts_who_is_named_shows_what_is_asked_for_and_checks_the_name() {
             let seen = fetched(&host, &url, "/");
             assert!(seen.starts_with(starts), "{guest} {said}: {seen}");
         }
+        // Each destination of a handler has its own.
+        let theirs = stranger.sign(&["localhost"]);
+        let other = Upstream::tls(&theirs, None, |_, wire| wire.hello());
+        let (url, other) = (mutual.named("https"), other.named("https"));
+        let said = format!(
+            "allow = [{{ to = \"{url}\", {cert} }}, {{ to = \"{other}\", ca = \"other.pem\" }}]\n{networks}"
+        );
+        let host = host_saying(&directory, guest, &said);
+        for url in [&url, &other] {
+            let seen = fetched(&host, url, "/");
+            assert!(seen.starts_with("status 200\n"), "{guest} {url}: {seen}");
+        }
+        drop(host);
         // Whom the system trusts is not whom one destination trusts.
         let url = plain.named("https");
         let flags = format!(
@@ -700,22 +713,42 @@ fn bodies_and_trailers_go_both_ways() {
 
 #[test]
 fn http2_is_spoken_over_tls_and_in_the_clear_where_that_is_said() {
-    // Another host is the server: it speaks both.
-    let server = TestHost::serve(FAULTS, "");
+    let place = directory();
+    let authority = Authority::new("ours");
+    let (cert, key) = authority.sign(&["localhost"]).write(place.path(), "own");
+    // Other hosts are the servers: they speak both.
+    let clear = TestHost::serve(FAULTS, "");
+    let tls = format!("{} {}", flag("--tls-cert", &cert), flag("--tls-key", &key));
+    let tls = TestHost::serve(FAULTS, &tls);
     for guest in BOTH_FAULTS {
-        let directory = directory();
-        let url = format!("http://{}", server.address);
-        let said = format!("allow = [{{ to = \"{url}\", http2 = true }}]\n");
-        let host = host_saying(&directory, guest, &said);
-        for _ in 0..3 {
-            let seen = fetched(&host, &url, "/trailers");
-            assert!(seen.starts_with("status 200\n"), "{guest}: {seen}");
-            assert!(seen.contains("trailer x-checksum: "), "{guest}: {seen}");
+        for (server, url, how) in [
+            (&clear, format!("http://{}", clear.address), "http2 = true"),
+            (
+                &tls,
+                format!("https://localhost:{}", tls.address.port()),
+                "ca = \"ca.pem\"",
+            ),
+        ] {
+            let directory = directory();
+            fs::write(directory.path().join("ca.pem"), authority.pem()).expect("written");
+            let said = format!(
+                "allow = [{{ to = \"{url}\", {how} }}]\nnetworks = [\"127.0.0.0/8\", \"::1\"]\n"
+            );
+            let host = host_saying(&directory, guest, &said);
+            for _ in 0..3 {
+                let seen = fetched(&host, &url, "/trailers");
+                assert!(seen.starts_with("status 200\n"), "{guest} {how}: {seen}");
+                assert!(
+                    seen.contains("trailer x-checksum: "),
+                    "{guest} {how}: {seen}"
+                );
+            }
+            let first = server.access_to("/trailers");
+            let version = first.text("network.protocol.version");
+            assert_eq!(version, "2.0", "{guest} {how}");
+            let seen = fetched(&host, &url, "/sleep&first=20");
+            assert_eq!(seen, "error http-response-timeout\n", "{guest} {how}");
         }
-        let last = server.access_to("/trailers");
-        assert_eq!(last.text("network.protocol.version"), "2.0", "{guest}");
-        let seen = fetched(&host, &url, "/sleep&first=20");
-        assert_eq!(seen, "error http-response-timeout\n", "{guest}");
     }
 }
 

@@ -609,6 +609,21 @@ impl Drop for Scratch {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_handler_has_its_share_of_scratch_directories_and_leaves_others_theirs() {
+        let scratches = Arc::<Scratches>::default();
+        let handler = |name: &str| {
+            let work = Shared::new(1).share(&Sharer::of(&Arc::from(name), None));
+            ScratchShare::new(&scratches, work)
+        };
+        let greedy = handler("a");
+        let held: Vec<_> = std::iter::from_fn(|| greedy.places()).collect();
+        assert_eq!(held.len(), limits::SCRATCHES.div_ceil(limits::SHARE));
+        assert!(handler("b").places().is_some());
+        drop(held);
+        assert!(greedy.places().is_some());
+    }
+
     #[tokio::test]
     async fn what_was_taken_back_while_it_was_done_counts_for_good() {
         let sharer = Sharer::of(&Arc::from("a"), None);
