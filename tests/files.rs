@@ -1,6 +1,7 @@
 //! Files of a guest: what was granted and nothing beside it, whatever is swapped meanwhile; and a scratch directory of
 //! its own, within its quota and gone with it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -169,6 +170,27 @@ fn what_the_host_does_with_files_is_charged_to_the_request_that_asks_for_it() {
         assert_eq!(reply.status(), 500, "{guest}");
         assert_eq!(host.access(&reply).label(), "cpu-limit", "{guest}");
     }
+}
+
+#[test]
+fn a_listing_of_a_large_directory_is_never_whole_in_memory() {
+    let site = site();
+    let many = site.path().join("granted/many");
+    fs::create_dir(&many).expect("made");
+    for nth in 0..20_000 {
+        fs::write(many.join(format!("a-file-with-a-name-{nth}")), "").expect("written");
+    }
+    let host = TestHost::serve(PROBE, &granted(&site, ""));
+    let hold = |n: usize| host.get(&format!("/hold-listings?in=/data/many&n={n}"));
+    assert_eq!(hold(1).text(), "1 held\n");
+    let before = host.memory();
+    // Whole, they would be some two hundred megabytes.
+    assert_eq!(hold(100).text(), "100 held\n");
+    let grown = host.memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown}");
+    let reply = hold(1_000);
+    assert_eq!(reply.status(), 500);
+    assert_eq!(host.access(&reply).label(), "memory-limit");
 }
 
 #[test]

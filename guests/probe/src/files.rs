@@ -121,10 +121,38 @@ pub(crate) fn hold(asked: &Asked) -> String {
         stream.subscribe().block();
         streams.push(stream);
     }
-    // The host looks at what it holds each millisecond that a guest runs.
+    look();
+    format!("{} held\n", streams.len())
+}
+
+/// Begins so many listings of a directory, and reads none.
+pub(crate) fn hold_listings(asked: &Asked) -> String {
+    use wasip2::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
+    let (directory, name) = asked.text("in").rsplit_once('/').unwrap_or_default();
+    let directories = wasip2::filesystem::preopens::get_directories();
+    let Some((granted, _)) = directories.iter().find(|(_, name)| name == directory) else {
+        return "no such directory\n".to_owned();
+    };
+    let (follow, read) = (PathFlags::SYMLINK_FOLLOW, DescriptorFlags::READ);
+    let directory = match granted.open_at(follow, name, OpenFlags::DIRECTORY, read) {
+        Ok(directory) => directory,
+        Err(code) => return format!("refused: {}\n", code.name()),
+    };
+    let mut listings = Vec::new();
+    for _ in 0..asked.number("n", 10) {
+        match directory.read_directory() {
+            Ok(listing) => listings.push(listing),
+            Err(code) => return format!("refused: {}\n", code.name()),
+        }
+    }
+    look();
+    format!("{} held\n", listings.len())
+}
+
+/// Runs long enough for the host to look at what it holds, which it does each millisecond.
+fn look() {
     let held = Instant::now();
     while held.elapsed() < Duration::from_millis(20) {}
-    format!("{} held\n", streams.len())
 }
 
 pub(crate) fn truncate(asked: &Asked) -> String {

@@ -45,6 +45,7 @@ impl Guest for Probe {
             "/fill" => files::fill(&asked),
             "/churn" => files::churn(&asked),
             "/hold" => files::hold(&asked),
+            "/hold-listings" => files::hold_listings(&asked),
             "/truncate" => files::truncate(&asked),
             "/unlinked" => files::unlinked(&asked),
             "/mkdir" => files::mkdir(&asked),
