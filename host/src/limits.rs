@@ -206,6 +206,8 @@ pub const SCRATCHES: usize = 4_096;
 /// Threads that wait for disks on behalf of guests that use files; of one tenant, or handler without one, a [`SHARE`]th. A runtime
 /// has 512 of them for everything that may wait.
 pub const FILE_WORK: usize = 64;
+/// Bytes of a path, with its end: Linux takes no more. A guest of 0.3 may have thousands of calls wait, each with its path.
+pub const PATH: usize = 4 * KIB;
 /// Bytes of a page of a directory's listing, as the kernel gives it: several hundred names.
 pub const LISTING_PAGE: usize = 32 * KIB;
 /// Names that one instance looks up at once: each takes a thread for as long as a server of names leaves it waiting.

@@ -23,6 +23,7 @@ use super::scratch::{At, Room, Scratch, Turn};
 use super::writing::Consumed;
 use super::{FilesView, HasFiles, blocking, synced};
 use crate::capabilities::share::Share;
+use crate::limits;
 
 impl FilesView<'_> {
     fn listing(
@@ -85,19 +86,46 @@ macro_rules! handed_on {
     )*};
 }
 
+/// The same, of what is at a path.
+macro_rules! handed_on_at {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        async fn $name(
+            store: &Of<T>,
+            fd: Resource<Descriptor>,
+            $($argument: $type,)*
+            path: String,
+        ) -> FilesystemResult<$result> {
+            possible(&path)?;
+            let _place = work(store).take(1).await;
+            let store = store.with_getter::<WasiFilesystem>(T::filesystem);
+            WasiFilesystem::$name(&store, fd, $($argument,)* path).await
+        }
+    )*};
+}
+
+/// That the system could take a path: of one that is too long nothing is kept while a call waits for its place.
+fn possible(path: &str) -> FilesystemResult<()> {
+    if path.len() < limits::PATH {
+        Ok(())
+    } else {
+        Err(ErrorCode::NameTooLong.into())
+    }
+}
+
 /// What makes something in a scratch directory less, or moves it.
 macro_rules! in_turn {
-    ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
-        async fn $name(store: &Of<T>, fd: Resource<Descriptor>, $($argument: $type),*) -> FilesystemResult<()> {
+    ($(fn $name:ident(path: String);)*) => {$(
+        async fn $name(store: &Of<T>, fd: Resource<Descriptor>, path: String) -> FilesystemResult<()> {
+            possible(&path)?;
             let (_, scratch) = descriptor(store, &fd)?;
             let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
             let Some(scratch) = scratch else {
                 let _place = work(store).take(1).await;
-                return WasiFilesystem::$name(&wasi, fd, $($argument),*).await;
+                return WasiFilesystem::$name(&wasi, fd, path).await;
             };
             let turn = Some(scratch.removing().await);
             let _place = work(store).take(1).await;
-            Turn::over(turn, WasiFilesystem::$name(&wasi, fd, $($argument),*).await)
+            Turn::over(turn, WasiFilesystem::$name(&wasi, fd, path).await)
         }
     )*};
 }
@@ -109,11 +137,14 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
         fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
         fn stat(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorStat>;
-        fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FilesystemResult<DescriptorStat>;
-        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<String>;
         fn is_same_object(fd: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         fn metadata_hash(fd: Resource<Descriptor>) -> FilesystemResult<MetadataHashValue>;
-        fn metadata_hash_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FilesystemResult<MetadataHashValue>;
+    }
+
+    handed_on_at! {
+        fn stat_at(flags: PathFlags) -> DescriptorStat;
+        fn readlink_at() -> String;
+        fn metadata_hash_at(flags: PathFlags) -> MetadataHashValue;
     }
 
     in_turn! {
@@ -237,6 +268,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         path: String,
     ) -> FilesystemResult<()> {
+        possible(&path)?;
         let turn = room(store, &fd, Room::DIRECTORY).await?;
         let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
@@ -250,6 +282,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         to: String,
         path: String,
     ) -> FilesystemResult<()> {
+        possible(&to)?;
+        possible(&path)?;
         let bytes = to.len() as u64;
         let turn = room(
             store,
@@ -274,6 +308,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FilesystemResult<()> {
+        possible(&path)?;
+        possible(&new_path)?;
         same_place(store, &fd, &new_fd)?;
         let turn = room(store, &new_fd, Room::FILE).await?;
         let _place = work(store).take(1).await;
@@ -289,6 +325,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FilesystemResult<()> {
+        possible(&path)?;
+        possible(&new_path)?;
         let scratch = same_place(store, &fd, &new_fd)?;
         let turn = match &scratch {
             Some(scratch) => Some(scratch.moving().await),
@@ -308,6 +346,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FilesystemResult<()> {
+        possible(&path)?;
         if flags.contains(PathFlags::SYMLINK_FOLLOW)
             && let (Descriptor::Dir(directory), _) = descriptor(store, &fd)?
             && directory.perms == FsPerms::ReadWrite
@@ -335,6 +374,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
+        possible(&path)?;
         let (Descriptor::Dir(directory), scratch) = descriptor(store, &fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
@@ -428,5 +468,16 @@ fn time(of: NewTimestamp) -> Timespec {
             tv_sec: time.seconds,
             tv_nsec: time.nanoseconds.into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_as_long_as_the_system_takes_it() {
+        assert!(possible(&"a".repeat(limits::PATH - 1)).is_ok());
+        assert!(possible(&"a".repeat(limits::PATH)).is_err());
     }
 }
