@@ -1,7 +1,6 @@
 //! Files of a guest: what was granted and nothing beside it, whatever is swapped meanwhile; and a scratch directory of
 //! its own, within its quota and gone with it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

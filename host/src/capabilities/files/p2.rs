@@ -145,7 +145,8 @@ impl HostDescriptor for FilesView<'_> {
         match (self.scratch_of(descriptor), descriptor) {
             (Some(scratch), Descriptor::File(file)) => {
                 let at = At::Offset(offset);
-                let written = scratch.write(file.file.clone(), at, bytes.into()).await?;
+                let (work, bytes) = (self.work(), bytes.into());
+                let written = scratch.write(&work, file.file.clone(), at, bytes).await?;
                 Ok(written as Filesize)
             }
             _ => {

@@ -613,15 +613,16 @@ mod tests {
     fn a_handler_has_its_share_of_scratch_directories_and_leaves_others_theirs() {
         let scratches = Arc::<Scratches>::default();
         let handler = |name: &str| {
-            let work = Shared::new(1).share(&Sharer::of(&Arc::from(name), None));
-            ScratchShare::new(&scratches, work)
+            let sharer = Sharer::of(&Arc::from(name), None);
+            let work = Shared::new(1).share(&sharer);
+            ScratchShare::new(&scratches, &sharer, work)
         };
         let greedy = handler("a");
-        let held: Vec<_> = std::iter::from_fn(|| greedy.places()).collect();
+        let held: Vec<_> = std::iter::from_fn(|| greedy.place()).collect();
         assert_eq!(held.len(), limits::SCRATCHES.div_ceil(limits::SHARE));
-        assert!(handler("b").places().is_some());
+        assert!(handler("b").place().is_some());
         drop(held);
-        assert!(greedy.places().is_some());
+        assert!(greedy.place().is_some());
     }
 
     #[tokio::test]
