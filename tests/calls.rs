@@ -494,7 +494,7 @@ fn of_three_that_may_be_full_the_log_says_which_refused_a_call() {
             "the host",
             "max_concurrent_requests = 2",
             "",
-            "",
+            "limits = { max_concurrent_requests = 2 }",
             ["`faults`: the host serves", "of `[listen]`"],
         ),
     ] {

@@ -263,7 +263,8 @@ fn the_service_takes_its_socket_by_name_and_is_reloaded_as_its_unit_says() {
     std::fs::copy(HELLO.path(), handlers.path().join("index.wasm")).expect("copied");
     let socket = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = socket.local_addr().expect("one");
-    let program = activated(&[inheritable(socket)], &name);
+    let passed = [inheritable(socket)];
+    let program = activated(&passed, &name);
     let host = TestHost::serve_by(program, handlers.path(), &format!("--addr {flags}"));
     let mut client = Connection::to(address);
     assert_eq!(client.get("/").status(), 200);
