@@ -8,15 +8,13 @@
 //!
 //! SETTINGS pass here too: for a window that cannot be h2 has another code than the standard.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::ReadBuf;
 
 use super::frames::{END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, SETTINGS, Violation};
 use super::h2::FRAME_BYTES;
-use super::hpack::{Form, Literal, Part, Reader, Table, write};
+use super::hpack::{Form, Literal, Name, Part, Reader, Table, write};
 use super::preface::PREFACE;
 
 /// How far the reading of a connection is.
@@ -140,7 +138,8 @@ impl HeaderLists {
         };
         // h2 would not read the list of a stream that depends on itself, and so not what goes into the table.
         let mut is_malformed = depends_on_itself;
-        let mut changes: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+        let mut changed = Vec::new();
+        let mut copied = 0;
         let mut reader = Reader::new(list);
         loop {
             let start = reader.at();
@@ -153,35 +152,35 @@ impl HeaderLists {
             let is_wrong = !is_field(&field.name, &field.value);
             is_malformed |= is_wrong;
             if is_wrong || field.is_name_replaced {
-                changes.push((start..reader.at(), written_instead(&field, is_wrong)?));
+                changed.extend_from_slice(&list[copied..start]);
+                write_instead(&mut changed, &field, is_wrong)?;
+                copied = reader.at();
+                // Looked at here: a long name can be written in place of each of thousands of references to it.
+                if changed.len() > FRAME_BYTES as usize {
+                    return Err(Violation::Inseparable);
+                }
             }
             if field.form == Form::Indexed {
                 self.table.insert(field.name, field.value.len(), is_wrong);
             }
         }
-        if changes.is_empty() && !is_malformed {
+        if copied == 0 && !is_malformed {
             return Ok(None);
         }
-        let mut frame = vec![0; HEAD_BYTES];
-        let mut copied = 0;
-        for (range, instead) in changes {
-            frame.extend_from_slice(&list[copied..range.start]);
-            frame.extend(instead);
-            copied = range.end;
-        }
-        frame.extend_from_slice(&list[copied..]);
+        changed.extend_from_slice(&list[copied..]);
         if is_malformed {
-            write(&mut frame, Form::Once, MALFORMED, b"x");
+            write(&mut changed, Form::Once, MALFORMED, b"x");
         }
-        let length = u32::try_from(frame.len() - HEAD_BYTES)
+        let length = u32::try_from(changed.len())
             .ok()
             .filter(|&length| length <= FRAME_BYTES)
             .ok_or(Violation::Inseparable)?;
-        frame[..3].copy_from_slice(&length.to_be_bytes()[1..]);
-        frame[3] = HEADERS;
+        let mut frame = Vec::with_capacity(HEAD_BYTES + changed.len());
+        frame.extend_from_slice(&length.to_be_bytes()[1..]);
         // Neither padding nor a priority is left.
-        frame[4] = head.flags & (END_STREAM | END_HEADERS);
-        frame[5..HEAD_BYTES].copy_from_slice(&head.stream.to_be_bytes());
+        frame.extend([HEADERS, head.flags & (END_STREAM | END_HEADERS)]);
+        frame.extend(head.stream.to_be_bytes());
+        frame.append(&mut changed);
         Ok(Some(frame))
     }
 }
@@ -212,26 +211,26 @@ fn list_of(head: Head, payload: &[u8]) -> Option<(&[u8], bool)> {
     Some((list, depends_on_itself))
 }
 
-/// What a field is replaced by: nothing, or something that takes the same room in the table.
-fn written_instead(field: &Literal<'_>, is_wrong: bool) -> Result<Vec<u8>, Violation> {
-    let mut instead = Vec::new();
+/// Writes what replaces a field: nothing, or something that takes the same room in the table.
+fn write_instead(list: &mut Vec<u8>, field: &Literal<'_>, is_wrong: bool) -> Result<(), Violation> {
+    let name = &field.name.bytes;
     if !is_wrong {
         // Only its name is a reference to what h2 does not have.
-        write(&mut instead, field.form, &field.name, &field.value);
+        write(list, field.form, name, &field.value);
     } else if field.form == Form::Indexed {
-        let left = (field.name.len() + field.value.len())
+        let left = (name.len() + field.value.len())
             .checked_sub(MALFORMED.len())
             .ok_or(Violation::Inseparable)?;
         // Whoever refers to it is malformed too.
-        write(&mut instead, Form::Indexed, MALFORMED, &vec![b'x'; left]);
+        write(list, Form::Indexed, MALFORMED, &vec![b'x'; left]);
     }
-    Ok(instead)
+    Ok(())
 }
 
 /// Whether there can be such a field (RFC 9113, 8.2.1 and 8.3). h2 reads all that can be, and more of paths: it cuts off a
 /// fragment without a word.
-fn is_field(name: &[u8], value: &[u8]) -> bool {
-    match name {
+fn is_field(name: &Name, value: &[u8]) -> bool {
+    match &name.bytes[..] {
         b":method" => Method::from_bytes(value).is_ok(),
         b":status" => StatusCode::from_bytes(value).is_ok(),
         b":path" => {
@@ -241,17 +240,12 @@ fn is_field(name: &[u8], value: &[u8]) -> bool {
         }
         b":authority" | b":scheme" | b":protocol" => std::str::from_utf8(value).is_ok(),
         _ => {
-            !name.is_empty()
-                && name.iter().all(|&byte| is_of_a_name(byte))
+            name.is_of_a_header
                 && value
                     .iter()
                     .all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
         }
     }
-}
-
-fn is_of_a_name(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The shortest name for which h2 resets a stream, unless the value is `trailers` (RFC 9113, 8.2.2).

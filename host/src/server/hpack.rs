@@ -23,9 +23,27 @@ pub(super) struct Table {
 }
 
 struct Entry {
-    name: Bytes,
+    name: Name,
     bytes: usize,
     is_replaced: bool,
+}
+
+/// The name of a field. A clone is the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) bytes: Bytes,
+    /// Whether a header can have it (RFC 9113, 8.2.1). It is looked at where it is written, and not where it is referred to: a
+    /// frame has room for thousands of references, each to a name of thousands of bytes.
+    pub(super) is_of_a_header: bool,
+}
+
+impl Name {
+    pub(super) fn new(bytes: Bytes) -> Name {
+        Name {
+            is_of_a_header: !bytes.is_empty() && bytes.iter().all(|&byte| is_of_a_name(byte)),
+            bytes,
+        }
+    }
 }
 
 impl Table {
@@ -38,8 +56,8 @@ impl Table {
     }
 
     /// Takes a field with a value of so many bytes. `is_replaced` is whether h2 has another in its place.
-    pub(super) fn insert(&mut self, name: Bytes, value_bytes: usize, is_replaced: bool) {
-        let bytes = ENTRY_BYTES + name.len() + value_bytes;
+    pub(super) fn insert(&mut self, name: Name, value_bytes: usize, is_replaced: bool) {
+        let bytes = ENTRY_BYTES + name.bytes.len() + value_bytes;
         let Some(left) = self.most_bytes.checked_sub(bytes) else {
             // One that is larger than the table empties it (RFC 7541, 4.4).
             self.shrink_to(0);
@@ -64,10 +82,10 @@ impl Table {
     }
 
     /// The name of an entry, and whether h2 has another field there.
-    fn name(&self, index: usize) -> Result<(Bytes, bool), Unreadable> {
+    fn name(&self, index: usize) -> Result<(Name, bool), Unreadable> {
         let index = index.checked_sub(1).ok_or(Unreadable)?;
         if let Some(name) = KNOWN.get(index) {
-            return Ok((Bytes::from_static(name.as_bytes()), false));
+            return Ok((Name::new(Bytes::from_static(name.as_bytes())), false));
         }
         let entry = self.entries.get(index - KNOWN.len()).ok_or(Unreadable)?;
         Ok((entry.name.clone(), entry.is_replaced))
@@ -109,7 +127,7 @@ pub(super) enum Part<'a> {
 /// A field whose value is written in the list.
 pub(super) struct Literal<'a> {
     pub(super) form: Form,
-    pub(super) name: Bytes,
+    pub(super) name: Name,
     /// Whether the name is that of an entry in whose place h2 has another
     pub(super) is_name_replaced: bool,
     pub(super) value: Cow<'a, [u8]>,
@@ -167,7 +185,7 @@ impl<'a> Reader<'a> {
             _ => (Form::Indexed, 6),
         };
         let (name, is_name_replaced) = match self.number(bits)? {
-            0 => (Bytes::copy_from_slice(&self.text()?), false),
+            0 => (Name::new(Bytes::copy_from_slice(&self.text()?)), false),
             index => table.name(index)?,
         };
         Ok(Some(Part::Literal(Literal {
@@ -212,6 +230,10 @@ impl<'a> Reader<'a> {
             Ok(Cow::Borrowed(text))
         }
     }
+}
+
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Writes a field with its name and its value as they are.
@@ -410,7 +432,7 @@ mod tests {
                 fields.push(None);
                 continue;
             };
-            fields.push(Some((text(&literal.name), text(&literal.value))));
+            fields.push(Some((text(&literal.name.bytes), text(&literal.value))));
             if literal.form == Form::Indexed {
                 table.insert(literal.name, literal.value.len(), false);
             }
@@ -491,16 +513,17 @@ mod tests {
 
     #[test]
     fn a_full_table_forgets_the_oldest() {
+        let named = |name: &'static str| Name::new(Bytes::from_static(name.as_bytes()));
         let mut table = Table::new();
         for name in ["a", "b", "c"] {
-            table.insert(Bytes::from_static(name.as_bytes()), 0, name == "a");
+            table.insert(named(name), 0, name == "a");
         }
         assert!(table.has(64) && !table.has(65) && table.has_replaced());
         // Room for two of 33 bytes.
         table.resize(70).expect("a smaller one");
         assert!(table.has(63) && !table.has(64) && !table.has_replaced());
-        assert_eq!(table.name(63), Ok((Bytes::from_static(b"b"), false)));
-        table.insert(Bytes::from_static(b"too large"), 70, false);
+        assert_eq!(table.name(63), Ok((named("b"), false)));
+        table.insert(named("too large"), 70, false);
         assert!(!table.has(62));
         assert_eq!(table.bytes, 0);
     }
