@@ -310,7 +310,8 @@ impl Deployer {
 
     async fn make(&self, spec: HandlerSpec, has_answered: bool) -> anyhow::Result<Arc<Handler>> {
         let _place = self.places.acquire().await;
-        let (guest, digest) = self.loader.make(&spec, has_answered).await?;
+        let payer = self.account_of(&spec);
+        let (guest, digest) = self.loader.make(&spec, &payer, has_answered).await?;
         let (gate, account) = (self.gate_of(&spec), self.account_of(&spec));
         let guest = Some(guest);
         Ok(Handler::new(spec, digest, guest, gate, account, &self.hot))

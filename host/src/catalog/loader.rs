@@ -43,10 +43,11 @@ impl Loader {
     }
 
     /// Loads and compiles, resolves the imports, makes one instance to see that it can be made, and asks it what it must
-    /// answer, unless it has answered before. Gives the component's digest too.
+    /// answer, unless it has answered before, for which this account pays. Gives the component's digest too.
     pub(super) async fn make(
         self: &Arc<Self>,
         spec: &HandlerSpec,
+        account: &Arc<Account>,
         has_answered: bool,
     ) -> anyhow::Result<(Arc<Guest>, String)> {
         // From before the file is read: one that changes meanwhile is then not remembered.
@@ -54,15 +55,12 @@ impl Loader {
         let artifact = self.artifact(&spec.source).await?;
         let digest = artifact.digest.clone();
         let guest = Arc::new(self.link(artifact, spec).await?);
-        let account = self
-            .tenant(spec)
-            .map_or_else(Account::new, |tenant| Arc::clone(tenant.account()));
         let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
-        try_start(&guest, &spec.limits, Arc::clone(&account))
+        try_start(&guest, &spec.limits, Arc::clone(account))
             .await
             .map_err(of_file)?;
         if let Some(warm_up) = spec.warm_up.as_ref().filter(|_| !has_answered) {
-            let asked = warm_up.ask(&guest, spec, &account).await;
+            let asked = warm_up.ask(&guest, spec, account).await;
             asked.map_err(of_file)?;
         }
         if let Source::Wasm(path) = &spec.source {
