@@ -30,14 +30,36 @@ pub struct Handler {
     pub speaker: Arc<Speaker>,
     /// Who may run.
     pub gate: Arc<Gate>,
-    /// Those who may not: for want of a place of its own, of its tenant's, of the host's.
-    pub overload: [Seldom; 3],
+    /// Those who may not.
+    pub overload: Overload,
     /// How it does.
     pub health: Health,
     /// What served under its name before, until it has answered.
     former: ArcSwapOption<Handler>,
     /// What runs.
     place: Arc<Place>,
+}
+
+/// Requests that found no place, by whose places were all taken. Each is told for itself.
+#[derive(Debug)]
+pub struct Overload {
+    /// The handler's.
+    pub of_handler: Seldom,
+    /// Its tenant's.
+    pub of_tenant: Seldom,
+    /// The host's.
+    pub of_host: Seldom,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        let seldom = || Seldom::new(limits::OVERLOAD_PAUSE);
+        Self {
+            of_handler: seldom(),
+            of_tenant: seldom(),
+            of_host: seldom(),
+        }
+    }
 }
 
 /// Whether a handler answers.
@@ -96,7 +118,7 @@ impl Handler {
             tenant,
             account,
             gate,
-            overload: std::array::from_fn(|_| Seldom::new(limits::OVERLOAD_PAUSE)),
+            overload: Overload::default(),
             health: Health::default(),
             former: ArcSwapOption::empty(),
             place,

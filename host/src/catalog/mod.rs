@@ -32,7 +32,7 @@ use http::{HeaderValue, Method};
 
 pub use deployer::{Deployer, Deploys, Origin, Refused, Taken, Unready};
 pub use fall_back::fall_back;
-pub use handler::{Handler, Service};
+pub use handler::{Handler, Overload, Service};
 pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;
 pub use passwords::Passwords;

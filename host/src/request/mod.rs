@@ -386,7 +386,12 @@ enum Whose {
 }
 
 fn tell_overload(handler: &Handler, whose: Whose) {
-    let Some(refused) = handler.overload[whose as usize].count() else {
+    let refused = match whose {
+        Whose::Handler => &handler.overload.of_handler,
+        Whose::Tenant => &handler.overload.of_tenant,
+        Whose::Host => &handler.overload.of_host,
+    };
+    let Some(refused) = refused.count() else {
         return;
     };
     let tenant = handler.tenant.as_ref().map_or("", |tenant| tenant.name());
