@@ -201,7 +201,7 @@ async fn make_room(open: &mut Vec<Open>) {
 const PAUSE: Duration = Duration::from_millis(100);
 
 async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
-    let is_shaken = visitor.tls.is_some();
+    let has_tls = visitor.tls.is_some();
     let visitor = match tokio::time::timeout(limits::ADMIN_HEAD_TIME, visitor.shaken()).await {
         Ok(Ok(visitor)) => visitor,
         Ok(Err(error)) => {
@@ -214,7 +214,7 @@ async fn connection(visitor: Visitor, desk: Arc<Desk>, known: Arc<Known>) {
         }
     };
     let (who, needs_token) = (visitor.who, visitor.needs_token);
-    if is_shaken && !needs_token {
+    if has_tls && !needs_token {
         // He has shown a certificate.
         known.note(&Who::operator(&who));
     }

@@ -87,7 +87,7 @@ pub(super) fn unexpanded(mut message: String, text: &str, outside: &Outside<'_>)
     {
         let value = outside.variable(name).unwrap_or_default();
         // What is shorter is no secret, and may be a part of any word.
-        if value.len() >= SECRET {
+        if value.len() >= SHORTEST_SECRET {
             message = message.replace(&value, &format!("${{{name}}}"));
         }
         rest = behind;
@@ -96,7 +96,7 @@ pub(super) fn unexpanded(mut message: String, text: &str, outside: &Outside<'_>)
 }
 
 /// Bytes of the shortest text that is taken for a secret.
-const SECRET: usize = 4;
+const SHORTEST_SECRET: usize = 4;
 
 /// What shells take for a name.
 fn variable_name(name: &str) -> Result<(), String> {
