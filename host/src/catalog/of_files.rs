@@ -189,6 +189,11 @@ impl Versions {
                     tokio::time::sleep(pause).await;
                     tries += 1;
                     pause = (pause * 2).min(limits::VERSIONS_PAUSE_MOST);
+                } else {
+                    // Names that come and go have no end. Those that there are records of have.
+                    let has_record = |name: &HandlerName| self.store.record(name).is_some();
+                    let mut taken_away = self.of_files.taken_away();
+                    taken_away.retain(|name, _| has_record(name));
                 }
             }
         }
