@@ -14,6 +14,7 @@ pub mod judge;
 pub mod keyvalue;
 pub(crate) mod lent;
 pub mod logging;
+mod lookups;
 pub mod outbound_http;
 mod refusals;
 mod share;
@@ -28,9 +29,10 @@ use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
 use files::{FileWork, ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
+use lookups::Lookups;
 use outbound_http::{OutboundGrant, OutboundGrants};
 use share::{Share, Sharer};
-use sockets::{Lookups, SocketGrant, SocketRule};
+use sockets::{SocketGrant, SocketRule};
 
 /// What a guest may reach, as it was written: in a manifest, by flags, or for every handler in the file of the host. It can be
 /// compared, and opens nothing: see [`Granted`]. The default is nothing.

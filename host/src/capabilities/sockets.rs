@@ -31,7 +31,7 @@ use super::Granted;
 use super::hosts::{self, Names};
 use super::judge::judge;
 use super::refusals::Refusals;
-use super::share::{Share, Shared, Sharer};
+use super::share::Share;
 use crate::limits;
 use crate::names::short;
 use crate::networks::{Network, Networks, is_too_wide};
@@ -175,22 +175,6 @@ pub struct SocketGrant {
     rules: Vec<SocketRule>,
     refused: Refusals,
     lookups: Share,
-}
-
-/// Look-ups of names on behalf of all guests, by sockets and for requests: each holds a thread.
-#[derive(Debug)]
-pub(crate) struct Lookups(Shared);
-
-impl Default for Lookups {
-    fn default() -> Self {
-        Self(Shared::new(limits::LOOKUPS))
-    }
-}
-
-impl Lookups {
-    pub(super) fn share(&self, sharer: &Sharer) -> Share {
-        self.0.share(sharer)
-    }
 }
 
 impl SocketGrant {
@@ -628,6 +612,8 @@ fn of_p3(error: network::ErrorCode) -> p3::ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::lookups::Lookups;
+    use crate::capabilities::share::Sharer;
     use crate::capabilities::{Grants, Services};
 
     fn rule(text: &str) -> SocketRule {

@@ -116,8 +116,8 @@ mod tests {
     use super::super::grant::OutboundGrant;
     use super::super::{Client, OutboundGrants, Pattern};
     use super::*;
+    use crate::capabilities::lookups::Lookups;
     use crate::capabilities::share::Sharer;
-    use crate::capabilities::sockets::Lookups;
     use crate::gate::Gate;
     use crate::limits;
 

@@ -218,8 +218,8 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::lookups::Lookups;
     use crate::capabilities::share::Sharer;
-    use crate::capabilities::sockets::Lookups;
 
     #[test]
     fn an_address_that_is_named_is_meant_whatever_allows_it_before() {
