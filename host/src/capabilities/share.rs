@@ -1,5 +1,6 @@
 //! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk or for the
-//! addresses of a name, scratch directories, bytes that wait in a queue. Who has his share waits among his own, and takes no place of others.
+//! addresses of a name, scratch directories, bytes that wait in a queue. Who has his share waits among his own, and takes no
+//! place of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -115,7 +116,7 @@ impl Share {
         })
     }
 
-    /// Does what waits for a disk, on a thread that may. It has a place until it is done, also if nobody waits for it any more.
+    /// Does what waits for a disk or a resolver, on a thread that may. It has a place until it is done, also if nobody waits for it any more.
     ///
     /// # Errors
     /// When it panicked, or the host ends.

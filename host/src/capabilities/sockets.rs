@@ -365,18 +365,17 @@ impl Sockets {
         let lookups = self.granted.sockets.lookups.clone();
         let (mut answer, coming) = oneshot::channel::<Vec<IpAddr>>();
         tokio::spawn(async move {
-            let places = tokio::select! {
-                place = lookups.take(1) => (of_instance, place),
-                () = answer.closed() => return,
-            };
-            tokio::task::spawn_blocking(move || {
-                let found = (name.as_str(), 0).to_socket_addrs();
-                // Whoever gave up waiting has left the thread to the resolver, and its places with it.
-                drop(places);
-                if let Ok(found) = found {
-                    let _ = answer.send(found.map(|it| it.ip().to_canonical()).collect());
-                }
+            let addresses = lookups.run(move || {
+                // Whoever gives up waiting leaves the thread to the resolver, and its places with it.
+                let _of_instance = of_instance;
+                (name.as_str(), 0).to_socket_addrs()
             });
+            tokio::select! {
+                found = addresses => if let Ok(Ok(found)) = found {
+                    let _ = answer.send(found.map(|it| it.ip().to_canonical()).collect());
+                },
+                () = answer.closed() => {}
+            }
         });
         Some(coming)
     }

@@ -229,13 +229,8 @@ async fn look_up(
     port: u16,
     grant: &OutboundGrant,
 ) -> Result<Vec<SocketAddr>, Error> {
-    let place = grant.lookups.take(1).await;
-    let looked = tokio::task::spawn_blocking(move || {
-        // Whoever gives up waiting leaves the thread to the resolver, and its place with it.
-        let _place = place;
-        (&*name, port).to_socket_addrs().map(Vec::from_iter)
-    });
-    match looked.await {
+    let addresses = move || (&*name, port).to_socket_addrs().map(Vec::from_iter);
+    match grant.lookups.run(addresses).await {
         Ok(Ok(found)) => Ok(found),
         _ => Err(no_address()),
     }
