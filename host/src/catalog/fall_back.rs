@@ -90,7 +90,9 @@ fn put_off(mut way: Way, why: &anyhow::Error, later: &mut BTreeMap<HandlerName, 
     let name = way.failing.spec.name.clone();
     way.tries += 1;
     if way.tries >= limits::FALL_BACKS {
-        tracing::error!("`{name}` is not rolled back, and that is tried no more: {why}");
+        tracing::error!(
+            "`{name}` is not rolled back, and that is tried no more: {why}: deploy a version that works"
+        );
         way.failing.forget_former();
         return;
     }

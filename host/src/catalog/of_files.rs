@@ -336,7 +336,7 @@ impl Versions {
             && let Some(new) = also_wanted(&before, &after)
         {
             tracing::warn!(
-                "the new version of `{name}` also wants {new}: it has what its files grant it, and nothing else"
+                "the new version of `{name}` also wants {new}: it has only what its files grant it: if it may, grant it there"
             );
         }
     }
