@@ -1,7 +1,7 @@
 //! Names that somebody chose: shown at a bearable length, and guessed at when they are mistyped.
 
 /// Characters of a name that are shown.
-const NAME_SHOWN: usize = 100;
+pub const NAME_SHOWN: usize = 100;
 
 /// A name, cut.
 #[must_use]

@@ -9,7 +9,7 @@ use super::keys::REFERENCE;
 use super::reader::Value;
 use crate::files;
 use crate::limits;
-use crate::names::short;
+use crate::names::{NAME_SHOWN, short};
 use crate::secret::Secret;
 
 /// What is outside the file: the environment and other files. Tests bring their own.
@@ -88,11 +88,25 @@ pub(super) fn unexpanded(mut message: String, text: &str, outside: &Outside<'_>)
         let value = outside.variable(name).unwrap_or_default();
         // What is shorter is no secret, and may be a part of any word.
         if value.len() >= SHORTEST_SECRET {
-            message = message.replace(&value, &format!("${{{name}}}"));
+            let instead = format!("${{{name}}}");
+            message = message.replace(&value, &instead);
+            message = message.replace(&value.escape_debug().to_string(), &instead);
+            for beginning in beginnings(&value) {
+                let cut = format!("{}…", beginning.escape_debug());
+                message = message.replace(&cut, &format!("{instead}…"));
+            }
         }
         rest = behind;
     }
     message
+}
+
+/// What [`short`] may have left of a value, which stands behind other text or not; the longest first.
+fn beginnings(value: &str) -> impl Iterator<Item = &str> {
+    let ends = value.char_indices().map(|(end, _)| end);
+    let ends: Vec<usize> = ends.take(NAME_SHOWN + 1).collect();
+    let beginnings = ends.into_iter().rev().map(move |end| &value[..end]);
+    beginnings.filter(|beginning| beginning.len() >= SHORTEST_SECRET)
 }
 
 /// Bytes of the shortest text that is taken for a secret.

@@ -40,6 +40,7 @@ fn read<T>(
         let value = match name {
             "USER" => "ada",
             "TOKEN" => "hunter2",
+            "LONG_TOKEN" => LONG_TOKEN,
             "REDIS_URL" => "rediss://host:hunter2@redis.example.com:6380/0",
             "EMPTY" => "",
             "COUNT" => "12",
@@ -970,6 +971,10 @@ fn a_variable_can_be_any_value() {
     assert_eq!(config.door.limits.idle, Duration::from_secs(12));
 }
 
+/// More of it than a message quotes.
+const LONG_TOKEN: &str = "hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2\
+                          hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2";
+
 #[test]
 fn no_secret_is_shown_by_a_mistake_beside_it_or_by_a_dump() {
     for text in [
@@ -980,6 +985,8 @@ fn no_secret_is_shown_by_a_mistake_beside_it_or_by_a_dump() {
         "[handlers.a]\nroutes = [\"${TOKEN}\"]",
         "[handlers.a]\nroutes = [{ path = \"/x\", host = \"${TOKEN} x\" }]",
         "[handlers.a]\nlimits = { timeout = \"${TOKEN}\" }",
+        "[handlers.a]\noutbound = { allow = [\"${LONG_TOKEN}\"] }",
+        "[handlers.a]\noutbound = { allow = [\"x${LONG_TOKEN}\"] }",
         "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"hunter2\"\n[defaults]\ntimeout = \"${NOT}\"",
     ] {
         let rendered = mistakes(text).to_string();
