@@ -1,5 +1,5 @@
 //! What an exchange costs: CPU time, which is measured around every poll and compared with its budget at every tick, memory,
-//! and what was read of the request's body.
+//! and what has moved of its bodies.
 //!
 //! The clock of a thread's CPU time is a system call, and two of them for each poll cost a small request a twentieth of
 //! its time. So a poll shorter than [`TICK`] is charged what passed on the ordinary clock, and a longer one, in which
@@ -133,7 +133,7 @@ impl Meter {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The client has taken so many more of what its guest writes.
+    /// So many more bytes of what its guest writes were taken, to be sent to the client.
     pub(crate) fn sends(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }

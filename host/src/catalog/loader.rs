@@ -43,7 +43,7 @@ impl Loader {
     }
 
     /// Loads and compiles, resolves the imports, makes one instance to see that it can be made, and asks it what it must
-    /// answer, unless it has answered before, for which this account pays. Gives the component's digest too.
+    /// answer, unless it has answered before; this account pays. Gives the component's digest too.
     pub(super) async fn make(
         self: &Arc<Self>,
         spec: &HandlerSpec,

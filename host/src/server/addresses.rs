@@ -45,7 +45,8 @@ impl Drop for Counted {
     }
 }
 
-/// Whom an address is counted to. One client of IPv6 has a network of 2^64 addresses (RFC 6177), and one of IPv4 is the same whichever socket it came by.
+/// Whom an address is counted to. One client of IPv6 has a network of 2^64 addresses (RFC 6177), and one of IPv4 is the same
+/// whichever socket it came by.
 #[must_use]
 pub fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
