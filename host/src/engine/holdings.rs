@@ -15,7 +15,7 @@ use wasmtime_wasi_http::p2::types::{
 };
 use wasmtime_wasi_http::{FieldMap, p3};
 
-use crate::capabilities::files::Names;
+use crate::capabilities::files::Entries;
 use crate::limits::{BODY_CHUNK, LISTING_PAGE};
 
 /// What the objects in a table take.
@@ -64,7 +64,7 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
         bytes_of(response.headers())
     } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = object.downcast_ref() {
         bytes_of(trailers)
-    } else if object.is::<Names>() {
+    } else if object.is::<Entries>() {
         LISTING
     } else if object.is::<HostOutgoingBody>() {
         // What the guest has written and nobody has read yet.

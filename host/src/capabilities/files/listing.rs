@@ -21,7 +21,7 @@ use crate::capabilities::share::Share;
 use crate::limits;
 
 /// What is in a directory, on its way to a guest of 0.2, which asks for one name after the other.
-pub struct Names {
+pub struct Entries {
     work: Share,
     directory: Directory,
     page: std::vec::IntoIter<io::Result<Entry>>,
@@ -30,22 +30,22 @@ pub struct Names {
     _counted: Arc<()>,
 }
 
-impl Names {
+impl Entries {
     /// Of a directory whose first page can be read.
     pub(super) async fn open(
         work: Share,
         directory: Arc<File>,
         counted: Arc<()>,
     ) -> io::Result<Self> {
-        let mut names = Self {
+        let mut entries = Self {
             work,
             directory: Directory::Named(directory),
             page: Vec::new().into_iter(),
             is_over: false,
             _counted: counted,
         };
-        names.turn().await?;
-        Ok(names)
+        entries.turn().await?;
+        Ok(entries)
     }
 
     /// The next of them, none at the end. One that is no text is an error, and there may be more behind it.

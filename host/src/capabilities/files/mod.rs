@@ -23,7 +23,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 
-pub use listing::Names;
+pub use listing::Entries;
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use super::listing::Names;
+use super::listing::Entries;
 use super::open::{self, How};
 use super::reading::Read;
 use super::scratch::{At, Room, Turn};
@@ -38,8 +38,8 @@ impl HostDirectoryEntryStream for FilesView<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        let names = Resource::<Names>::new_borrow(stream.rep());
-        let next = self.wasi.table.get_mut(&names)?.next().await?;
+        let entries = Resource::<Entries>::new_borrow(stream.rep());
+        let next = self.wasi.table.get_mut(&entries)?.next().await?;
         Ok(next.map(|(kind, name)| DirectoryEntry {
             type_: named(kind),
             name,
@@ -47,8 +47,8 @@ impl HostDirectoryEntryStream for FilesView<'_> {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        let names = Resource::<Names>::new_own(stream.rep());
-        self.wasi.table.delete(names)?;
+        let entries = Resource::<Entries>::new_own(stream.rep());
+        self.wasi.table.delete(entries)?;
         Ok(())
     }
 }
@@ -98,7 +98,7 @@ impl HostDescriptor for FilesView<'_> {
         fn unlink_file_at(path: String);
     }
 
-    /// Wasmtime's would be read whole. The guest has [`Names`] in its place, by the same number.
+    /// Wasmtime's would be read whole. The guest has [`Entries`] in its place, by the same number.
     async fn read_directory(
         &mut self,
         fd: Resource<Descriptor>,
@@ -107,9 +107,9 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::NotDirectory.into());
         };
         let (directory, counted) = (directory.dir.clone(), Arc::clone(&self.files.listings));
-        let names = Names::open(self.work(), directory, counted).await?;
-        let names = self.wasi.table.push(names)?;
-        Ok(Resource::new_own(names.rep()))
+        let entries = Entries::open(self.work(), directory, counted).await?;
+        let entries = self.wasi.table.push(entries)?;
+        Ok(Resource::new_own(entries.rep()))
     }
 
     async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
