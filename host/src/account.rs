@@ -55,12 +55,12 @@ impl Account {
     }
 
     /// A long burst has used so much of the threads that serve.
-    pub(crate) fn spend(&self, time: Duration) {
+    pub(crate) fn spend_credit(&self, time: Duration) {
         self.bursts.spend(time);
     }
 
     /// It has used so much of the threads that serve, in a burst of any length.
-    pub(crate) fn uses(&self, time: Duration) {
+    pub(crate) fn spend_share(&self, time: Duration) {
         if self.is_among_others.load(Ordering::Relaxed) {
             self.share.spend(time);
         }
@@ -146,7 +146,7 @@ mod tests {
     fn who_bursts_for_too_long_waits_until_time_has_paid_for_it() {
         let account = Account::new();
         assert!(account.has_credit());
-        account.spend(FRONT_CREDIT * 3);
+        account.spend_credit(FRONT_CREDIT * 3);
         assert!(!account.has_credit());
         let begun = now();
         let debt = u64::try_from(nanos(FRONT_CREDIT * 2)).expect("no debt") * FRONT_REFILL;
@@ -154,7 +154,7 @@ mod tests {
         assert!(account.bursts.refill(begun + debt + debt / 2));
         // What is saved up has an end.
         account.bursts.refill(begun + 1_000 * debt);
-        account.spend(FRONT_CREDIT + Duration::from_millis(1));
+        account.spend_credit(FRONT_CREDIT + Duration::from_millis(1));
         assert!(!account.has_credit());
     }
 
@@ -162,11 +162,11 @@ mod tests {
     fn among_others_nobody_has_all_of_the_threads_that_serve_however_short_his_bursts_are() {
         let account = Account::new();
         let hour = Duration::from_secs(3600);
-        account.uses(hour);
+        account.spend_share(hour);
         assert!(account.has_credit(), "alone it may have all");
         account.set_among_others(true);
         assert!(account.has_credit());
-        account.uses(hour);
+        account.spend_share(hour);
         assert!(!account.has_credit() && !account.has_share());
         // It has used an hour of one thread. Of all threads it has three quarters.
         let begun = now();
@@ -174,7 +174,7 @@ mod tests {
         assert!(!account.share.refill(begun + paid / 2));
         assert!(account.share.refill(begun + paid + paid / 2));
         account.set_among_others(false);
-        account.uses(hour);
+        account.spend_share(hour);
         assert!(account.has_credit());
     }
 }

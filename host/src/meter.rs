@@ -199,10 +199,10 @@ impl Meter {
         self.burst.fetch_add(nanos(spent), Ordering::Relaxed);
         let burst = before + spent;
         if !self.in_background.load(Ordering::Relaxed) {
-            self.account.uses(spent);
+            self.account.spend_share(spent);
             if burst > FREE_BURST {
                 self.account
-                    .spend(if before > FREE_BURST { spent } else { burst });
+                    .spend_credit(if before > FREE_BURST { spent } else { burst });
             }
         }
         result
