@@ -48,14 +48,20 @@ fn request_by_hand(stream: u32, [method, path, authority]: [&str; 3]) -> Vec<u8>
     frame
 }
 
+/// The head of the next frame, and its payload.
+fn frame(wire: &mut TcpStream) -> ([u8; 9], Vec<u8>) {
+    let mut head = [0; 9];
+    wire.read_exact(&mut head).expect("a frame");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    wire.read_exact(&mut payload).expect("its payload");
+    (head, payload)
+}
+
 /// How the answer of a stream begins, or nothing if the stream is reset.
 fn answer(wire: &mut TcpStream, stream: u32) -> Option<u8> {
     loop {
-        let mut head = [0; 9];
-        wire.read_exact(&mut head).expect("a frame");
-        let [a, b, c, kind, _, s1, s2, s3, s4] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        wire.read_exact(&mut payload).expect("its payload");
+        let ([_, _, _, kind, _, s1, s2, s3, s4], payload) = frame(wire);
         assert_ne!(kind, 7, "the connection is over: {payload:?}");
         match kind {
             1 if u32::from_be_bytes([s1, s2, s3, s4]) == stream => return Some(payload[0]),
@@ -74,10 +80,7 @@ fn a_client_hears_how_much_it_may_have_open_and_on_the_way() {
     wire.write_all(PREFACE).expect("sent");
     let (mut settings, mut window) = (Vec::new(), None);
     while settings.is_empty() || window.is_none() {
-        let mut head = [0; 9];
-        wire.read_exact(&mut head).expect("a frame");
-        let mut payload = vec![0; usize::from(head[2])];
-        wire.read_exact(&mut payload).expect("its payload");
+        let (head, payload) = frame(&mut wire);
         match (head[3], head[4]) {
             (4, 0) => {
                 for one in payload.chunks(6) {

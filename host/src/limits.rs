@@ -373,8 +373,8 @@ pub const WARM_SHARE: u64 = 8;
 /// than the guest.
 pub const KEPT_MEMORY: usize = MIB;
 
-/// Components that a wasi:http 0.3 component in the pool is composed of. Each can hold a stack while it waits for something, and the
-/// pool has a stack for every one of them. A handler behind a chain of middleware has three or four.
+/// Components that a wasi:http 0.3 component in the pool is composed of. Each can hold a stack while it waits for something,
+/// and the pool has a stack for every one of them. A handler behind a chain of middleware has three or four.
 pub const PARTS: u32 = 8;
 /// The same of one that does not fit into the pool: its share of [`LARGE_POOL_STACKS`] is enough for four.
 pub const LARGE_PARTS: u32 = 200;
@@ -442,8 +442,8 @@ pub const GONE_HANDLERS: usize = 100;
 pub const AUDIT_LINES: usize = 10_000;
 /// Lines of it in one answer.
 pub const AUDIT_ANSWER: usize = 1_000;
-/// How long a start waits for deployed handlers that have to be compiled anew: some hundreds of small ones, on a small machine. The rest
-/// comes later. Settable.
+/// How long a start waits for deployed handlers that have to be compiled anew: some hundreds of small ones, on a small
+/// machine. The rest comes later. Settable.
 pub const RESTORE: Duration = Duration::from_secs(60);
 /// Connections that the admin door has open at once: operators and their scripts, not clients.
 pub const ADMIN_CONNECTIONS: usize = 32;
