@@ -95,7 +95,7 @@ macro_rules! handed_on_at {
             $($argument: $type,)*
             path: String,
         ) -> FilesystemResult<$result> {
-            possible(&path)?;
+            not_too_long(&path)?;
             let _place = work(store).take(1).await;
             let store = store.with_getter::<WasiFilesystem>(T::filesystem);
             WasiFilesystem::$name(&store, fd, $($argument,)* path).await
@@ -104,7 +104,7 @@ macro_rules! handed_on_at {
 }
 
 /// That the system could take a path: of one that is too long nothing is kept while a call waits for its place.
-fn possible(path: &str) -> FilesystemResult<()> {
+fn not_too_long(path: &str) -> FilesystemResult<()> {
     if path.len() < limits::PATH {
         Ok(())
     } else {
@@ -116,7 +116,7 @@ fn possible(path: &str) -> FilesystemResult<()> {
 macro_rules! in_turn {
     ($(fn $name:ident(path: String);)*) => {$(
         async fn $name(store: &Of<T>, fd: Resource<Descriptor>, path: String) -> FilesystemResult<()> {
-            possible(&path)?;
+            not_too_long(&path)?;
             let (_, scratch) = descriptor(store, &fd)?;
             let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
             let Some(scratch) = scratch else {
@@ -268,7 +268,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         path: String,
     ) -> FilesystemResult<()> {
-        possible(&path)?;
+        not_too_long(&path)?;
         let turn = room(store, &fd, Room::DIRECTORY).await?;
         let _place = work(store).take(1).await;
         let store = store.with_getter::<WasiFilesystem>(T::filesystem);
@@ -282,8 +282,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         to: String,
         path: String,
     ) -> FilesystemResult<()> {
-        possible(&to)?;
-        possible(&path)?;
+        not_too_long(&to)?;
+        not_too_long(&path)?;
         let bytes = to.len() as u64;
         let turn = room(
             store,
@@ -308,8 +308,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FilesystemResult<()> {
-        possible(&path)?;
-        possible(&new_path)?;
+        not_too_long(&path)?;
+        not_too_long(&new_path)?;
         same_place(store, &fd, &new_fd)?;
         let turn = room(store, &new_fd, Room::FILE).await?;
         let _place = work(store).take(1).await;
@@ -325,8 +325,8 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FilesystemResult<()> {
-        possible(&path)?;
-        possible(&new_path)?;
+        not_too_long(&path)?;
+        not_too_long(&new_path)?;
         let scratch = same_place(store, &fd, &new_fd)?;
         let turn = match &scratch {
             Some(scratch) => Some(scratch.moving().await),
@@ -346,7 +346,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FilesystemResult<()> {
-        possible(&path)?;
+        not_too_long(&path)?;
         if flags.contains(PathFlags::SYMLINK_FOLLOW)
             && let (Descriptor::Dir(directory), _) = descriptor(store, &fd)?
             && directory.perms == FsPerms::ReadWrite
@@ -374,7 +374,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
-        possible(&path)?;
+        not_too_long(&path)?;
         let (Descriptor::Dir(directory), scratch) = descriptor(store, &fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_path_is_as_long_as_the_system_takes_it() {
-        assert!(possible(&"a".repeat(limits::PATH - 1)).is_ok());
-        assert!(possible(&"a".repeat(limits::PATH)).is_err());
+        assert!(not_too_long(&"a".repeat(limits::PATH - 1)).is_ok());
+        assert!(not_too_long(&"a".repeat(limits::PATH)).is_err());
     }
 }
