@@ -256,6 +256,8 @@ const PRIORITY: u8 = 0x20;
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn frame(flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -371,10 +373,32 @@ mod tests {
         }
     }
 
+    /// As many as fit into a frame, each a field without a value that has the name of the newest entry.
+    fn references() -> Vec<u8> {
+        b"\x0f\x2f\x00".repeat(FRAME_BYTES as usize / 3)
+    }
+
+    /// Looked at again for each reference, it would be two gigabytes.
+    #[test]
+    fn a_long_name_is_looked_at_once_however_often_it_is_referred_to() {
+        let name = "~".repeat(4_000);
+        let named = frame(END_HEADERS, 1, &list(&[(Form::Indexed, &*name, "")]));
+        let references = frame(END_HEADERS, 3, &references()).repeat(100);
+        let sent = [PREFACE.to_vec(), named, references].concat();
+        let start = Instant::now();
+        let passed = passed(&mut HeaderLists::new(), &[&sent], 16_384);
+        assert!(passed == Ok(sent), "it is well formed");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
     #[test]
     fn what_cannot_be_refused_alone_ends_the_connection() {
         let bad = frame(END_HEADERS, 1, &list(&[(Form::Indexed, "X-Bad", "1")]));
         let too_short = frame(END_HEADERS, 1, &list(&[(Form::Indexed, "X", "")]));
+        let long = "~".repeat(4_000);
+        let long = frame(END_HEADERS, 1, &list(&[(Form::Indexed, &*long, "\n")]));
+        let many = frame(END_HEADERS, 3, &references());
         let without_end = frame(0, 3, b"\x82");
         let no_hpack = frame(END_HEADERS, 1, b"\x80");
         for (what, frames, wanted) in [
@@ -384,6 +408,11 @@ mod tests {
                 Err(Violation::Inseparable),
             ),
             ("no room", too_short, Err(Violation::Inseparable)),
+            (
+                "a long name in place of many references to it",
+                [long, many].concat(),
+                Err(Violation::Inseparable),
+            ),
             ("no HPACK", no_hpack.clone(), Err(Violation::Compression)),
             (
                 "what is left to h2",
