@@ -389,7 +389,12 @@ impl Store {
         self.with_database(|opened| {
             // A file without a name takes everything, and a restart finds nothing of it.
             if inode_of(&self.directory)? != opened.file {
-                return Err(io::Error::other("its database is another file by now").into());
+                let path = self.directory.join(DATABASE);
+                return Err(io::Error::other(format!(
+                    "`{}` is another file by now: put the old one back, or start the host anew",
+                    path.display()
+                ))
+                .into());
             }
             let Opened {
                 database, audit, ..

@@ -213,10 +213,8 @@ impl Guest {
                 polled => polled.map(|()| true),
             });
             if !is_over.await {
-                // Nobody else is to wait for whoever burns in it.
-                if meter.is_burning() {
-                    of_task.retired.store(true, Ordering::Relaxed);
-                }
+                // Nobody else is to wait for whoever burns in it, and it does not come back to the front.
+                of_task.retired.store(true, Ordering::Relaxed);
                 // It ends when those in it do, whoever waits for the task.
                 drop(background.spawn(driven, meter));
             }
