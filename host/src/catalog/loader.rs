@@ -1,5 +1,6 @@
 //! From a component's file, or what was made of it, to a guest.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -17,6 +18,8 @@ use crate::meter::Meter;
 pub(super) struct Loader {
     components: Components,
     room: Room,
+    /// Guests that are to share the engines, see [`Self::expect`].
+    expected: AtomicUsize,
     services: Arc<Services>,
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that need more than a place in the pool has.
@@ -33,6 +36,7 @@ impl Loader {
         Self {
             components,
             room,
+            expected: AtomicUsize::new(room.guests),
             services,
             pooled: [OnceLock::new(), OnceLock::new()],
             large: [OnceLock::new(), OnceLock::new()],
@@ -68,6 +72,11 @@ impl Loader {
                 .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
+    }
+
+    /// So many guests are known by now. An engine's pool is laid out for those that were known when it was first asked for.
+    pub(super) fn expect(&self, guests: usize) {
+        self.expected.fetch_max(guests, Ordering::Relaxed);
     }
 
     pub(super) fn services(&self) -> &Arc<Services> {
@@ -194,7 +203,11 @@ impl Loader {
             }
         };
         let engine = if fits {
-            Engine::new(generation, self.room, background)?
+            let room = Room {
+                guests: self.expected.load(Ordering::Relaxed),
+                ..self.room
+            };
+            Engine::new(generation, room, background)?
         } else {
             Engine::large(generation, self.room, background)?
         };

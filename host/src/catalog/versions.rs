@@ -284,7 +284,9 @@ impl Versions {
     pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
         let mut change = owned();
-        for record in self.store.records() {
+        let records = self.store.records();
+        self.deployer.expect(records.len());
+        for record in records {
             let of_door = record.current().filter(|_| record.file.is_none());
             let Some(version) = of_door else {
                 continue;
