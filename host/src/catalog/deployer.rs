@@ -181,7 +181,8 @@ impl Deployer {
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
             memory,
-            guests: 1,
+            guests: 0,
+            parts: limits::PARTS,
         };
         let loader = Arc::new(Loader::new(components, room, services));
         Self {

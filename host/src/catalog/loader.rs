@@ -18,7 +18,7 @@ use crate::meter::Meter;
 pub(super) struct Loader {
     components: Components,
     room: Room,
-    /// Guests that are to share the engines, see [`Self::expect`].
+    /// Guests that are to share the engines, see [`Self::expect`]. 0: there is one, and will be no other.
     expected: AtomicUsize,
     services: Arc<Services>,
     pooled: [OnceLock<Arc<Engine>>; 2],
@@ -36,7 +36,7 @@ impl Loader {
         Self {
             components,
             room,
-            expected: AtomicUsize::new(room.guests),
+            expected: AtomicUsize::new(0),
             services,
             pooled: [OnceLock::new(), OnceLock::new()],
             large: [OnceLock::new(), OnceLock::new()],
@@ -74,9 +74,10 @@ impl Loader {
         Ok((guest, digest))
     }
 
-    /// So many guests are known by now. An engine's pool is laid out for those that were known when it was first asked for.
+    /// So many guests are known by now, and there may be more. An engine's pool is laid out for those that were known when it
+    /// was first asked for.
     pub(super) fn expect(&self, guests: usize) {
-        self.expected.fetch_max(guests, Ordering::Relaxed);
+        self.expected.fetch_max(guests.max(1), Ordering::Relaxed);
     }
 
     pub(super) fn services(&self) -> &Arc<Services> {
@@ -165,12 +166,17 @@ impl Loader {
         let link = move || {
             let (generation, parts) = (artifact.generation(), artifact.inspection.parts);
             let has_stacks = generation == Generation::P2 || parts <= u64::from(limits::PARTS);
-            let may_fit = has_stacks && settings.memory <= loader.room.memory;
-            let mut engine = loader.engine(generation, may_fit)?;
+            let mut may_fit = has_stacks && settings.memory <= loader.room.memory;
+            let mut engine = loader.engine(generation, may_fit, parts)?;
+            if may_fit && !engine.has_stacks_for(parts) {
+                // Made for a component of fewer parts.
+                may_fit = false;
+                engine = loader.engine(generation, false, parts)?;
+            }
             let mut mapped = engine.map(&artifact.file);
             if may_fit && mapped.is_err() {
                 // It has more memories or tables: wasmtime alone can count what it instantiates.
-                engine = loader.engine(generation, false)?;
+                engine = loader.engine(generation, false, parts)?;
                 mapped = engine.map(&artifact.file);
             }
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
@@ -184,7 +190,12 @@ impl Loader {
     }
 
     /// An engine is made when the first guest comes that needs it: most hosts need one.
-    fn engine(&self, generation: Generation, fits: bool) -> anyhow::Result<Arc<Engine>> {
+    fn engine(
+        &self,
+        generation: Generation,
+        fits: bool,
+        parts: u64,
+    ) -> anyhow::Result<Arc<Engine>> {
         let place = if fits { &self.pooled } else { &self.large };
         let place = &place[generation as usize];
         if let Some(engine) = place.get() {
@@ -203,8 +214,15 @@ impl Loader {
             }
         };
         let engine = if fits {
+            let guests = self.expected.load(Ordering::Relaxed);
+            let parts = u32::try_from(parts).unwrap_or(u32::MAX);
             let room = Room {
-                guests: self.expected.load(Ordering::Relaxed),
+                guests,
+                parts: if guests == 0 {
+                    parts.min(limits::PARTS)
+                } else {
+                    limits::PARTS
+                },
                 ..self.room
             };
             Engine::new(generation, room, background)?

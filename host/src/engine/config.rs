@@ -31,8 +31,10 @@ pub struct Room {
     pub instances: usize,
     /// Bytes that one linear memory may grow to.
     pub memory: usize,
-    /// Guests that share it, as far as is known.
+    /// Guests that share it, as far as is known. 0: there is one, and will be no other.
     pub guests: usize,
+    /// Components that one of 0.3 may be composed of, see [`limits::PARTS`].
+    pub parts: u32,
 }
 
 /// What compiling depends on. The same for the process that compiles and the one that serves.
@@ -54,7 +56,7 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
     let mut pool = PoolingAllocationConfig::new();
     pool.total_memories(instances.saturating_mul(limits::MEMORIES))
         .total_tables(instances.saturating_mul(limits::TABLES))
-        .total_stacks(stacks(generation, instances))
+        .total_stacks(stacks(generation, instances, room.parts))
         // Only counted, so every component may have as many as one may.
         .total_core_instances(instances.saturating_mul(limits::CORE_INSTANCES))
         .max_memory_size(room.memory.next_multiple_of(64 * KIB))
@@ -133,12 +135,12 @@ fn warm_places(guests: usize) -> Option<u32> {
 
 /// Every part of a 0.3 component can have a task that waits in a synchronous frame and holds a stack, but no more: a part
 /// is not entered while it has one. One is for what goes on meanwhile, and one is kept for the next call.
-fn stacks(generation: Generation, instances: u32) -> u32 {
+fn stacks(generation: Generation, instances: u32, parts: u32) -> u32 {
     let one_call = instances.saturating_mul(2);
     match generation {
         Generation::P2 => one_call,
         Generation::P3 => instances
-            .saturating_mul(limits::PARTS + 2)
+            .saturating_mul(parts.saturating_add(2))
             .min(limits::STACKS)
             .max(one_call),
     }

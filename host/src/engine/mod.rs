@@ -63,6 +63,8 @@ pub struct Engine {
     usage: Arc<usage::Usage>,
     /// Its places are for components that are too large for the others; there are fewer, so each guest has its share.
     is_large: bool,
+    /// Components that one of its guests may be composed of.
+    parts: u64,
 }
 
 impl Engine {
@@ -118,6 +120,7 @@ impl Engine {
             idle: AtomicUsize::new(0),
             usage: Arc::default(),
             is_large,
+            parts: room.parts.into(),
         }))
     }
 
@@ -125,6 +128,11 @@ impl Engine {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Whether it has a stack for each part of such a component, see [`crate::limits::PARTS`].
+    pub(crate) fn has_stacks_for(&self, parts: u64) -> bool {
+        self.generation == Generation::P2 || parts <= self.parts
     }
 
     /// The instances of all its guests.
