@@ -364,9 +364,8 @@ pub const LARGE_POOL_TABLES: u32 = 8_192;
 /// Stacks of the pool for large components; see [`LARGE_POOL_MEMORIES`] and [`STACKS`].
 pub const LARGE_POOL_STACKS: u32 = 4_000;
 
-/// Unused places of the pool that stay as their last guest had them, mapped to its image, at most, and two for each guest that
-/// is known at the start: the next instance of that guest then costs half. Of few guests as many would only be cold places in
-/// the processor's cache, and memory that fills up for hours.
+/// Unused places of the pool that stay as their last guest had them, mapped to its image, where there are many guests: the
+/// next instance of that guest then costs half. Of one guest alone as many would only be cold places in the processor's cache.
 pub const WARM_PLACES: u32 = 1_500;
 /// The part of the machine's memory that such places may keep, each up to [`KEPT_MEMORY`].
 pub const WARM_SHARE: u64 = 8;

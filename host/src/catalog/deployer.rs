@@ -21,7 +21,7 @@ use super::{
 use crate::account::Account;
 use crate::capabilities::Services;
 use crate::components::{Artifact, Compiled, Components};
-use crate::engine::{Instances, Room};
+use crate::engine::{Guests, Instances, Room};
 use crate::gate::Gate;
 use crate::limits;
 
@@ -175,13 +175,14 @@ impl Deployer {
         components: Components,
         requests: usize,
         memory: usize,
+        guests: Guests,
         services: Arc<Services>,
     ) -> Self {
         let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
             memory,
-            guests: 0,
+            guests,
             parts: limits::PARTS,
         };
         let loader = Arc::new(Loader::new(components, room, services));
@@ -268,11 +269,6 @@ impl Deployer {
     #[must_use]
     pub fn compiled(&self) -> Compiled {
         self.loader.compiled()
-    }
-
-    /// So many handlers are known by now.
-    pub(super) fn expect(&self, handlers: usize) {
-        self.loader.expect(handlers);
     }
 
     /// Who owns handlers, as it is said now.

@@ -1,6 +1,5 @@
 //! From a component's file, or what was made of it, to a guest.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -10,7 +9,7 @@ use super::{HandlerSpec, Source};
 use crate::account::Account;
 use crate::capabilities::{Granted, Services};
 use crate::components::{Artifact, Compiled, Components, Stamp};
-use crate::engine::{Background, Engine, FaultKind, Generation, Guest, Instances, Room};
+use crate::engine::{Background, Engine, FaultKind, Generation, Guest, Guests, Instances, Room};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -18,8 +17,6 @@ use crate::meter::Meter;
 pub(super) struct Loader {
     components: Components,
     room: Room,
-    /// Guests that are to share the engines, see [`Self::expect`]. 0: there is one, and will be no other.
-    expected: AtomicUsize,
     services: Arc<Services>,
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that need more than a place in the pool has.
@@ -36,7 +33,6 @@ impl Loader {
         Self {
             components,
             room,
-            expected: AtomicUsize::new(0),
             services,
             pooled: [OnceLock::new(), OnceLock::new()],
             large: [OnceLock::new(), OnceLock::new()],
@@ -72,12 +68,6 @@ impl Loader {
                 .remember(path, stamp, &digest, &spec.settings());
         }
         Ok((guest, digest))
-    }
-
-    /// So many guests are known by now, and there may be more. An engine's pool is laid out for those that were known when it
-    /// was first asked for.
-    pub(super) fn expect(&self, guests: usize) {
-        self.expected.fetch_max(guests.max(1), Ordering::Relaxed);
     }
 
     pub(super) fn services(&self) -> &Arc<Services> {
@@ -189,7 +179,7 @@ impl Loader {
         tokio::task::spawn_blocking(link).await?
     }
 
-    /// An engine is made when the first guest comes that needs it: most hosts need one.
+    /// An engine is made when the first guest comes that needs it, of so many parts: most hosts need one.
     fn engine(
         &self,
         generation: Generation,
@@ -214,17 +204,10 @@ impl Loader {
             }
         };
         let engine = if fits {
-            let guests = self.expected.load(Ordering::Relaxed);
-            let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-            let room = Room {
-                guests,
-                parts: if guests == 0 {
-                    parts.min(limits::PARTS)
-                } else {
-                    limits::PARTS
-                },
-                ..self.room
-            };
+            let mut room = self.room;
+            if room.guests == Guests::One {
+                room.parts = u32::try_from(parts).map_or(room.parts, |parts| parts.min(room.parts));
+            }
             Engine::new(generation, room, background)?
         } else {
             Engine::large(generation, self.room, background)?

@@ -10,6 +10,7 @@ use super::serve::USAGE;
 use super::{print, say};
 use crate::capabilities::Services;
 use crate::config;
+use crate::engine::Guests;
 use crate::observe::log;
 use crate::values::counted;
 
@@ -46,7 +47,7 @@ impl Check {
         // What it remembers is for who serves it.
         spec.guest.grants.keyvalue.clear();
         spec.guest.grants.blobstore.clear();
-        let deployer = self.of_guest.deployer(Services::default());
+        let deployer = self.of_guest.deployer(Guests::One, Services::default());
         let handler = deployer.build(spec).await?;
         print(&format!(
             "`{}` can be served as `{}`",

@@ -15,7 +15,7 @@ use crate::capabilities::sockets::SocketRule;
 use crate::capabilities::{Grants, Services};
 use crate::catalog::{Deployer, HandlerName, HandlerSpec, Route, Source, WarmUp};
 use crate::components::{self, CacheConfig, Components};
-use crate::engine::{Directory, GuestSettings};
+use crate::engine::{Directory, GuestSettings, Guests};
 use crate::gate::Gate;
 use crate::limits::{self, HandlerLimits, Reuse};
 use crate::networks::Network;
@@ -226,12 +226,13 @@ impl GuestArgs {
         spec
     }
 
-    /// A deployer for guests with these limits.
-    pub(super) fn deployer(&self, services: Services) -> Deployer {
+    /// A deployer for one guest with these limits, or any number.
+    pub(super) fn deployer(&self, guests: Guests, services: Services) -> Deployer {
         Deployer::new(
             self.compiling.components(self.memory),
             self.max_concurrent_requests,
             self.memory,
+            guests,
             Arc::new(services),
         )
     }

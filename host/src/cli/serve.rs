@@ -19,6 +19,7 @@ use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
 use crate::catalog::{Cors, Deployer, HandlerSpec, Origins, Policy};
 use crate::config::{self, Config};
+use crate::engine::Guests;
 use crate::gate::Gate;
 use crate::limits::{self, DoorLimits, HandlerLimits};
 use crate::networks::Network;
@@ -472,13 +473,18 @@ impl Serve {
             );
             return Ok(ExitCode::from(USAGE));
         }
+        let guests = if is_directory || admin.is_some() {
+            Guests::Many
+        } else {
+            Guests::One
+        };
         let state = state_directory(self.admin.state.clone(), path.as_deref());
         let services = self.of_guest.services(state.as_deref());
         let plan = Plan {
             settings: self.door.settings(),
             deployer: Arc::new(
                 self.of_guest
-                    .deployer(services)
+                    .deployer(guests, services)
                     .with_policy(self.around.policy()),
             ),
             gate: self.of_guest.gate(),
@@ -549,6 +555,7 @@ impl Serve {
             components,
             requests,
             HandlerLimits::default().memory,
+            Guests::Many,
             Arc::new(services),
         ));
         let plan = Plan {

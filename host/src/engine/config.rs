@@ -31,10 +31,19 @@ pub struct Room {
     pub instances: usize,
     /// Bytes that one linear memory may grow to.
     pub memory: usize,
-    /// Guests that share it, as far as is known. 0: there is one, and will be no other.
-    pub guests: usize,
+    /// Who shares it.
+    pub guests: Guests,
     /// Components that one of 0.3 may be composed of, see [`limits::PARTS`].
     pub parts: u32,
+}
+
+/// How many guests share a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guests {
+    /// One, whose places are all alike.
+    One,
+    /// Any number, so a place is worth keeping for the guest that had it last.
+    Many,
 }
 
 /// What compiling depends on. The same for the process that compiles and the one that serves.
@@ -66,8 +75,8 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .max_memories_per_module(limits::MEMORIES)
         .max_memories_per_component(limits::MEMORIES)
         .max_core_instances_per_component(limits::CORE_INSTANCES);
-    if let Some(places) = warm_places(room.guests) {
-        pool.max_unused_warm_slots(places);
+    if room.guests == Guests::Many {
+        pool.max_unused_warm_slots(warm_places());
     }
     from_pool(generation, instances, pool, scan_pages)
 }
@@ -120,17 +129,13 @@ fn instances(room: Room) -> u32 {
     u32::try_from(room.instances).unwrap_or(u32::MAX).max(1)
 }
 
-/// Unused places that are kept for the guests that had them last. None: as many as wasmtime keeps.
-fn warm_places(guests: usize) -> Option<u32> {
-    let wanted = u32::try_from(guests.saturating_mul(2)).unwrap_or(u32::MAX);
+fn warm_places() -> u32 {
     let system = rustix::system::sysinfo();
     let memory = system.totalram.saturating_mul(u64::from(system.mem_unit));
     let places = memory / limits::WARM_SHARE / limits::KEPT_MEMORY as u64;
-    let places = u32::try_from(places)
-        .unwrap_or(u32::MAX)
-        .min(limits::WARM_PLACES)
-        .min(wanted);
-    (places > PoolingAllocationConfig::new().get_max_unused_warm_slots()).then_some(places)
+    u32::try_from(places).map_or(limits::WARM_PLACES, |places| {
+        places.min(limits::WARM_PLACES)
+    })
 }
 
 /// Every part of a 0.3 component can have a task that waits in a synchronous frame and holds a stack, but no more: a part

@@ -41,7 +41,7 @@ pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
 pub use caution::Uses;
-pub use config::{Generation, Room};
+pub use config::{Generation, Guests, Room};
 pub use fault::{Fault, FaultKind};
 pub(crate) use guest::Common;
 pub use guest::{Directory, Guest, GuestSettings};

@@ -22,6 +22,7 @@ use super::say;
 use super::serve::{DoorArgs, USAGE};
 use super::state::state_directory;
 use crate::app::{self, Watched};
+use crate::engine::Guests;
 use crate::observe::log;
 use crate::server::TlsConfig;
 use pages::DevPages;
@@ -77,7 +78,7 @@ impl Dev {
         let state = state_directory(None, Some(&self.guest));
         let services = self.of_guest.services(state.as_deref());
         services.keyvalue.open_needed()?;
-        let deployer = Arc::new(self.of_guest.deployer(services));
+        let deployer = Arc::new(self.of_guest.deployer(Guests::One, services));
         let services = Arc::clone(deployer.services());
         let gate = self.of_guest.gate();
         let pages = Arc::new(DevPages::default());
