@@ -8,6 +8,7 @@
 use tokio::time::Instant;
 
 use super::Config;
+use super::h2::{FRAME_BYTES, max_list_bytes};
 use super::header_lists::HeaderLists;
 use super::hpack::Unreadable;
 use super::preface::PREFACE;
@@ -16,10 +17,11 @@ const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(super) const CONTINUATION: u8 = 9;
 
 pub(super) const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -34,8 +36,10 @@ pub(super) struct Frames {
     is_settled: bool,
     /// The last stream that the client opened
     last_stream: u32,
-    /// Whether a list of headers has begun and is not complete
-    is_in_list: bool,
+    /// The stream of a list of headers that has begun and is not complete, and how many frames of it there are
+    in_list: Option<(u32, u32)>,
+    /// How many there may be
+    most_in_list: u32,
     /// Streams whose answer has begun and has not ended
     answering: Vec<u32>,
     /// What h2 may read of it
@@ -53,8 +57,8 @@ pub(super) enum Violation {
     NoSettings,
     /// A list of headers that is no HPACK (RFC 9113, section 4.3)
     Compression,
-    /// A request that cannot be refused alone: then nobody knows what later ones refer to
-    Inseparable,
+    /// Something else within a list of headers, or a push of a client's (RFC 9113, sections 6.10 and 8.4)
+    OutOfPlace,
     /// A window of more than there can be (RFC 9113, section 6.5.2)
     Window,
 }
@@ -76,7 +80,8 @@ impl Frames {
             ),
             is_settled: false,
             last_stream: 0,
-            is_in_list: false,
+            in_list: None,
+            most_in_list: most_in_list(config),
             answering: Vec::new(),
             lists: HeaderLists::new(),
         }
@@ -89,7 +94,8 @@ impl Frames {
             budget,
             is_settled,
             last_stream,
-            is_in_list,
+            in_list,
+            most_in_list,
             answering,
             ..
         } = self;
@@ -101,12 +107,26 @@ impl Frames {
                 SETTINGS => !frame.length.is_multiple_of(6),
                 _ => false,
             };
-            if is_of_another_length {
+            if is_of_another_length || frame.length > FRAME_BYTES {
                 return Err(Violation::FrameSize);
             }
             *is_settled = *is_settled || frame.kind == SETTINGS && !frame.has(ACK);
             if !*is_settled {
                 return Err(Violation::NoSettings);
+            }
+            let goes_on = in_list.take();
+            let is_within = goes_on
+                .is_some_and(|(stream, _)| frame.kind != CONTINUATION || frame.stream != stream);
+            // Of a malformed push h2 resets the stream, and keeps what it puts into the table.
+            if is_within || frame.kind == PUSH_PROMISE {
+                return Err(Violation::OutOfPlace);
+            }
+            if matches!(frame.kind, HEADERS | CONTINUATION) && !frame.has(END_HEADERS) {
+                let frames = goes_on.map_or(1, |(_, frames)| frames + 1);
+                if frames > *most_in_list {
+                    return Err(Violation::Flood);
+                }
+                *in_list = Some((frame.stream, frames));
             }
             match frame.kind {
                 DATA if frame.length > 0 => {
@@ -118,10 +138,8 @@ impl Frames {
                 // How many there are is bounded by the streams that may be open, and by what a reset costs.
                 HEADERS => {
                     *last_stream = frame.stream.max(*last_stream);
-                    *is_in_list = !frame.has(END_HEADERS);
                     return Ok(());
                 }
-                CONTINUATION => *is_in_list = !frame.has(END_HEADERS),
                 RST_STREAM => answering.retain(|&stream| stream != frame.stream),
                 _ => {}
             }
@@ -175,7 +193,8 @@ impl Frames {
 
     /// Whether a list of headers has begun and is not complete.
     pub(super) fn is_in_head(&self) -> bool {
-        self.is_in_list || self.incoming.is_within(HEADERS)
+        let is_within = |kind| self.incoming.is_within(kind);
+        self.in_list.is_some() || is_within(HEADERS) || is_within(CONTINUATION)
     }
 
     /// What to say to the client at the end, if it can be said: not in the middle of a frame.
@@ -183,7 +202,7 @@ impl Frames {
         let code: u32 = match violation {
             Violation::Flood => 11,
             Violation::FrameSize => 6,
-            Violation::NoSettings | Violation::Inseparable => 1,
+            Violation::NoSettings | Violation::OutOfPlace => 1,
             Violation::Window => 3,
             Violation::Compression => 9,
         };
@@ -194,6 +213,12 @@ impl Frames {
         frame[13..].copy_from_slice(&code.to_be_bytes());
         self.outgoing.is_between_frames().then_some(frame)
     }
+}
+
+/// Frames of a list that may come before its last: what the largest takes, and some that are not full, as h2 counts them.
+fn most_in_list(config: &Config) -> u32 {
+    let full = (max_list_bytes(config) / FRAME_BYTES).max(1);
+    (full + full / 4).max(5) + 1
 }
 
 /// The head of a frame.
@@ -341,7 +366,8 @@ mod tests {
             budget: Budget::new(10, 5),
             is_settled: true,
             last_stream: 0,
-            is_in_list: false,
+            in_list: None,
+            most_in_list: 6,
             answering: Vec::new(),
             lists: HeaderLists::new(),
         };
@@ -444,8 +470,33 @@ mod tests {
         assert!(frames.is_in_head());
         frames.came(&list[12..]).expect("the rest");
         assert!(frames.is_in_head());
-        frames.came(&rest).expect("the end");
+        frames.came(&rest[..12]).expect("a part of the end");
+        assert!(frames.is_in_head());
+        frames.came(&rest[12..]).expect("the end");
         assert!(!frames.is_in_head());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_else_comes_within_a_list_of_headers_and_it_has_an_end() {
+        let begun = || {
+            let mut frames = frames();
+            let list = frame(HEADERS, 0, 1, b"headers");
+            frames.came(&list).expect("the first frame");
+            frames
+        };
+        for other in [
+            frame(PING, 0, 0, &[0; 8]),
+            frame(HEADERS, END_HEADERS, 3, b""),
+            frame(CONTINUATION, END_HEADERS, 3, b""),
+            frame(PUSH_PROMISE, END_HEADERS, 1, b""),
+        ] {
+            let ended = begun().came(&other);
+            assert_eq!(ended, Err(Violation::OutOfPlace), "{other:?}");
+        }
+        let more = frame(CONTINUATION, 0, 1, b"more");
+        let mut long = begun();
+        long.came(&more.repeat(5)).expect("as many as there may be");
+        assert_eq!(long.came(&more), Err(Violation::Flood));
     }
 
     #[tokio::test(start_paused = true)]

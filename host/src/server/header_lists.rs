@@ -1,33 +1,33 @@
 //! The lists of headers of an HTTP/2 connection on their way to h2.
 //!
-//! A field that no header can be makes its request malformed, which is an error of its stream (RFC 9113, 8.1.1 and 8.2.1). h2
-//! resets the stream for much of what is wrong with a request; a name or a value that it cannot read is no HPACK to it, and it
-//! ends the connection, with all other streams. So such a field is taken out here, and one put in for which h2 resets the
-//! stream. What went into the table with it takes as much room there as before, or what a client refers to afterwards would
-//! not be what it means.
+//! A field that no request can have makes its request malformed, which is an error of its stream (RFC 9113, 8.1.1 and 8.2.1).
+//! h2 resets the stream for much of what is wrong; a name or a value that it cannot read is no HPACK to it, and of a list of
+//! several frames it takes what comes behind a malformed one for a violation: then it ends the connection, with all other
+//! streams. So a list is held until it is whole. If it is malformed, h2 gets another, of one frame, for which it resets the
+//! stream. That puts into the table what takes as much room there as what the client has put into its own, or what a client
+//! refers to afterwards would not be what it means.
 //!
 //! SETTINGS pass here too: for a window that cannot be h2 has another code than the standard.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::{Method, StatusCode};
 use tokio::io::ReadBuf;
 
+use super::field::Kind;
 use super::frames::{END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, SETTINGS, Violation};
-use super::h2::FRAME_BYTES;
-use super::hpack::{Form, Literal, Name, Part, Reader, Table, write};
+use super::hpack::{ONCE, Reader, Room, Table, write};
 use super::preface::PREFACE;
 
-/// How far the reading of a connection is.
+/// How far the reading of a connection is. What is held is bounded by the frames that `frames` lets a list have.
 pub(super) struct HeaderLists {
     table: Table,
     /// Bytes to come that pass as they are
     passing: usize,
-    /// The beginning of a frame that has to be whole first
+    /// The beginning of a list, or of SETTINGS, that has to be whole first
     held: Vec<u8>,
     /// What h2 gets before anything else
     ready: Bytes,
-    /// After a list of more than one frame all is left to h2
-    is_left_alone: bool,
 }
 
 impl HeaderLists {
@@ -37,7 +37,6 @@ impl HeaderLists {
             passing: PREFACE.len(),
             held: Vec::new(),
             ready: Bytes::new(),
-            is_left_alone: false,
         }
     }
 
@@ -53,9 +52,6 @@ impl HeaderLists {
         buffer: &mut ReadBuf<'_>,
         before: usize,
     ) -> Result<(), Violation> {
-        if self.is_left_alone {
-            return Ok(());
-        }
         let came = &buffer.filled()[before..];
         if self.held.is_empty() {
             let (end, changed) = self.scan(came)?;
@@ -70,8 +66,12 @@ impl HeaderLists {
             let mut held = std::mem::take(&mut self.held);
             held.extend_from_slice(came);
             let (end, changed) = self.scan(&held)?;
-            self.held = held.split_off(end);
-            self.ready = changed.unwrap_or(held).into();
+            if end == 0 {
+                self.held = held;
+            } else {
+                self.held = held.split_off(end);
+                self.ready = changed.unwrap_or(held).into();
+            }
         }
         buffer.set_filled(before);
         self.give(buffer);
@@ -87,42 +87,38 @@ impl HeaderLists {
             let passing = self.passing.min(bytes.len() - at);
             self.passing -= passing;
             at += passing;
-            let Some((head, rest)) = bytes[at..].split_first_chunk::<HEAD_BYTES>() else {
+            let Some(head) = bytes[at..].first_chunk::<HEAD_BYTES>() else {
                 break;
             };
             let head = Head::read(*head);
-            let length = head.length as usize;
-            let is_too_long = head.length > FRAME_BYTES;
-            if head.kind != HEADERS && (head.kind != SETTINGS || is_too_long) {
-                self.passing = HEAD_BYTES + length;
-                continue;
-            }
-            if head.kind == HEADERS && (!head.has(END_HEADERS) || is_too_long) {
-                if self.table.has_replaced() {
-                    return Err(Violation::Inseparable);
+            let end = match head.kind {
+                HEADERS => {
+                    let Some(length) = length_of_list(&bytes[at..]) else {
+                        break;
+                    };
+                    if let Some(frame) = self.instead_of(&bytes[at..at + length])? {
+                        let changed = changed.get_or_insert_default();
+                        changed.extend_from_slice(&bytes[copied..at]);
+                        changed.extend(frame);
+                        copied = at + length;
+                    }
+                    at + length
                 }
-                self.is_left_alone = true;
-                self.table = Table::new();
-                at = bytes.len();
-                break;
-            }
-            let Some(payload) = rest.get(..length) else {
-                break;
+                SETTINGS => {
+                    let Some((_, settings, rest)) = first_frame(&bytes[at..]) else {
+                        break;
+                    };
+                    if has_a_window_that_cannot_be(settings) {
+                        return Err(Violation::Window);
+                    }
+                    bytes.len() - rest.len()
+                }
+                _ => {
+                    self.passing = HEAD_BYTES + head.length as usize;
+                    at
+                }
             };
-            if head.kind == SETTINGS {
-                if has_a_window_that_cannot_be(payload) {
-                    return Err(Violation::Window);
-                }
-                at += HEAD_BYTES + length;
-                continue;
-            }
-            if let Some(frame) = self.instead_of(head, payload)? {
-                let changed = changed.get_or_insert_default();
-                changed.extend_from_slice(&bytes[copied..at]);
-                changed.extend(frame);
-                copied = at + HEAD_BYTES + length;
-            }
-            at += HEAD_BYTES + length;
+            at = end;
         }
         if let Some(changed) = &mut changed {
             changed.extend_from_slice(&bytes[copied..at]);
@@ -130,58 +126,62 @@ impl HeaderLists {
         Ok((at, changed))
     }
 
-    /// Reads the list of a frame. Gives the frame that h2 gets, if that is another.
-    fn instead_of(&mut self, head: Head, payload: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
-        let Some((list, depends_on_itself)) = list_of(head, payload) else {
+    /// Reads a list, in as many frames as it has. Gives the frame that h2 gets, if the list is malformed.
+    fn instead_of(&mut self, frames: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
+        let Some((head, list, depends_on_itself)) = list_of(frames) else {
             // h2 ends the connection for it.
             return Ok(None);
         };
         // h2 would not read the list of a stream that depends on itself, and so not what goes into the table.
         let mut is_malformed = depends_on_itself;
-        let mut changed = Vec::new();
-        let mut copied = 0;
-        let mut reader = Reader::new(list);
-        loop {
-            let start = reader.at();
-            let Some(part) = reader.part(&mut self.table)? else {
-                break;
-            };
-            let Part::Literal(field) = part else {
-                continue;
-            };
-            let is_wrong = !is_field(&field.name, &field.value);
-            is_malformed |= is_wrong;
-            if is_wrong || field.is_name_replaced {
-                changed.extend_from_slice(&list[copied..start]);
-                write_instead(&mut changed, &field, is_wrong)?;
-                copied = reader.at();
-                // Looked at here: a long name can be written in place of each of thousands of references to it.
-                if changed.len() > FRAME_BYTES as usize {
-                    return Err(Violation::Inseparable);
-                }
-            }
-            if field.form == Form::Indexed {
-                self.table.insert(field.name, field.value.len(), is_wrong);
+        let mut pseudo = 0;
+        let mut has_header = false;
+        let mut kept = 0;
+        let mut room = Room::default();
+        let mut reader = Reader::new(&list);
+        while let Some(field) = reader.field(&mut self.table, &mut room)? {
+            is_malformed |= field.is_malformed;
+            kept += usize::from(field.is_kept);
+            if let Kind::Pseudo(bit) = field.kind {
+                // Each once, and before all others (RFC 9113, 8.3).
+                is_malformed |= has_header || pseudo & bit != 0;
+                pseudo |= bit;
+            } else {
+                has_header = true;
             }
         }
-        if copied == 0 && !is_malformed {
+        if !is_malformed {
             return Ok(None);
         }
-        changed.extend_from_slice(&list[copied..]);
-        if is_malformed {
-            write(&mut changed, Form::Once, MALFORMED, b"x");
-        }
-        let length = u32::try_from(changed.len())
-            .ok()
-            .filter(|&length| length <= FRAME_BYTES)
-            .ok_or(Violation::Inseparable)?;
-        let mut frame = Vec::with_capacity(HEAD_BYTES + changed.len());
-        frame.extend_from_slice(&length.to_be_bytes()[1..]);
+        // No longer than the table.
+        let mut list = self.table.again(kept, &list)?;
+        write(&mut list, ONCE, MALFORMED, b"x");
+        let mut frame = (list.len() as u32).to_be_bytes()[1..].to_vec();
         // Neither padding nor a priority is left.
-        frame.extend([HEADERS, head.flags & (END_STREAM | END_HEADERS)]);
+        frame.extend([HEADERS, END_HEADERS | (head.flags & END_STREAM)]);
         frame.extend(head.stream.to_be_bytes());
-        frame.append(&mut changed);
+        frame.append(&mut list);
         Ok(Some(frame))
+    }
+}
+
+/// The first frame if it is whole, what is in it, and what comes behind it.
+fn first_frame(bytes: &[u8]) -> Option<(Head, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+    let head = Head::read(*head);
+    let (payload, rest) = rest.split_at_checked(head.length as usize)?;
+    Some((head, payload, rest))
+}
+
+/// How long the frames of a list are together, if it is whole. That they follow each other is for `frames` to see.
+fn length_of_list(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    loop {
+        let (head, _, behind) = first_frame(rest)?;
+        rest = behind;
+        if head.has(END_HEADERS) {
+            return Some(bytes.len() - rest.len());
+        }
     }
 }
 
@@ -192,9 +192,10 @@ fn has_a_window_that_cannot_be(settings: &[u8]) -> bool {
         .any(|setting| setting[..2] == [0, 4] && setting[2] & 0x80 != 0)
 }
 
-/// The list in a frame, and whether its stream depends on itself. None if the frame is shorter than it says.
-fn list_of(head: Head, payload: &[u8]) -> Option<(&[u8], bool)> {
-    let mut rest = payload;
+/// The head of the first frame of a list, the list, and whether its stream depends on itself. None if the frame is shorter
+/// than it says.
+fn list_of(frames: &[u8]) -> Option<(Head, Cow<'_, [u8]>, bool)> {
+    let (head, mut rest, mut others) = first_frame(frames)?;
     let mut padding = 0;
     if head.has(PADDED) {
         let (&length, behind) = rest.split_first()?;
@@ -207,48 +208,15 @@ fn list_of(head: Head, payload: &[u8]) -> Option<(&[u8], bool)> {
         depends_on_itself = u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]) == head.stream;
         rest = behind;
     }
-    let list = rest.get(..rest.len().checked_sub(padding)?)?;
-    Some((list, depends_on_itself))
-}
-
-/// Writes what replaces a field: nothing, or something that takes the same room in the table.
-fn write_instead(list: &mut Vec<u8>, field: &Literal<'_>, is_wrong: bool) -> Result<(), Violation> {
-    let name = &field.name.bytes;
-    if !is_wrong {
-        // Only its name is a reference to what h2 does not have.
-        write(list, field.form, name, &field.value);
-    } else if field.form == Form::Indexed {
-        let left = (name.len() + field.value.len())
-            .checked_sub(MALFORMED.len())
-            .ok_or(Violation::Inseparable)?;
-        // Whoever refers to it is malformed too.
-        write(list, Form::Indexed, MALFORMED, &vec![b'x'; left]);
+    let mut list = Cow::Borrowed(rest.get(..rest.len().checked_sub(padding)?)?);
+    while let Some((_, more, behind)) = first_frame(others) {
+        list.to_mut().extend_from_slice(more);
+        others = behind;
     }
-    Ok(())
+    Some((head, list, depends_on_itself))
 }
 
-/// Whether there can be such a field (RFC 9113, 8.2.1 and 8.3). h2 reads all that can be, and more of paths: it cuts off a
-/// fragment without a word.
-fn is_field(name: &Name, value: &[u8]) -> bool {
-    match &name.bytes[..] {
-        b":method" => Method::from_bytes(value).is_ok(),
-        b":status" => StatusCode::from_bytes(value).is_ok(),
-        b":path" => {
-            (value == b"*" || value.starts_with(b"/"))
-                && !value.contains(&b'#')
-                && std::str::from_utf8(value).is_ok()
-        }
-        b":authority" | b":scheme" | b":protocol" => std::str::from_utf8(value).is_ok(),
-        _ => {
-            name.is_of_a_header
-                && value
-                    .iter()
-                    .all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
-        }
-    }
-}
-
-/// The shortest name for which h2 resets a stream, unless the value is `trailers` (RFC 9113, 8.2.2).
+/// A header for which h2 resets a stream, unless the value is `trailers` (RFC 9113, 8.2.2).
 const MALFORMED: &[u8] = b"te";
 
 const PADDED: u8 = 8;
@@ -258,17 +226,49 @@ const PRIORITY: u8 = 0x20;
 mod tests {
     use std::time::{Duration, Instant};
 
+    use super::super::frames::CONTINUATION;
+    use super::super::h2::FRAME_BYTES;
+    use super::super::hpack::INDEXED;
     use super::*;
 
+    const NEVER: u8 = 0x10;
+
     fn frame(flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        frame_of(HEADERS, flags, stream, payload)
+    }
+
+    fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], HEADERS, flags];
+        let mut frame = vec![length[1], length[2], length[3], kind, flags];
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
         frame
     }
 
-    fn list(fields: &[(Form, &str, &str)]) -> Vec<u8> {
+    /// A list in frames of this many bytes.
+    fn frames(flags: u8, stream: u32, list: &[u8], bytes: usize) -> Vec<u8> {
+        let last = list.len().div_ceil(bytes) - 1;
+        let pieces = list.chunks(bytes).enumerate().map(|(nth, piece)| {
+            let kind = if nth == 0 { HEADERS } else { CONTINUATION };
+            let begins = if nth == 0 { flags } else { 0 };
+            let ends = if nth == last { END_HEADERS } else { 0 };
+            frame_of(kind, begins | ends, stream, piece)
+        });
+        pieces.collect::<Vec<_>>().concat()
+    }
+
+    /// What h2 gets instead of a malformed list that puts these into the table.
+    fn refused(flags: u8, stream: u32, fields: &[(u8, &str, &str)]) -> Vec<u8> {
+        let fields = [fields, &[(ONCE, "te", "x")]].concat();
+        // The table is as large as it was.
+        frame(
+            flags,
+            stream,
+            &[b"\x3f\xe1\x1f".to_vec(), list(&fields)].concat(),
+        )
+    }
+
+    fn list(fields: &[(u8, &str, &str)]) -> Vec<u8> {
         let mut list = Vec::new();
         for (form, name, value) in fields {
             write(&mut list, *form, name.as_bytes(), value.as_bytes());
@@ -315,9 +315,14 @@ mod tests {
 
     #[test]
     fn what_is_well_formed_passes_as_it_is_however_it_comes() {
+        let long = list(&[
+            (INDEXED, ":method", "GET"),
+            (NEVER, "x-a", "some value"),
+            (ONCE, "te", "trailers"),
+        ]);
         let sent = [
             PREFACE.to_vec(),
-            frame(END_HEADERS, 1, &list(&[(Form::Indexed, "x", "y")])),
+            frame(END_HEADERS, 1, &list(&[(INDEXED, "x", "y")])),
             vec![0, 0, 3, 0, 1, 0, 0, 0, 1, b'a', b'b', b'c'],
             frame(END_HEADERS | END_STREAM, 3, b"\x82\xbe"),
             frame(
@@ -325,61 +330,77 @@ mod tests {
                 5,
                 b"\x01\0\0\0\x03\x10\x82\0",
             ),
+            frames(END_STREAM, 7, &long, 10),
+            vec![0, 0, 0, SETTINGS, 0, 0, 0, 0, 0],
         ]
         .concat();
         assert_passes(&sent, &sent);
     }
 
     #[test]
-    fn what_h2_would_not_read_is_replaced_by_what_takes_as_much_room() {
+    fn what_is_malformed_is_replaced_by_what_takes_as_much_room() {
         let flags = END_HEADERS | END_STREAM;
-        let sent = [
-            PREFACE.to_vec(),
-            frame(
-                flags,
-                1,
-                &list(&[
-                    (Form::Indexed, "x-good", "1"),
-                    (Form::Indexed, "X-Bad", "12"),
-                    (Form::Never, "a b", "1"),
-                    (Form::Indexed, "x-line", "a\nb"),
-                ]),
-            ),
-            // The second of them, the first, and another value for the name of the third, which is a good one.
-            frame(flags, 3, b"\xbf\xc0\x7e\x01a"),
-        ]
-        .concat();
-        let mut good = Vec::new();
-        write(&mut good, Form::Indexed, b"x-line", b"a");
-        let wanted = [
-            PREFACE.to_vec(),
-            frame(
-                flags,
-                1,
-                &list(&[
-                    (Form::Indexed, "x-good", "1"),
-                    (Form::Indexed, "te", "xxxxx"),
-                    (Form::Indexed, "te", "xxxxxxx"),
-                    (Form::Once, "te", "x"),
-                ]),
-            ),
-            frame(flags, 3, &[b"\xbf\xc0".to_vec(), good].concat()),
-        ]
-        .concat();
-        assert_passes(&sent, &wanted);
+        let first = list(&[
+            (INDEXED, "x-good", "1"),
+            (INDEXED, "X-Bad", "12"),
+            (NEVER, "a b", "1"),
+            (INDEXED, "x-line", "a\nb"),
+        ]);
+        let replaced = [
+            (INDEXED, "x-good", "1"),
+            (INDEXED, "x", "xxxxxx"),
+            (INDEXED, "x-line", "xxx"),
+        ];
+        for bytes in [1_000, 20] {
+            let sent = [
+                PREFACE.to_vec(),
+                frames(END_STREAM, 1, &first, bytes),
+                // The second of them, which is none; then the first, and another value for the name of the third, which is one.
+                frame(flags, 3, b"\xbf"),
+                frame(flags, 5, b"\xc0\x7e\x01a"),
+            ]
+            .concat();
+            let wanted = [
+                PREFACE.to_vec(),
+                refused(flags, 1, &replaced),
+                refused(flags, 3, &[]),
+                frame(flags, 5, b"\xc0\x7e\x01a"),
+            ]
+            .concat();
+            assert_passes(&sent, &wanted);
+        }
     }
 
-    /// As many as fit into a frame, each a field without a value that has the name of the newest entry.
-    fn references() -> Vec<u8> {
-        b"\x0f\x2f\x00".repeat(FRAME_BYTES as usize / 3)
+    #[test]
+    fn whatever_h2_takes_for_malformed_is_replaced() {
+        let lists: [(&str, Vec<u8>); 8] = [
+            ("a method twice", b"\x82\x83".to_vec()),
+            ("a method behind a header", b"\x90\x82".to_vec()),
+            ("a status", b"\x88".to_vec()),
+            ("a header of a connection", b"\xb9".to_vec()),
+            ("the same", list(&[(ONCE, "connection", "close")])),
+            ("te", list(&[(ONCE, "te", "gzip")])),
+            ("a path that is none", list(&[(ONCE, ":path", "a")])),
+            ("no name", list(&[(ONCE, "", "")])),
+        ];
+        for (what, list) in lists {
+            for bytes in [1, 1_000] {
+                let sent = [PREFACE.to_vec(), frames(0, 1, &list, bytes)].concat();
+                let wanted = [PREFACE.to_vec(), refused(END_HEADERS, 1, &[])].concat();
+                let passed = passed(&mut HeaderLists::new(), &[&sent], 1_000);
+                assert_eq!(passed, Ok(wanted), "{what}, {bytes} bytes in a frame");
+            }
+        }
     }
 
     /// Looked at again for each reference, it would be two gigabytes.
     #[test]
     fn a_long_name_is_looked_at_once_however_often_it_is_referred_to() {
         let name = "~".repeat(4_000);
-        let named = frame(END_HEADERS, 1, &list(&[(Form::Indexed, &*name, "")]));
-        let references = frame(END_HEADERS, 3, &references()).repeat(100);
+        let named = frame(END_HEADERS, 1, &list(&[(INDEXED, &*name, "")]));
+        // As many as fit into a frame, each a field without a value that has the name of the newest entry.
+        let references = b"\x0f\x2f\x00".repeat(FRAME_BYTES as usize / 3);
+        let references = frame(END_HEADERS, 3, &references).repeat(100);
         let sent = [PREFACE.to_vec(), named, references].concat();
         let start = Instant::now();
         let passed = passed(&mut HeaderLists::new(), &[&sent], 16_384);
@@ -389,35 +410,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_refused_alone_ends_the_connection() {
-        let bad = frame(END_HEADERS, 1, &list(&[(Form::Indexed, "X-Bad", "1")]));
-        let too_short = frame(END_HEADERS, 1, &list(&[(Form::Indexed, "X", "")]));
-        let long = "~".repeat(4_000);
-        let long = frame(END_HEADERS, 1, &list(&[(Form::Indexed, &*long, "\n")]));
-        let many = frame(END_HEADERS, 3, &references());
-        let without_end = frame(0, 3, b"\x82");
-        let no_hpack = frame(END_HEADERS, 1, b"\x80");
-        for (what, frames, wanted) in [
-            (
-                "a replaced field, and a list of several frames",
-                [bad, without_end.clone()].concat(),
-                Err(Violation::Inseparable),
-            ),
-            ("no room", too_short, Err(Violation::Inseparable)),
-            (
-                "a long name in place of many references to it",
-                [long, many].concat(),
-                Err(Violation::Inseparable),
-            ),
-            ("no HPACK", no_hpack.clone(), Err(Violation::Compression)),
-            (
-                "what is left to h2",
-                [without_end.clone(), no_hpack.clone()].concat(),
-                Ok([PREFACE.to_vec(), without_end, no_hpack].concat()),
-            ),
+    fn what_is_no_hpack_ends_the_connection() {
+        for (what, list) in [
+            ("an entry 0", b"\x80".to_vec()),
+            ("a field of nothing", list(&[(INDEXED, "", "")])),
         ] {
-            let passed = passed(&mut HeaderLists::new(), &[PREFACE, &frames], 1_000);
-            assert_eq!(passed, wanted, "{what}");
+            for bytes in [1, 1_000] {
+                let sent = [PREFACE.to_vec(), frames(0, 1, &list, bytes)].concat();
+                let passed = passed(&mut HeaderLists::new(), &[&sent], 1_000);
+                assert_eq!(passed, Err(Violation::Compression), "{what}");
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! h2 reads them too, and tells nobody what it has read of a list that it refuses. So this is a second reading, beneath it.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::field::{Kind, METHOD};
 use super::h2::HEADER_TABLE_BYTES;
 
 /// These bytes are no HPACK: what is in the client's table from here on, nobody knows.
@@ -23,27 +23,15 @@ pub(super) struct Table {
 }
 
 struct Entry {
-    name: Name,
+    name: Bytes,
+    /// It is looked at where a name is written, and not where it is referred to: a frame has room for thousands of references,
+    /// each to a name of thousands of bytes
+    kind: Kind,
     bytes: usize,
-    is_replaced: bool,
-}
-
-/// The name of a field. A clone is the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) bytes: Bytes,
-    /// Whether a header can have it (RFC 9113, 8.2.1). It is looked at where it is written, and not where it is referred to: a
-    /// frame has room for thousands of references, each to a name of thousands of bytes.
-    pub(super) is_of_a_header: bool,
-}
-
-impl Name {
-    pub(super) fn new(bytes: Bytes) -> Name {
-        Name {
-            is_of_a_header: !bytes.is_empty() && bytes.iter().all(|&byte| is_of_a_name(byte)),
-            bytes,
-        }
-    }
+    /// Where its value stands in the list that it came with
+    value_at: usize,
+    /// Whether whoever refers to it is malformed; h2 has something else of that size in its place
+    is_malformed: bool,
 }
 
 impl Table {
@@ -55,40 +43,63 @@ impl Table {
         }
     }
 
-    /// Takes a field with a value of so many bytes. `is_replaced` is whether h2 has another in its place.
-    pub(super) fn insert(&mut self, name: Name, value_bytes: usize, is_replaced: bool) {
-        let bytes = ENTRY_BYTES + name.bytes.len() + value_bytes;
-        let Some(left) = self.most_bytes.checked_sub(bytes) else {
+    /// A list that puts the newest `count` entries, which came with `list`, into h2's table. In the place of those that are
+    /// malformed it has others with the same name, if it is one, that take as much room.
+    ///
+    /// h2 may keep older entries for longer than the client does; they are behind all that the client can refer to.
+    pub(super) fn again(&self, count: usize, list: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        let mut again = Vec::new();
+        write_number(&mut again, 0x20, 5, self.most_bytes);
+        let mut room = Vec::new();
+        for entry in self.entries.iter().take(count).rev() {
+            if !entry.is_malformed {
+                let value = list.get(entry.value_at..).ok_or(Unreadable)?;
+                let value = Reader::new(value).text(&mut room)?;
+                write(&mut again, INDEXED, &entry.name, value);
+                continue;
+            }
+            let name = match entry.kind {
+                Kind::Wrong => &b"x"[..],
+                _ => &entry.name[..],
+            };
+            // Nothing has neither a name nor a value.
+            let left = (entry.bytes - ENTRY_BYTES)
+                .checked_sub(name.len())
+                .ok_or(Unreadable)?;
+            write(&mut again, INDEXED, name, &vec![b'x'; left]);
+        }
+        Ok(again)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let Some(left) = self.most_bytes.checked_sub(entry.bytes) else {
             // One that is larger than the table empties it (RFC 7541, 4.4).
             self.shrink_to(0);
             return;
         };
         self.shrink_to(left);
-        self.bytes += bytes;
-        self.entries.push_front(Entry {
-            name,
-            bytes,
-            is_replaced,
-        });
+        self.bytes += entry.bytes;
+        self.entries.push_front(entry);
     }
 
-    /// Whether h2 has something else in it than the client.
-    pub(super) fn has_replaced(&self) -> bool {
-        self.entries.iter().any(|entry| entry.is_replaced)
-    }
-
-    fn has(&self, index: usize) -> bool {
-        (1..=KNOWN.len() + self.entries.len()).contains(&index)
-    }
-
-    /// The name of an entry, and whether h2 has another field there.
-    fn name(&self, index: usize) -> Result<(Name, bool), Unreadable> {
+    /// What the name of an entry is, and whether the entry is malformed.
+    fn look(&self, index: usize) -> Result<(Kind, bool), Unreadable> {
         let index = index.checked_sub(1).ok_or(Unreadable)?;
         if let Some(name) = KNOWN.get(index) {
-            return Ok((Name::new(Bytes::from_static(name.as_bytes())), false));
+            let kind = Kind::of(name.as_bytes());
+            return Ok((kind, matches!(kind, Kind::OfConnection | Kind::Wrong)));
         }
         let entry = self.entries.get(index - KNOWN.len()).ok_or(Unreadable)?;
-        Ok((entry.name.clone(), entry.is_replaced))
+        Ok((entry.kind, entry.is_malformed))
+    }
+
+    fn name(&self, index: usize) -> Result<Bytes, Unreadable> {
+        let index = index.checked_sub(1).ok_or(Unreadable)?;
+        if let Some(name) = KNOWN.get(index) {
+            return Ok(Bytes::from_static(name.as_bytes()));
+        }
+        let entry = self.entries.get(index - KNOWN.len()).ok_or(Unreadable)?;
+        Ok(entry.name.clone())
     }
 
     fn resize(&mut self, bytes: usize) -> Result<(), Unreadable> {
@@ -117,30 +128,20 @@ pub(super) struct Reader<'a> {
     may_resize: bool,
 }
 
-/// One thing that a list says.
-pub(super) enum Part<'a> {
-    /// A field of the table, or how large the table is from now on
-    Reference,
-    Literal(Literal<'a>),
+/// What can be told of a field.
+pub(super) struct Field {
+    pub(super) kind: Kind,
+    /// Whether no request can have it
+    pub(super) is_malformed: bool,
+    /// Whether it went into the table
+    pub(super) is_kept: bool,
 }
 
-/// A field whose value is written in the list.
-pub(super) struct Literal<'a> {
-    pub(super) form: Form,
-    pub(super) name: Name,
-    /// Whether the name is that of an entry in whose place h2 has another
-    pub(super) is_name_replaced: bool,
-    pub(super) value: Cow<'a, [u8]>,
-}
-
-/// What becomes of a literal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// It goes into the table: it is for the reader of the list to put it there
-    Indexed = 0x40,
-    Once = 0,
-    /// The same, and nobody may ever put it into a table
-    Never = 0x10,
+/// Where texts in Huffman's code are unpacked: one for a list, and not one for each of its fields.
+#[derive(Default)]
+pub(super) struct Room {
+    name: Vec<u8>,
+    value: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
@@ -152,48 +153,67 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many bytes of the list are read.
-    pub(super) fn at(&self) -> usize {
-        self.list.len() - self.rest.len()
-    }
-
-    /// What comes next, or nothing at the end.
-    pub(super) fn part(&mut self, table: &mut Table) -> Result<Option<Part<'a>>, Unreadable> {
-        let Some(&first) = self.rest.first() else {
-            return Ok(None);
-        };
-        if first & 0xe0 == 0x20 {
+    /// The next field, which goes into the table if it is for it; nothing at the end.
+    pub(super) fn field(
+        &mut self,
+        table: &mut Table,
+        room: &mut Room,
+    ) -> Result<Option<Field>, Unreadable> {
+        let first = loop {
+            let Some(&first) = self.rest.first() else {
+                return Ok(None);
+            };
+            if first & 0xe0 != 0x20 {
+                break first;
+            }
             if !self.may_resize {
                 return Err(Unreadable);
             }
             let bytes = self.number(5)?;
             table.resize(bytes)?;
-            return Ok(Some(Part::Reference));
-        }
+        };
         self.may_resize = false;
         if first & 0x80 != 0 {
             let index = self.number(7)?;
-            return if table.has(index) {
-                Ok(Some(Part::Reference))
-            } else {
-                Err(Unreadable)
-            };
+            let (kind, is_malformed) = table.look(index)?;
+            return Ok(Some(Field {
+                kind,
+                is_malformed,
+                is_kept: false,
+            }));
         }
-        let (form, bits) = match first >> 4 {
-            0 => (Form::Once, 4),
-            1 => (Form::Never, 4),
-            _ => (Form::Indexed, 6),
+        let is_kept = first & INDEXED != 0;
+        let index = self.number(if is_kept { 6 } else { 4 })?;
+        let (kind, written) = if index == 0 {
+            let name = self.text(&mut room.name)?;
+            (Kind::of(name), name)
+        } else {
+            (table.look(index)?.0, &b""[..])
         };
-        let (name, is_name_replaced) = match self.number(bits)? {
-            0 => (Name::new(Bytes::copy_from_slice(&self.text()?)), false),
-            index => table.name(index)?,
-        };
-        Ok(Some(Part::Literal(Literal {
-            form,
-            name,
-            is_name_replaced,
-            value: self.text()?,
-        })))
+        let value_at = self.list.len() - self.rest.len();
+        let value = self.text(&mut room.value)?;
+        let is_malformed = !kind.takes(value);
+        if is_kept {
+            let name = if index == 0 {
+                Bytes::copy_from_slice(written)
+            } else {
+                table.name(index)?
+            };
+            // h2 has no empty method, whose name could be referred to.
+            let is_no_method = kind == METHOD && value.is_empty();
+            table.insert(Entry {
+                kind: if is_no_method { Kind::Wrong } else { kind },
+                bytes: ENTRY_BYTES + name.len() + value.len(),
+                name,
+                value_at,
+                is_malformed,
+            });
+        }
+        Ok(Some(Field {
+            kind,
+            is_malformed,
+            is_kept,
+        }))
     }
 
     fn byte(&mut self) -> Result<u8, Unreadable> {
@@ -219,38 +239,40 @@ impl<'a> Reader<'a> {
         Err(Unreadable)
     }
 
-    fn text(&mut self) -> Result<Cow<'a, [u8]>, Unreadable> {
+    /// A name or a value, which is unpacked into `room` if it has to be.
+    fn text<'r>(&mut self, room: &'r mut Vec<u8>) -> Result<&'r [u8], Unreadable>
+    where
+        'a: 'r,
+    {
         let is_packed = self.rest.first().is_some_and(|first| first & 0x80 != 0);
         let length = self.number(7)?;
         let (text, rest) = self.rest.split_at_checked(length).ok_or(Unreadable)?;
         self.rest = rest;
-        if is_packed {
-            unpack(text).map(Cow::Owned)
-        } else {
-            Ok(Cow::Borrowed(text))
+        if !is_packed {
+            return Ok(text);
         }
+        unpack(text, room)?;
+        Ok(&room[..])
     }
 }
 
-fn is_of_a_name(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// Writes a field with its name and its value as they are.
-pub(super) fn write(list: &mut Vec<u8>, form: Form, name: &[u8], value: &[u8]) {
-    list.push(form as u8);
+pub(super) fn write(list: &mut Vec<u8>, form: u8, name: &[u8], value: &[u8]) {
+    list.push(form);
     for text in [name, value] {
-        write_length(list, text.len());
+        write_number(list, 0, 7, text.len());
         list.extend_from_slice(text);
     }
 }
 
-fn write_length(list: &mut Vec<u8>, length: usize) {
-    let Some(mut left) = length.checked_sub(0x7f) else {
-        list.push(length as u8);
+/// Writes a number that begins in the last `bits` of `first`.
+fn write_number(list: &mut Vec<u8>, first: u8, bits: u32, number: usize) {
+    let most = (1_usize << bits) - 1;
+    let Some(mut left) = number.checked_sub(most) else {
+        list.push(first | number as u8);
         return;
     };
-    list.push(0x7f);
+    list.push(first | most as u8);
     while left > 0x7f {
         list.push((left & 0x7f) as u8 | 0x80);
         left >>= 7;
@@ -259,9 +281,10 @@ fn write_length(list: &mut Vec<u8>, length: usize) {
 }
 
 /// Reads Huffman's code of RFC 7541, 5.2.
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Unreadable> {
+fn unpack(packed: &[u8], text: &mut Vec<u8>) -> Result<(), Unreadable> {
+    text.clear();
     // No symbol has less than 5 bits.
-    let mut text = Vec::with_capacity(packed.len() * 8 / 5);
+    text.reserve(packed.len() * 8 / 5);
     let (mut bits, mut count) = (0_u64, 0_u32);
     for &byte in packed {
         bits = (bits << 8) | u64::from(byte);
@@ -277,7 +300,7 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, Unreadable> {
     }
     let padding = (1 << count) - 1;
     if count < 8 && bits & padding == padding {
-        Ok(text)
+        Ok(())
     } else {
         Err(Unreadable)
     }
@@ -298,6 +321,12 @@ fn symbol(bits: u64, count: u32) -> Option<(u8, u32)> {
     }
     None
 }
+
+/// A field that goes into the table, written with its name (RFC 7541, 6.2.1).
+pub(super) const INDEXED: u8 = 0x40;
+
+/// One that does not (6.2.2).
+pub(super) const ONCE: u8 = 0;
 
 /// RFC 7541, 4.1.
 const ENTRY_BYTES: usize = 32;
@@ -422,27 +451,24 @@ static SYMBOLS: [u8; 256] = *b"012aceiost\
 mod tests {
     use super::*;
 
-    /// The fields of a list; one that is in the table is `None`.
-    fn read(table: &mut Table, list: &[u8]) -> Result<Vec<Option<(String, String)>>, Unreadable> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    /// Reads a list, and gives the one that puts into h2's table what it puts into this.
+    fn again(table: &mut Table, list: &[u8]) -> Result<Vec<u8>, Unreadable> {
         let mut reader = Reader::new(list);
-        let mut fields = Vec::new();
-        while let Some(part) = reader.part(table)? {
-            let Part::Literal(literal) = part else {
-                fields.push(None);
-                continue;
-            };
-            fields.push(Some((text(&literal.name.bytes), text(&literal.value))));
-            if literal.form == Form::Indexed {
-                table.insert(literal.name, literal.value.len(), false);
-            }
+        let mut room = Room::default();
+        let mut kept = 0;
+        while let Some(field) = reader.field(table, &mut room)? {
+            kept += usize::from(field.is_kept);
         }
-        assert_eq!(reader.at(), list.len());
-        Ok(fields)
+        table.again(kept, list)
     }
 
-    fn field(name: &str, value: &str) -> Option<(String, String)> {
-        Some((name.to_owned(), value.to_owned()))
+    /// Fields for a table of the usual size.
+    fn kept(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut list = b"\x3f\xe1\x1f".to_vec();
+        for (name, value) in fields {
+            write(&mut list, INDEXED, name.as_bytes(), value.as_bytes());
+        }
+        list
     }
 
     /// RFC 7541, C.4: three requests of one connection.
@@ -450,26 +476,49 @@ mod tests {
     fn the_examples_of_the_standard_are_read() {
         let mut table = Table::new();
         let first = b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
-        let host = field(":authority", "www.example.com");
-        assert_eq!(read(&mut table, first), Ok(vec![None, None, None, host]));
+        let host = kept(&[(":authority", "www.example.com")]);
+        assert_eq!(again(&mut table, first), Ok(host));
         assert_eq!(table.bytes, 57);
         let second = b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf";
-        let cache = field("cache-control", "no-cache");
-        let with = |last: Option<(String, String)>| {
-            let mut fields = vec![None; 4];
-            fields.push(last);
-            fields
-        };
-        assert_eq!(read(&mut table, second), Ok(with(cache)));
+        let cache = kept(&[("cache-control", "no-cache")]);
+        assert_eq!(again(&mut table, second), Ok(cache));
         assert_eq!(table.bytes, 110);
         let third = b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf";
-        let custom = field("custom-key", "custom-value");
-        assert_eq!(read(&mut table, third), Ok(with(custom)));
+        let custom = kept(&[("custom-key", "custom-value")]);
+        assert_eq!(again(&mut table, third), Ok(custom));
         assert_eq!(table.bytes, 164);
         // A name of the table, the oldest entry's.
-        let fourth = b"\x0f\x31\x01a";
-        let host = field(":authority", "a");
-        assert_eq!(read(&mut table, fourth), Ok(vec![host]));
+        let fourth = b"\x7f\x01\x01a";
+        assert_eq!(again(&mut table, fourth), Ok(kept(&[(":authority", "a")])));
+    }
+
+    #[test]
+    fn what_is_malformed_is_put_again_as_something_of_its_size() {
+        let sent = kept(&[
+            ("X-Upper", "1"),
+            ("x-line", "a\nb"),
+            ("good", "1"),
+            (":method", ""),
+            ("connection", "close"),
+            ("X", ""),
+        ]);
+        let wanted = kept(&[
+            ("x", "xxxxxxx"),
+            ("x-line", "xxx"),
+            ("good", "1"),
+            ("x", "xxxxxx"),
+            ("connection", "xxxxx"),
+            ("x", ""),
+        ]);
+        let mut table = Table::new();
+        assert_eq!(again(&mut table, &sent), Ok(wanted));
+        let malformed: Vec<_> = (62..68).map(|index| table.look(index).unwrap().1).collect();
+        assert_eq!(malformed, [true, true, true, false, true, true]);
+        // Of the name of a value that is none there can be others, and none of what is no name.
+        assert_eq!(table.look(66), Ok((Kind::Header, true)));
+        assert_eq!(table.look(64), Ok((Kind::Wrong, true)));
+        let nothing = kept(&[("", "")]);
+        assert_eq!(again(&mut Table::new(), &nothing), Err(Unreadable));
     }
 
     #[test]
@@ -507,38 +556,34 @@ mod tests {
             ("a table that changes later", b"\x82\x20"),
         ];
         for (what, list) in lists {
-            assert_eq!(read(&mut Table::new(), list), Err(Unreadable), "{what}");
+            assert_eq!(again(&mut Table::new(), list), Err(Unreadable), "{what}");
         }
     }
 
     #[test]
     fn a_full_table_forgets_the_oldest() {
-        let named = |name: &'static str| Name::new(Bytes::from_static(name.as_bytes()));
         let mut table = Table::new();
-        for name in ["a", "b", "c"] {
-            table.insert(named(name), 0, name == "a");
-        }
-        assert!(table.has(64) && !table.has(65) && table.has_replaced());
-        // Room for two of 33 bytes.
+        let sent = kept(&[("a", ""), ("b", ""), ("te", "")]);
+        again(&mut table, &sent).expect("a list");
+        assert!(table.look(64).is_ok() && table.look(65).is_err());
+        // Room for two of 33 and 34 bytes.
         table.resize(70).expect("a smaller one");
-        assert!(table.has(63) && !table.has(64) && !table.has_replaced());
-        assert_eq!(table.name(63), Ok((named("b"), false)));
-        table.insert(named("too large"), 70, false);
-        assert!(!table.has(62));
+        assert_eq!(table.name(63), Ok(Bytes::from_static(b"b")));
+        assert_eq!(table.look(62), Ok((Kind::Te, true)));
+        assert!(table.look(64).is_err());
+        let mut large = Vec::new();
+        write(&mut large, INDEXED, b"large", &[b'x'; 70]);
+        // What came before it is not in the table any more, and it never was.
+        assert_eq!(again(&mut table, &large), Ok(b"\x3f\x27".to_vec()));
+        assert!(table.look(62).is_err());
         assert_eq!(table.bytes, 0);
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        for length in [0, 1, 126, 127, 128, 254, 255, 256, 16_000] {
-            let value = "v".repeat(length);
-            let mut list = Vec::new();
-            write(&mut list, Form::Never, b"x", value.as_bytes());
-            assert_eq!(
-                read(&mut Table::new(), &list),
-                Ok(vec![field("x", &value)]),
-                "{length}"
-            );
+        for length in [0, 1, 126, 127, 128, 254, 255, 256, 4_000] {
+            let sent = kept(&[("x", &*"v".repeat(length))]);
+            assert_eq!(again(&mut Table::new(), &sent), Ok(sent), "{length}");
         }
     }
 }

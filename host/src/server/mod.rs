@@ -10,8 +10,9 @@
 //! `tls` shakes hands, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a
 //! `wire`, which is a `socket` with or without TLS, `intake` lets only well-formed requests of HTTP/1 through (`chunks` finds
 //! the end of their bodies), `frames` counts what moves nothing in HTTP/2, `header_lists` replaces headers for which h2 would
-//! end the connection (`hpack` reads them), `progress` notes what moves and `watch` how long nothing did, `stream` and `pace`
-//! do the same for an HTTP/2 stream and `upload` for a request's body, and `linger` closes so that the last response arrives.
+//! end the connection (`hpack` reads them, and `field` knows what they can be), `progress` notes what moves and `watch` how
+//! long nothing did, `stream` and `pace` do the same for an HTTP/2 stream and `upload` for a request's body, and `linger`
+//! closes so that the last response arrives.
 
 mod accept;
 mod addresses;
@@ -19,6 +20,7 @@ mod chunks;
 mod client_io;
 mod connection;
 mod counters;
+mod field;
 mod frames;
 mod h1;
 mod h2;

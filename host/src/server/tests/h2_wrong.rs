@@ -101,10 +101,71 @@ async fn what_is_wrong_with_the_headers_of_a_request_resets_its_stream_alone() {
             (RST_STREAM, PROTOCOL_ERROR),
             "{what}"
         );
+        send_in_frames(&mut client, 3, &list, list.len() / 3).await;
+        let reset = client.end_of(3).await;
+        assert_eq!(
+            (reset.kind, code(&reset)),
+            (RST_STREAM, PROTOCOL_ERROR),
+            "{what}, in several frames"
+        );
         assert_eq!(count(&door.seen.requests), 0, "{what}");
-        client.get(3, "/hello").await;
-        assert_eq!(client.expect(DATA, 3).await.payload, b"hello", "{what}");
+        client.get(5, "/hello").await;
+        assert_eq!(client.expect(DATA, 5).await.payload, b"hello", "{what}");
     }
+}
+
+/// Sends a request without a body in frames of so many bytes.
+async fn send_in_frames(client: &mut H2Client, stream: u32, list: &[u8], bytes: usize) {
+    let (first, rest) = list.split_at(bytes);
+    client.send(HEADERS, END_STREAM, stream, first).await;
+    let last = rest.len().div_ceil(bytes);
+    for (nth, piece) in rest.chunks(bytes).enumerate() {
+        client.go_on(stream, piece, nth + 1 == last).await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_no_frame_holds_is_refused_alone_or_served() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let long = "v".repeat(120);
+    // Half of the fields go into the table, which holds the last 26 of them.
+    let fields = |wrong: &[(&str, &str)]| {
+        let mut list = changed(|it| it[2].1 = "/fields");
+        for nth in 0..90 {
+            let name = format!("x-{nth}");
+            list.extend(kept(&name, &long));
+            list.extend(H2Client::list([("y", &*long)]));
+        }
+        list.extend(H2Client::list(wrong.iter().copied()));
+        list
+    };
+    for (stream, wrong) in [
+        (1, ("x", "a\nb")),
+        (3, ("connection", "close")),
+        (5, (":path", "/")),
+        (7, ("te", "gzip")),
+    ] {
+        send_in_frames(&mut client, stream, &fields(&[wrong]), 16_000).await;
+        let reset = client.end_of(stream).await;
+        assert_eq!(
+            (reset.kind, code(&reset)),
+            (RST_STREAM, PROTOCOL_ERROR),
+            "{wrong:?}"
+        );
+    }
+    // The newest that they have put into the table, and the oldest that is left.
+    let references = [changed(|it| it[2].1 = "/fields"), b"\xbe\xd7".to_vec()].concat();
+    send_in_frames(&mut client, 9, &references, 7).await;
+    let seen = client.expect(DATA, 9).await.payload;
+    let wanted = format!("x-89: {long}\nx-64: {long}\n");
+    assert_eq!(String::from_utf8_lossy(&seen), wanted);
+    send_in_frames(&mut client, 11, &fields(&[]), 16_000).await;
+    let mut seen = Vec::new();
+    while !seen.windows(6).any(|it| it == b"x-89: ") {
+        seen.extend(client.expect(DATA, 11).await.payload);
+    }
+    assert_eq!(count(&door.counters.violations), 0);
 }
 
 /// A literal that goes into the table (RFC 7541, 6.2.1).
@@ -224,9 +285,14 @@ async fn whatever_was_refused_a_client_and_the_handler_mean_the_same() {
             }
             fields.push((name, value));
         }
-        client
-            .send(HEADERS, END_STREAM | END_HEADERS, stream, &list)
-            .await;
+        let bytes = [list.len(), 1 + below(list.len() - 1)][below(2)];
+        if bytes == list.len() {
+            client
+                .send(HEADERS, END_STREAM | END_HEADERS, stream, &list)
+                .await;
+        } else {
+            send_in_frames(&mut client, stream, &list, bytes.max(list.len() / 8)).await;
+        }
         let is_wrong =
             |(name, value): &(String, String)| name.contains(['U', ' ']) || value.contains('\n');
         if fields.iter().any(is_wrong) {
@@ -433,6 +499,16 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
             PROTOCOL_ERROR,
         ),
         (
+            "a push of what is malformed",
+            vec![(
+                5,
+                END_HEADERS,
+                1,
+                [vec![0, 0, 0, 2], kept("te", "x")].concat(),
+            )],
+            PROTOCOL_ERROR,
+        ),
+        (
             "a frame that is too large",
             vec![open(1), (DATA, 0, 1, vec![0; 16_385])],
             FRAME_SIZE_ERROR,
@@ -477,12 +553,9 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
             COMPRESSION_ERROR,
         ),
         (
-            "a list of several frames behind a field that was replaced",
-            vec![
-                (HEADERS, END_HEADERS | END_STREAM, 1, kept("X-Upper", "1")),
-                (HEADERS, END_STREAM, 3, get()),
-            ],
-            PROTOCOL_ERROR,
+            "a field of nothing for the table",
+            vec![(HEADERS, END_HEADERS | END_STREAM, 1, kept("", ""))],
+            COMPRESSION_ERROR,
         ),
     ];
     let mut others = Vec::new();
