@@ -102,7 +102,7 @@ pub(super) enum Ending {
     Cut,
     /// The client takes no bytes
     Stalled,
-    /// The client sent frames of HTTP/2 for nothing, of a wrong length, or headers that are no HPACK
+    /// The client sent frames of HTTP/2 for nothing, of a wrong length or out of place, or headers that are no HPACK
     Violated,
     /// A list of HTTP/2 headers was not complete in time
     SlowHead,

@@ -31,8 +31,8 @@ pub struct Counters {
     pub stalled_streams: AtomicU64,
     /// Heads of which no request came, other than the slow ones
     pub bad_heads: AtomicU64,
-    /// HTTP/2 connections ended for a flood of frames that move nothing, for a frame of a wrong length, or for headers that are
-    /// no HPACK. What else is wrong in HTTP/2 is answered by h2, which tells nobody
+    /// HTTP/2 connections ended for a flood of frames that move nothing, for a frame of a wrong length or out of place, or for
+    /// headers that are no HPACK. What else is wrong in HTTP/2 is answered by h2, which tells nobody
     pub violations: AtomicU64,
     /// HTTP/1 clients that left with a request in flight
     pub left: AtomicU64,

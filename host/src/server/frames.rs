@@ -40,10 +40,18 @@ pub(super) struct Frames {
     in_list: Option<(u32, u32)>,
     /// How many there may be
     most_in_list: u32,
-    /// Streams whose answer has begun and has not ended
-    answering: Vec<u32>,
+    /// Streams that the client opened and whose answer has not ended
+    open: Vec<Open>,
     /// What h2 may read of it
     pub(super) lists: HeaderLists,
+}
+
+struct Open {
+    stream: u32,
+    /// Whether the client has sent all of its request
+    is_asked: bool,
+    /// Whether the answer has begun
+    is_answering: bool,
 }
 
 /// Why a connection ends here.
@@ -59,6 +67,8 @@ pub(super) enum Violation {
     Compression,
     /// Something else within a list of headers, or a push of a client's (RFC 9113, sections 6.10 and 8.4)
     OutOfPlace,
+    /// More of a stream than its end (RFC 9113, section 5.1)
+    Closed,
     /// A window of more than there can be (RFC 9113, section 6.5.2)
     Window,
 }
@@ -82,7 +92,7 @@ impl Frames {
             last_stream: 0,
             in_list: None,
             most_in_list: most_in_list(config),
-            answering: Vec::new(),
+            open: Vec::new(),
             lists: HeaderLists::new(),
         }
     }
@@ -96,7 +106,7 @@ impl Frames {
             last_stream,
             in_list,
             most_in_list,
-            answering,
+            open,
             ..
         } = self;
         incoming.pass(bytes, |frame| {
@@ -128,6 +138,24 @@ impl Frames {
                 }
                 *in_list = Some((frame.stream, frames));
             }
+            if matches!(frame.kind, DATA | HEADERS) {
+                let is_end = frame.has(END_STREAM);
+                if frame.kind == HEADERS && frame.stream > *last_stream {
+                    // Those beyond are refused.
+                    if open.len() < MAX_OPEN {
+                        open.push(Open {
+                            stream: frame.stream,
+                            is_asked: is_end,
+                            is_answering: false,
+                        });
+                    }
+                } else if let Some(it) = open.iter_mut().find(|it| it.stream == frame.stream) {
+                    if it.is_asked {
+                        return Err(Violation::Closed);
+                    }
+                    it.is_asked = is_end;
+                }
+            }
             match frame.kind {
                 DATA if frame.length > 0 => {
                     // Clients that measure the path send a PING for what they send and get (gRPC's do).
@@ -140,7 +168,7 @@ impl Frames {
                     *last_stream = frame.stream.max(*last_stream);
                     return Ok(());
                 }
-                RST_STREAM => answering.retain(|&stream| stream != frame.stream),
+                RST_STREAM => open.retain(|it| it.stream != frame.stream),
                 _ => {}
             }
             if budget.spend() {
@@ -157,17 +185,18 @@ impl Frames {
         let Frames {
             outgoing,
             budget,
-            answering,
+            open,
             ..
         } = self;
         let mut unheard = 0;
         let Ok(()) = outgoing.pass(bytes, |frame| {
+            let at = open.iter().position(|it| it.stream == frame.stream);
             match frame.kind {
                 // A client may give back the window of each, of the stream and of the connection.
                 // Some do so for each few KiB that they read.
                 DATA if frame.length > 0 => budget.earn(2 * frame.length.div_ceil(FINEST_READ)),
                 HEADERS if frame.has(END_STREAM) && frame.length <= BARE_STATUS_BYTES => {
-                    unheard += u32::from(!answering.contains(&frame.stream));
+                    unheard += u32::from(at.is_some_and(|at| !open[at].is_answering));
                 }
                 // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing.
                 RST_STREAM => drop(budget.spend()),
@@ -179,12 +208,11 @@ impl Frames {
                 if frame.kind != RST_STREAM {
                     budget.earn(1);
                 }
-                answering.retain(|&stream| stream != frame.stream);
-            } else if frame.kind == HEADERS && !answering.contains(&frame.stream) {
-                if answering.len() == MAX_ANSWERING {
-                    answering.remove(0);
+                if let Some(at) = at {
+                    open.swap_remove(at);
                 }
-                answering.push(frame.stream);
+            } else if let (HEADERS, Some(at)) = (frame.kind, at) {
+                open[at].is_answering = true;
             }
             Ok::<_, std::convert::Infallible>(())
         });
@@ -204,6 +232,7 @@ impl Frames {
             Violation::FrameSize => 6,
             Violation::NoSettings | Violation::OutOfPlace => 1,
             Violation::Window => 3,
+            Violation::Closed => 5,
             Violation::Compression => 9,
         };
         let mut frame = [0; 17];
@@ -348,8 +377,8 @@ pub(super) const HEAD_BYTES: usize = 9;
 /// A `:status` in any of the forms that HPACK has for it. An answer of ours has a request id too.
 const BARE_STATUS_BYTES: u32 = 8;
 
-/// More than may be open at once; one that a client reset while its answer was on the way may be left over.
-const MAX_ANSWERING: usize = 1_024;
+/// More than may be open at once.
+const MAX_OPEN: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -368,7 +397,7 @@ mod tests {
             last_stream: 0,
             in_list: None,
             most_in_list: 6,
-            answering: Vec::new(),
+            open: Vec::new(),
             lists: HeaderLists::new(),
         };
         frames.came(PREFACE).expect("the preface is no frame");
@@ -524,18 +553,49 @@ mod tests {
     async fn an_answer_of_h2s_own_is_told_from_ours() {
         let bare = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]);
         let mut frames = frames();
+        for stream in [1, 3, 5, 7, 9] {
+            let asked = frame(HEADERS, END_HEADERS | END_STREAM, stream, b"headers");
+            frames.came(&asked).expect("a request");
+        }
         let ours = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0; 40]);
         assert_eq!(frames.went(&ours), 0);
         assert_eq!(frames.went(&frame(HEADERS, END_HEADERS, 3, &[0; 40])), 0);
         // Trailers can be as short as a bare status.
         assert_eq!(frames.went(&bare(3)), 0);
-        assert!(frames.answering.is_empty());
         assert_eq!(frames.went(&[bare(5), bare(7)].concat()), 2);
         // One whose client has gone away is forgotten.
         frames.went(&frame(HEADERS, END_HEADERS, 9, &[0; 40]));
         frames
             .came(&frame(RST_STREAM, 0, 9, &[0; 4]))
             .expect("a reset");
-        assert!(frames.answering.is_empty());
+        assert!(frames.open.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_the_end_of_a_request_there_is_no_more_of_it() {
+        let head = frame(HEADERS, END_HEADERS, 1, b"headers");
+        let last = |kind| frame(kind, END_HEADERS | END_STREAM, 1, b"more");
+        for end in [
+            last(HEADERS),
+            [head.clone(), last(DATA)].concat(),
+            [head.clone(), last(HEADERS)].concat(),
+        ] {
+            for more in [head.clone(), frame(DATA, 0, 1, b"more"), last(HEADERS)] {
+                let mut frames = frames();
+                frames.came(&end).expect("a request");
+                let other = frame(HEADERS, END_HEADERS, 3, b"headers");
+                frames.came(&other).expect("another");
+                assert_eq!(
+                    frames.came(&more),
+                    Err(Violation::Closed),
+                    "{end:?} {more:?}"
+                );
+            }
+        }
+        // Of one that is over h2 knows more.
+        let mut over = frames();
+        over.came(&last(HEADERS)).expect("a request");
+        over.went(&last(HEADERS));
+        over.came(&frame(DATA, 0, 1, b"more")).expect("for h2");
     }
 }

@@ -14,6 +14,7 @@ const WINDOW: u32 = 65_535;
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -413,7 +414,20 @@ async fn what_is_wrong_with_the_connection_ends_it_with_its_code() {
                 ),
                 (HEADERS, END_HEADERS | END_STREAM, 1, get()),
             ],
-            PROTOCOL_ERROR,
+            STREAM_CLOSED,
+        ),
+        (
+            "DATA behind the end",
+            vec![
+                (
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    1,
+                    changed(|it| it[2].1 = "/wait"),
+                ),
+                (DATA, 0, 1, b"x".to_vec()),
+            ],
+            STREAM_CLOSED,
         ),
         (
             "RST_STREAM of what is not open",
