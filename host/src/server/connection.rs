@@ -106,6 +106,8 @@ pub(super) enum Ending {
     Violated,
     /// A list of HTTP/2 headers was not complete in time
     SlowHead,
+    /// The client of HTTP/2 did not say in time that it is there
+    Unanswered,
     /// The client is gone
     Left,
 }
@@ -304,6 +306,10 @@ async fn close<H: Handler>(door: &Door<H>, socket: &Socket, client: &Client, end
             linger::close(socket, &door.config).await;
         }
         Ending::SlowHead => add(&counters.slow_heads),
+        Ending::Unanswered => {
+            add(&counters.unanswered_pings);
+            linger::close(socket, &door.config).await;
+        }
         Ending::Left => add(&counters.left),
     }
 }

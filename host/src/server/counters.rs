@@ -34,6 +34,8 @@ pub struct Counters {
     /// HTTP/2 connections ended for a flood of frames that move nothing, for a frame of a wrong length or out of place, or for
     /// headers that are no HPACK. What else is wrong in HTTP/2 is answered by h2, which tells nobody
     pub violations: AtomicU64,
+    /// HTTP/2 connections closed because the client answered no PING
+    pub unanswered_pings: AtomicU64,
     /// HTTP/1 clients that left with a request in flight
     pub left: AtomicU64,
     /// Connections that had to begin with a PROXY header and began with something else
@@ -112,6 +114,7 @@ impl Counters {
             ("stalled-stream", &self.stalled_streams),
             ("bad-head", &self.bad_heads),
             ("http2-violation", &self.violations),
+            ("unanswered-ping", &self.unanswered_pings),
             ("left", &self.left),
             ("bad-proxy-header", &self.bad_proxy_headers),
             ("panic", &self.panics),

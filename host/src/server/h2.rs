@@ -69,15 +69,19 @@ pub(super) async fn drive<H: Handler>(
 
     poll_fn(|cx| {
         loop {
-            let is_over = connection.as_mut().poll(cx).is_ready();
+            let over = connection.as_mut().poll(cx);
             for _ in 0..progress.take_unheard() {
                 tell_of_refusal(door, client, cx);
             }
-            if is_over {
+            if let Poll::Ready(ended) = over {
                 return Poll::Ready(match progress.violation() {
                     Some(violation) => {
                         debug!(remote = %client.remote, ?violation, "ending a connection");
                         Ending::Violated
+                    }
+                    // hyper has no other timeout here than that of its PING.
+                    None if ended.as_ref().is_err_and(|error| error.is_timeout()) => {
+                        Ending::Unanswered
                     }
                     None => Ending::Finished,
                 });

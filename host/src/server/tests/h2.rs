@@ -241,6 +241,11 @@ async fn a_client_that_answers_no_ping_is_closed() {
     client.get(1, "/wait").await;
     while client.next().await.is_some() {}
     eventually(|| count(&door.seen.dropped) == 1).await;
+    drop(client);
+    eventually(|| count(&door.counters.open) == 0).await;
+    let mut events = door.counters.events();
+    events.retain(|&(_, count)| count > 0);
+    assert_eq!(events, [("unanswered-ping", 1)]);
 }
 
 #[tokio::test]
