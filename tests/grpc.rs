@@ -70,6 +70,29 @@ fn a_unary_call_gets_its_message_and_its_status_in_trailers() {
 }
 
 #[test]
+fn over_tls_the_two_talk_too() {
+    let here = directory();
+    let authority = Authority::new("a test");
+    let (cert, key) = authority.sign(&["localhost"]).write(here.path(), "cert");
+    let flags = format!("{} {}", flag("--tls-cert", &cert), flag("--tls-key", &key));
+    let tls = TlsClient::trusting(&authority).speaking(&["h2"]);
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &flags);
+        let mut client = H2::to_tls(host.address, &tls, "localhost");
+        let (response, mut sending) = client.send(call(TALK), false);
+        let (head, mut body) = client.head(response).into_parts();
+        let mut messages = Messages::default();
+        for said in ["one", "two"] {
+            sending.send_data(message(said), false).expect("sent");
+            assert_eq!(messages.next(&client, &mut body), said, "{guest}");
+        }
+        sending.send_data(Bytes::new(), true).expect("sent");
+        let trailers = client.rest(head, body).trailers.expect("trailers");
+        assert_eq!(trailers["grpc-status"], "0", "{guest}");
+    }
+}
+
+#[test]
 fn two_that_talk_for_longer_than_any_timeout_are_not_cut_off() {
     for guest in BOTH_FAULTS {
         let flags = "--timeout 500ms --body-timeout 2s --header-timeout 300ms --idle-timeout 300ms --write-timeout 2s";
