@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::directory::{comes_to_say, greeting, version};
 use crate::support::guests::HELLO;
 use crate::support::operator::{Office, Operator};
 use crate::support::*;
@@ -322,6 +323,41 @@ fn a_handler_whose_file_cannot_be_opened_for_now_is_served_soon_after() {
     while kept.get("/cold/").status() != 200 {
         assert!(start.elapsed() < SOON, "not yet");
     }
+}
+
+#[test]
+fn a_component_that_the_cache_has_no_room_for_is_served_and_a_later_one_is_kept() {
+    let here = directory();
+    let (handlers, cache) = (here.path().join("handlers"), here.path().join("cache"));
+    fs::create_dir(&handlers).expect("created");
+    let put = |name: &str, bytes: &[u8]| {
+        let new = here.path().join("new");
+        fs::write(&new, bytes).expect("written");
+        fs::rename(new, handlers.join(name)).expect("renamed");
+    };
+    put("index.wasm", &fs::read(FAULTS.path()).expect("a component"));
+    let host = TestHost::serve_file(&handlers, &flag("--cache", &cache));
+    let entries = |part: &str| {
+        let entries = fs::read_dir(&cache).expect("a cache").flatten();
+        let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.contains(part)).count()
+    };
+    comes_to_say(&host, "/ok", "ok");
+    assert_eq!(entries(".cwasm"), 1);
+    let Some(fault) = Fault::inject(&host, "copy_file_range,sendfile", "error=ENOSPC") else {
+        return;
+    };
+    put("first.wasm", &version(1));
+    comes_to_say(&host, "/first/", &greeting(1));
+    host.says("component is not cached and will be compiled again next time");
+    assert_eq!(host.get("/ok").text(), "ok\n", "the other serves");
+    assert_eq!((entries(".cwasm"), entries(".draft")), (1, 0));
+    drop(fault);
+    assert_serves_again(&host, "a cache without room");
+    put("second.wasm", &version(2));
+    comes_to_say(&host, "/second/", &greeting(2));
+    assert_eq!((entries(".cwasm"), entries(".draft")), (2, 0));
+    assert_eq!(host.stop().code, Some(0));
 }
 
 #[test]
