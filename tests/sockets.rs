@@ -132,6 +132,25 @@ fn datagrams_go_where_a_rule_lets_them() {
 }
 
 #[test]
+fn datagrams_that_a_guest_waits_for_have_a_ceiling_and_count_as_its_memory() {
+    // Each takes 64 KiB of the host's. In 0.2 each needs a socket of its own, and sockets have a ceiling.
+    for (guest, asked, wait) in [(PROBE, 100, 100), (PROBE_P3, 300, 256)] {
+        let receive = |memory: &str| {
+            let host = TestHost::serve(
+                guest,
+                &format!("--allow-socket udp://127.0.0.1:9 --memory {memory}"),
+            );
+            let reply = host.get(&format!("/receive?n={asked}"));
+            (reply.text(), host.access(&reply).label().to_owned())
+        };
+        let (said, _) = receive("64MiB");
+        assert_eq!(said, format!("{wait} of {asked} wait\n"), "{guest}");
+        let (_, label) = receive("8MiB");
+        assert_eq!(label, "memory-limit", "{guest}");
+    }
+}
+
+#[test]
 fn nobody_listens() {
     for guest in BOTH {
         let granted = "--allow-socket tcp://127.0.0.0/8:* --allow-socket udp://127.0.0.0/8:*";

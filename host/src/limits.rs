@@ -219,6 +219,13 @@ pub const ADDRESSES_LOOKED_UP: usize = 256;
 /// thousands.
 pub const OPEN_FILES: usize = 256;
 
+/// Datagrams that one instance of wasi:http 0.3 sends and receives at once; the next is refused. One for each socket that it may
+/// have open.
+pub const DATAGRAMS_AT_ONCE: usize = OPEN_FILES;
+/// Bytes that the host has ready for each: a datagram has no more. They count against [`HandlerLimits::memory`], as does what
+/// a socket of 0.2 reads and writes.
+pub const DATAGRAM: usize = 64 * KIB;
+
 /// Handles of one instance, to host objects and its own, and tasks, streams and futures of
 /// wasi:http 0.3: some hundred bytes of the host's each, which no memory limit counts.
 pub const HANDLES: usize = 10_000;

@@ -54,6 +54,7 @@ impl Guest for Probe {
             "/resolve" => sockets::resolve(&asked).await,
             "/connect" => sockets::connect(&asked).await,
             "/udp" => sockets::udp(&asked).await,
+            "/receive" => sockets::receive(&asked).await,
             "/listen" => sockets::listen(&asked),
             "/bind" => sockets::bind(&asked),
             _ => "no such path\n".to_owned(),

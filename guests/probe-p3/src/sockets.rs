@@ -2,7 +2,10 @@
 
 use crate::asked::Asked;
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::task::Poll;
+use wasip3::clocks::monotonic_clock;
 use wasip3::sockets::ip_name_lookup::resolve_addresses;
 use wasip3::sockets::types::{
     ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
@@ -85,6 +88,29 @@ pub(crate) async fn udp(asked: &Asked<'_>) -> String {
         Ok(answer) => format!("answered: {}\n", String::from_utf8_lossy(&answer)),
         Err(code) => format!("refused: {code:?}\n"),
     }
+}
+
+/// Waits for so many datagrams at once, of which none comes, for long enough that the host looks.
+pub(crate) async fn receive(asked: &Asked<'_>) -> String {
+    let (family, at) = address("0.0.0.0:0");
+    let bound = UdpSocket::create(family).and_then(|socket| socket.bind(at).map(|()| socket));
+    let socket = match bound {
+        Ok(socket) => socket,
+        Err(code) => return format!("refused: {code:?}\n"),
+    };
+    let all = asked.number("n", 1);
+    let mut waiting: Vec<_> = (0..all).map(|_| Box::pin(socket.receive())).collect();
+    poll_fn(|cx| {
+        waiting.retain_mut(|it| match it.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(answer) => !matches!(answer, Err(ErrorCode::OutOfMemory)),
+        });
+        Poll::Ready(())
+    })
+    .await;
+    let until = monotonic_clock::now() + 50_000_000;
+    while monotonic_clock::now() < until {}
+    format!("{} of {all} wait\n", waiting.len())
 }
 
 pub(crate) fn listen(asked: &Asked<'_>) -> String {

@@ -64,6 +64,7 @@ impl Guest for Probe {
             "/resolve" => sockets::resolve(&asked),
             "/connect" => sockets::connect(&asked),
             "/udp" => sockets::udp(&asked),
+            "/receive" => sockets::receive(&asked),
             "/listen" => sockets::listen(&asked),
             "/bind" => sockets::bind(&asked),
             _ => "no such path\n".to_owned(),

@@ -2,8 +2,9 @@
 
 use crate::asked::Asked;
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Result, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::time::{Duration, Instant};
 
 pub(crate) fn resolve(asked: &Asked) -> String {
     match (asked.text("name"), 0).to_socket_addrs() {
@@ -43,6 +44,27 @@ pub(crate) fn udp(asked: &Asked) -> String {
         Ok(n) => format!("answered: {}\n", String::from_utf8_lossy(&bytes[..n])),
         Err(error) => format!("refused: {error}\n"),
     }
+}
+
+/// Waits for a datagram at so many sockets, to none of which one comes, for long enough that the host looks.
+pub(crate) fn receive(asked: &Asked) -> String {
+    let all = asked.number("n", 1);
+    let waiting = (0..all).map(|_| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_nonblocking(true)?;
+        match socket.recv(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(socket),
+            Err(error) => Err(error),
+            Ok(_) => Err(ErrorKind::InvalidData.into()),
+        }
+    });
+    let waiting: Vec<UdpSocket> = match waiting.collect::<Result<_>>() {
+        Ok(waiting) => waiting,
+        Err(error) => return format!("refused: {error}\n"),
+    };
+    let until = Instant::now() + Duration::from_millis(50);
+    while Instant::now() < until {}
+    format!("{} of {all} wait\n", waiting.len())
 }
 
 pub(crate) fn listen(asked: &Asked) -> String {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, vec};
 
@@ -25,7 +26,9 @@ use wasmtime_wasi::p2::bindings::sockets::{
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
 use wasmtime_wasi::p3::sockets::SocketError as P3Error;
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::sockets::{
+    SocketAddrUse, UdpSocket, WasiSockets, WasiSocketsCtxView, WasiSocketsView,
+};
 
 use super::Granted;
 use super::hosts::{self, Names};
@@ -238,6 +241,17 @@ pub struct Sockets {
     lookups: Arc<Semaphore>,
     /// What was found, the oldest first.
     looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,
+    /// Of 0.3, on their way: see [`Datagram`].
+    datagrams: AtomicUsize,
+}
+
+/// A datagram of 0.3 on its way, for which the host has room ready, also while none comes.
+struct Datagram(Arc<Sockets>);
+
+impl Drop for Datagram {
+    fn drop(&mut self) {
+        self.0.datagrams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Addresses of a name.
@@ -260,7 +274,21 @@ impl Sockets {
             granted,
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE)),
             looked_up: Mutex::default(),
+            datagrams: AtomicUsize::new(0),
         })
+    }
+
+    /// Bytes that the host holds for its datagrams of 0.3. In 0.2 a stream in the table of its resources stands for them.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.datagrams.load(Ordering::Relaxed) * limits::DATAGRAM
+    }
+
+    /// None: as many are on their way as there may be.
+    fn datagram(self: &Arc<Self>) -> Option<Datagram> {
+        let before = self.datagrams.fetch_add(1, Ordering::Relaxed);
+        let one_more = Datagram(Arc::clone(self));
+        (before < limits::DATAGRAMS_AT_ONCE).then_some(one_more)
     }
 
     /// Lets wasmtime ask here.
@@ -429,7 +457,8 @@ impl HasData for HasNames {
     type Data<'a> = NamesView<'a>;
 }
 
-/// Puts the look-up of names and the making of sockets, of 0.2, and of 0.3 if that `is_p3`, in place of those that are linked.
+/// Puts the look-up of names and the making of sockets, of 0.2, and of 0.3 if that `is_p3`, in place of those that are linked;
+/// of 0.3, what sends and receives datagrams too.
 ///
 /// # Errors
 /// When the linker does not allow that.
@@ -443,13 +472,13 @@ pub fn link<T: WasiSocketsView + 'static>(
     udp_create_socket::add_to_linker::<T, HasNames>(linker, view)?;
     if is_p3 {
         p3::add_to_linker::<T, HasNames>(linker, view)?;
-        link_making_p3(linker, view)?;
+        link_some_p3(linker, view)?;
     }
     Ok(())
 }
 
-/// Two functions of an interface of many, which stay wasmtime's: hence by their names.
-fn link_making_p3<T: WasiSocketsView + 'static>(
+/// Four functions of an interface of many, which stay wasmtime's: hence by their names.
+fn link_some_p3<T: WasiSocketsView + 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> NamesView<'_>,
 ) -> wasmtime::Result<()> {
@@ -459,7 +488,7 @@ fn link_making_p3<T: WasiSocketsView + 'static>(
         move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
             let mut names = view(store.data_mut());
             names.sockets.opens(Protocol::Tcp);
-            made(types::HostTcpSocket::create(&mut names.wasi, family))
+            answered(types::HostTcpSocket::create(&mut names.wasi, family))
         },
     )?;
     interface.func_wrap_async(
@@ -468,18 +497,51 @@ fn link_making_p3<T: WasiSocketsView + 'static>(
             Box::new(async move {
                 let mut names = view(store.data_mut());
                 names.sockets.opens(Protocol::Udp);
-                made(types::HostUdpSocket::create(&mut names.wasi, family).await)
+                answered(types::HostUdpSocket::create(&mut names.wasi, family).await)
+            })
+        },
+    )?;
+    interface.func_wrap_concurrent(
+        "[method]udp-socket.send",
+        move |store: &Accessor<T>, (socket, data, to): Sending| {
+            Box::pin(async move {
+                let Some(_on_its_way) = datagram(store, view) else {
+                    return Ok((Err(types::ErrorCode::OutOfMemory),));
+                };
+                let store = store.with_getter::<WasiSockets>(T::sockets);
+                let sent = types::HostUdpSocketWithStore::send(&store, socket, data, to);
+                answered(sent.await)
+            })
+        },
+    )?;
+    interface.func_wrap_concurrent(
+        "[method]udp-socket.receive",
+        move |store: &Accessor<T>, (socket,): (Resource<UdpSocket>,)| {
+            Box::pin(async move {
+                let Some(_on_its_way) = datagram(store, view) else {
+                    return Ok((Err(types::ErrorCode::OutOfMemory),));
+                };
+                let store = store.with_getter::<WasiSockets>(T::sockets);
+                let received = types::HostUdpSocketWithStore::receive(&store, socket);
+                answered(received.await)
             })
         },
     )
 }
 
+type Sending = (Resource<UdpSocket>, Vec<u8>, Option<types::IpSocketAddress>);
+
+fn datagram<T: 'static>(
+    store: &Accessor<T>,
+    view: fn(&mut T) -> NamesView<'_>,
+) -> Option<Datagram> {
+    store.with(|mut store| view(store.data_mut()).sockets.datagram())
+}
+
 /// As a function of 0.3 gives it.
-fn made<S: 'static>(
-    socket: Result<Resource<S>, P3Error>,
-) -> wasmtime::Result<(Result<Resource<S>, types::ErrorCode>,)> {
-    match socket {
-        Ok(socket) => Ok((Ok(socket),)),
+fn answered<R>(answer: Result<R, P3Error>) -> wasmtime::Result<(Result<R, types::ErrorCode>,)> {
+    match answer {
+        Ok(answer) => Ok((Ok(answer),)),
         Err(error) => Ok((Err(error.downcast()?),)),
     }
 }

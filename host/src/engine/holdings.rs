@@ -7,6 +7,7 @@ use http::HeaderMap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2;
+use wasmtime_wasi::p2::bindings::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream};
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostOutgoingBody};
@@ -16,7 +17,7 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::{FieldMap, p3};
 
 use crate::capabilities::files::Entries;
-use crate::limits::{BODY_CHUNK, LISTING_PAGE};
+use crate::limits::{BODY_CHUNK, DATAGRAM, LISTING_PAGE};
 
 /// What the objects in a table take.
 pub(super) struct Holdings {
@@ -66,6 +67,12 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
         bytes_of(trailers)
     } else if object.is::<Entries>() {
         LISTING
+    } else if object.is::<IncomingDatagramStream>()
+        || object.is::<OutgoingDatagramStream>()
+        || object.is::<p2::TcpSocket>()
+    {
+        // One that is waited for, or on its way; of a connection, what waits to be written, which is no more.
+        DATAGRAM
     } else if object.is::<HostOutgoingBody>() {
         // What the guest has written and nobody has read yet.
         BODY_CHUNK

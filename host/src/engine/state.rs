@@ -139,7 +139,8 @@ impl State {
         let blobs = self.blobstore.files();
         let http = self.outbound_http.holds();
         let pieces = self.files.holds() + blobs * limits::BODY_CHUNK;
-        let bytes = holdings.bytes + http + self.keyvalue.holds() + pieces;
+        let datagrams = self.context.sockets.holds();
+        let bytes = holdings.bytes + http + self.keyvalue.holds() + pieces + datagrams;
         let files = holdings.files + self.files.open(&mut self.table) + blobs;
         self.memory.hold(bytes, files)
     }
