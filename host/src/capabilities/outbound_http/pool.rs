@@ -189,6 +189,13 @@ impl Pool {
         Ok(site)
     }
 
+    /// One more request, if the handler, and the host and port, may have one now.
+    pub(super) fn try_admit(&self, site: &Site) -> Option<[OwnedSemaphorePermit; 2]> {
+        let of_site = Arc::clone(&site.requests).try_acquire_owned().ok()?;
+        let of_handler = Arc::clone(&self.requests).try_acquire_owned().ok()?;
+        Some([of_site, of_handler])
+    }
+
     /// Waits until the handler, and the host and port, may have one more request.
     pub(super) async fn admit(&self, site: &Site) -> Option<[OwnedSemaphorePermit; 2]> {
         // In this order: who waits for a busy destination takes no place from others.
@@ -197,7 +204,7 @@ impl Pool {
         Some([of_site, of_handler])
     }
 
-    /// A connection: one that is kept, or else a new one. With `is_fresh`, a new one.
+    /// A connection when none is kept: a new one, or one that is given back meanwhile. With `is_fresh`, a new one.
     pub(super) async fn connection(
         grant: &Arc<OutboundGrant>,
         at: usize,
@@ -207,9 +214,6 @@ impl Pool {
         stage: &Stage,
     ) -> Result<Lease, Error> {
         let pool = &grant.pool;
-        if let Some(lease) = site.take(is_fresh) {
-            return Ok(lease);
-        }
         if is_fresh && site.connections.available_permits() == 0 {
             // One that waits gives way, and not under the lock.
             let closed = lock(&site.shelf).pop_oldest();
@@ -409,7 +413,7 @@ impl Site {
     }
 
     /// One that is kept, or shared. With `is_fresh`, none.
-    fn take(self: &Arc<Self>, is_fresh: bool) -> Option<Lease> {
+    pub(super) fn take(self: &Arc<Self>, is_fresh: bool) -> Option<Lease> {
         let mut shelf = lock(&self.shelf);
         shelf.shared.retain(|shared| !shared.is_over());
         if is_fresh {

@@ -73,10 +73,13 @@ impl Asked {
         held: Permit,
     ) -> Result<Response<WasiBody>, Error> {
         let connected_by = after(self.times.connect);
-        let places = self.grant.pool.admit(&self.site);
-        let places = timeout_at(connected_by, places).await;
-        let Ok(Some(places)) = places else {
-            return Err(Error::ConnectionLimitReached);
+        let places = match self.grant.pool.try_admit(&self.site) {
+            Some(places) => places,
+            None => {
+                let places = self.grant.pool.admit(&self.site);
+                let places = timeout_at(connected_by, places).await;
+                places.ok().flatten().ok_or(Error::ConnectionLimitReached)?
+            }
         };
         let (mut parts, body) = request.into_parts();
         prepare(&mut parts)?;
@@ -132,9 +135,13 @@ impl Asked {
 
     async fn connection(&self, by: Instant, is_fresh: bool) -> Result<Lease, Error> {
         let (grant, site) = (&self.grant, &self.site);
+        if let Some(lease) = site.take(is_fresh) {
+            return Ok(lease);
+        }
         let stage = Stage::default();
         let connection = Pool::connection(grant, self.at, &self.origin, site, is_fresh, &stage);
-        match timeout_at(by, connection).await {
+        // It is large, and few requests wait for one.
+        match timeout_at(by, Box::pin(connection)).await {
             Ok(connection) => connection,
             Err(_) => Err(stage.error()),
         }
