@@ -1,5 +1,6 @@
 //! One request: a place, a connection, the head of its response. It ends as soon as nobody waits for it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,8 @@ impl OutboundGrant {
             site,
             times,
         };
-        let answer = asked.answer(request, deadline, held);
+        // Pinned, so that it is not moved to where it is waited for.
+        let answer = pin!(asked.answer(request, deadline, held));
         match deadline {
             None => answer.await,
             Some(deadline) => timeout_at(deadline, answer)
@@ -97,8 +99,8 @@ impl Asked {
             let mut lease = self.connection(connected_by, is_last).await?;
             let request = self.in_version(next, &target, lease.is_h2())?;
             body.made_progress();
-            let head = wait_for_head(&mut lease, request, &body, self.times.first_byte);
-            match head.await {
+            let patience = self.times.first_byte;
+            match wait_for_head(&mut lease, request, &body, patience).await {
                 Ok(response) => break (response, lease),
                 Err(Failed::Late) => {
                     lease.retire();
@@ -202,7 +204,7 @@ async fn wait_for_head(
     body: &Lent,
     patience: Duration,
 ) -> Result<Response<Incoming>, Failed> {
-    let mut head = std::pin::pin!(lease.send(request));
+    let mut head = pin!(lease.send(request));
     loop {
         let until = body.last_progress() + patience.min(FOR_EVER);
         tokio::select! {
