@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
@@ -259,6 +259,10 @@ fn check_head(head: &http::response::Parts) -> Result<(), Error> {
 
 /// Fields that are for the next neighbour only (RFC 9110, 7.6.1), and those that `connection` names.
 pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    // Most have none of them: one look at each name is less than one for each of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -273,12 +277,23 @@ pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
-        headers.remove(name);
-    }
+}
+
+const HOP_BY_HOP: [&str; 7] = [
+    "connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "keep-alive",
+    "proxy-connection",
+    "http2-settings",
+];
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
 }
 
 #[cfg(test)]
