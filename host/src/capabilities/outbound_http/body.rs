@@ -51,8 +51,8 @@ impl Body for Written {
 pub(super) struct Received<H: Send + 'static> {
     body: Incoming,
     between: Duration,
-    /// Until when the next piece may take, while one is waited for.
-    pause: Pin<Box<Sleep>>,
+    /// Until when the next piece may take, while one is waited for. Most are there when they are asked for.
+    pause: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     total: Option<Pin<Box<Sleep>>>,
     kept: Option<(Lease, Arc<OutboundGrant>, H)>,
@@ -69,9 +69,9 @@ impl<H: Send + 'static> Received<H> {
         held: H,
     ) -> Self {
         let mut received = Self {
-            pause: Box::pin(sleep_until(Instant::now())),
             body,
             between,
+            pause: None,
             is_waiting: false,
             total: deadline.map(|at| Box::pin(sleep_until(at))),
             kept: Some((lease, grant, held)),
@@ -114,11 +114,15 @@ impl<H: Send + Unpin + 'static> Body for Received<H> {
             return this.fail(Error::HttpResponseTimeout);
         }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let until = after(this.between);
+            let pause = this
+                .pause
+                .get_or_insert_with(|| Box::pin(sleep_until(until)));
             if !this.is_waiting {
                 this.is_waiting = true;
-                this.pause.as_mut().reset(after(this.between));
+                pause.as_mut().reset(until);
             }
-            ready!(this.pause.as_mut().poll(cx));
+            ready!(pause.as_mut().poll(cx));
             if let Some((lease, ..)) = &this.kept {
                 lease.retire();
             }
