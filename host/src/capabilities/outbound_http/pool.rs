@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use http::HeaderValue;
+use http::uri::Authority;
 use hyper::client::conn::{http1, http2};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -39,6 +41,10 @@ pub(super) type Sites = HashMap<(usize, Origin), Arc<Site>>;
 /// One host and port, and the connections to it.
 #[derive(Debug)]
 pub(super) struct Site {
+    /// As requests to it name it.
+    pub(super) authority: Authority,
+    /// The same, for a header.
+    pub(super) host: HeaderValue,
     requests: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     /// Whether it may speak HTTP/2.
@@ -174,7 +180,10 @@ impl Pool {
             sites.remove(&key);
         }
         let (requests, connections) = (said.requests, said.connections);
+        let name = origin.authority();
         let site = Arc::new(Site {
+            host: HeaderValue::try_from(&name).map_err(|_| Error::HttpRequestUriInvalid)?,
+            authority: Authority::try_from(name).map_err(|_| Error::HttpRequestUriInvalid)?,
             requests: places(requests.unwrap_or(limits::OUTBOUND_REQUESTS)),
             connections: places(connections.unwrap_or(limits::OUTBOUND_HOST_CONNECTIONS)),
             may_share: origin.protocol == Protocol::Https || said.has_h2,

@@ -156,8 +156,6 @@ impl Asked {
         target: &PathAndQuery,
         is_h2: bool,
     ) -> Result<Request<Lent>, Error> {
-        let authority = self.origin.authority();
-        let invalid = |_| Error::HttpRequestUriInvalid;
         if is_h2 {
             let scheme = match self.origin.protocol {
                 Protocol::Http => "http",
@@ -165,16 +163,15 @@ impl Asked {
             };
             let uri = Uri::builder()
                 .scheme(scheme)
-                .authority(authority)
+                .authority(self.site.authority.clone())
                 .path_and_query(target.clone());
-            *request.uri_mut() = uri.build().map_err(invalid)?;
+            *request.uri_mut() = uri.build().map_err(|_| Error::HttpRequestUriInvalid)?;
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
         } else {
             *request.uri_mut() = Uri::from(target.clone());
             *request.version_mut() = Version::HTTP_11;
-            let host = HeaderValue::try_from(authority);
-            let host = host.map_err(|_| Error::HttpRequestUriInvalid)?;
+            let host = self.site.host.clone();
             request.headers_mut().insert(HOST, host);
         }
         Ok(request)
