@@ -143,7 +143,10 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use futures_util::poll;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -183,6 +186,23 @@ mod tests {
         assert!(poll!(Box::pin(share.take(1))).is_pending());
         drop(held);
         assert!(poll!(Box::pin(share.take(1))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_has_its_place_until_it_is_done() {
+        let share = Shared::new(4).share(&handler("a"));
+        let (begun, begins) = oneshot::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let mut work = Box::pin(share.run(move || {
+            let _ = begun.send(());
+            let _ = ended.recv();
+        }));
+        assert!(poll!(&mut work).is_pending());
+        begins.await.expect("a thread");
+        drop(work);
+        assert!(poll!(Box::pin(share.take(1))).is_pending());
+        drop(end);
+        share.take(1).await;
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! `wasi:filesystem`: directories that were granted, and a scratch directory of an instance's own.
 //!
-//! Wasmtime's implementation does the rest. What opens is ours, so that no pipe or device holds a thread; so is what takes room
+//! Wasmtime's implementation does the rest, on a thread of ours (`Apart`), so that what a thread has stays taken until it is
+//! done, whatever becomes of who asked. What opens is ours, so that no pipe or device holds a thread; so is what takes room
 //! in a scratch directory, so that its quota holds; and so are streams, listings and syncs, so that who has his share of the
 //! threads waits. Every function of the interface is named here: one that a later version of wasmtime adds does not slip past.
 
@@ -18,9 +19,12 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Weak};
 
+use futures_util::FutureExt as _;
 use rustix::fs::Mode;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{
+    self, Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView, WasiFilesystemView,
+};
 use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 
 pub use listing::Entries;
@@ -227,6 +231,56 @@ async fn blocking<R: Send + 'static>(
 ) -> io::Result<R> {
     let done = share.run(work).await;
     done.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+}
+
+/// Wasmtime's files for a thread that may wait, with descriptors that do there and then what they are asked.
+#[derive(Default)]
+struct Apart {
+    table: ResourceTable,
+    ctx: WasiFilesystemCtx,
+}
+
+impl WasiFilesystemView for Apart {
+    fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView {
+            ctx: &mut self.ctx,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl Apart {
+    /// One of the same file.
+    fn own(&mut self, descriptor: &Descriptor) -> io::Result<Resource<Descriptor>> {
+        let file = inner(descriptor).try_clone()?;
+        let own = match descriptor {
+            Descriptor::File(of) => {
+                let file = filesystem::File::new(file, of.perms, of.open_mode, true);
+                Descriptor::File(file)
+            }
+            Descriptor::Dir(of) => Descriptor::Dir(Dir::new(file, of.perms, of.open_mode, true)),
+        };
+        self.table.push(own).map_err(io::Error::other)
+    }
+}
+
+/// Has a thread ask wasmtime. It has its place until it is done, also if nobody waits for it any more.
+async fn apart<R, E>(
+    share: &Share,
+    ask: impl FnOnce(Apart) -> Result<R, E> + Send + 'static,
+) -> Result<R, E>
+where
+    R: Send + 'static,
+    E: From<io::Error> + Send + 'static,
+{
+    let done = share.run(move || ask(Apart::default())).await;
+    done.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Interrupted).into()))
+}
+
+/// What is done as soon as it is asked for.
+fn now<R, E: From<io::Error>>(done: impl Future<Output = Result<R, E>>) -> Result<R, E> {
+    let done = done.now_or_never();
+    done.unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::Interrupted).into()))
 }
 
 /// Waits until what was written is on the disk, with all that is known of it unless only data are asked for. It may take long,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Timespec, Timestamps};
 use wasmtime::component::Resource;
 use wasmtime_wasi::FsPerms;
-use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream,
     ErrorCode, Filesize, Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue,
@@ -18,7 +18,7 @@ use super::open::{self, How};
 use super::reading::Read;
 use super::scratch::{At, Room, Turn};
 use super::writing::Written;
-use super::{FilesView, blocking, synced};
+use super::{Apart, FilesView, apart, blocking, now, synced};
 
 impl Host for FilesView<'_> {
     fn filesystem_error_code(
@@ -56,9 +56,11 @@ impl HostDirectoryEntryStream for FilesView<'_> {
 /// What wasmtime does as it is.
 macro_rules! handed_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        async fn $name(&mut self, $($argument: $type),*) -> $result {
-            let _place = self.work().take(1).await;
-            HostDescriptor::$name(&mut self.wasi, $($argument),*).await
+        async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<$result> {
+            let asked = self.ask(&fd, None, move |there, fd| {
+                now(HostDescriptor::$name(&mut there.filesystem(), fd, $($argument),*))
+            });
+            asked.await
         }
     )*};
 }
@@ -67,35 +69,53 @@ macro_rules! handed_on {
 macro_rules! in_turn {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
         async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<()> {
-            let Some(scratch) = self.scratch_of(self.wasi.table.get(&fd)?) else {
-                let _place = self.work().take(1).await;
-                return HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await;
+            let turn = match self.scratch_of(self.wasi.table.get(&fd)?) {
+                Some(scratch) => Some(scratch.removing().await),
+                None => None,
             };
-            let turn = Some(scratch.removing().await);
-            let _place = self.work().take(1).await;
-            Turn::over(turn, HostDescriptor::$name(&mut self.wasi, fd, $($argument),*).await)
+            let asked = self.ask(&fd, turn, move |there, fd| {
+                now(HostDescriptor::$name(&mut there.filesystem(), fd, $($argument),*))
+            });
+            asked.await
         }
     )*};
 }
 
 impl HostDescriptor for FilesView<'_> {
     handed_on! {
-        fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()>;
-        fn get_flags(fd: Resource<Descriptor>) -> FsResult<DescriptorFlags>;
-        fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
-        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
-        fn read(fd: Resource<Descriptor>, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
-        fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
-        fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
-        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
-        fn is_same_object(fd: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool>;
-        fn metadata_hash(fd: Resource<Descriptor>) -> FsResult<MetadataHashValue>;
-        fn metadata_hash_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<MetadataHashValue>;
+        fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
+        fn get_flags() -> DescriptorFlags;
+        fn get_type() -> DescriptorType;
+        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
+        fn read(length: Filesize, offset: Filesize) -> (Vec<u8>, bool);
+        fn stat() -> DescriptorStat;
+        fn stat_at(flags: PathFlags, path: String) -> DescriptorStat;
+        fn readlink_at(path: String) -> String;
+        fn metadata_hash() -> MetadataHashValue;
+        fn metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
     }
 
     in_turn! {
         fn remove_directory_at(path: String);
         fn unlink_file_at(path: String);
+    }
+
+    async fn is_same_object(
+        &mut self,
+        fd: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        let fd = self.wasi.table.get(&fd)?.clone();
+        let other = self.wasi.table.get(&other)?.clone();
+        apart(&self.work(), move |mut there| {
+            let (fd, other) = (there.own(&fd)?, there.own(&other)?);
+            now(HostDescriptor::is_same_object(
+                &mut there.filesystem(),
+                fd,
+                other,
+            ))
+        })
+        .await
     }
 
     /// Wasmtime's would be read whole. The guest has [`Entries`] in its place, by the same number.
@@ -129,8 +149,10 @@ impl HostDescriptor for FilesView<'_> {
                 .set_size(&self.work(), file.file.clone(), size)
                 .await?),
             _ => {
-                let _place = self.work().take(1).await;
-                HostDescriptor::set_size(&mut self.wasi, fd, size).await
+                let asked = self.ask(&fd, None, move |there, fd| {
+                    now(HostDescriptor::set_size(&mut there.filesystem(), fd, size))
+                });
+                asked.await
             }
         }
     }
@@ -150,8 +172,11 @@ impl HostDescriptor for FilesView<'_> {
                 Ok(written as Filesize)
             }
             _ => {
-                let _place = self.work().take(1).await;
-                HostDescriptor::write(&mut self.wasi, fd, bytes, offset).await
+                let asked = self.ask(&fd, None, move |there, fd| {
+                    let wasi = &mut there.filesystem();
+                    now(HostDescriptor::write(wasi, fd, bytes, offset))
+                });
+                asked.await
             }
         }
     }
@@ -203,9 +228,11 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(&self.work(), Room::DIRECTORY).await?),
             None => None,
         };
-        let _place = self.work().take(1).await;
-        let done = HostDescriptor::create_directory_at(&mut self.wasi, fd, path);
-        Turn::over(turn, done.await)
+        let asked = self.ask(&fd, turn, move |there, fd| {
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::create_directory_at(wasi, fd, path))
+        });
+        asked.await
     }
 
     async fn symlink_at(
@@ -223,9 +250,11 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(&self.work(), room).await?),
             None => None,
         };
-        let _place = self.work().take(1).await;
-        let done = HostDescriptor::symlink_at(&mut self.wasi, fd, to, path);
-        Turn::over(turn, done.await)
+        let asked = self.ask(&fd, turn, move |there, fd| {
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::symlink_at(wasi, fd, to, path))
+        });
+        asked.await
     }
 
     async fn link_at(
@@ -245,9 +274,15 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.room(&self.work(), Room::FILE).await?),
             None => None,
         };
-        let _place = self.work().take(1).await;
-        let done = HostDescriptor::link_at(&mut self.wasi, fd, flags, path, new_fd, new_path);
-        Turn::over(turn, done.await)
+        let new = self.wasi.table.get(&new_fd)?.clone();
+        let asked = self.ask(&fd, turn, move |there, fd| {
+            let new = there.own(&new)?;
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::link_at(
+                wasi, fd, flags, path, new, new_path,
+            ))
+        });
+        asked.await
     }
 
     async fn rename_at(
@@ -266,9 +301,13 @@ impl HostDescriptor for FilesView<'_> {
             Some(scratch) => Some(scratch.moving().await),
             None => None,
         };
-        let _place = self.work().take(1).await;
-        let done = HostDescriptor::rename_at(&mut self.wasi, fd, path, new_fd, new_path);
-        Turn::over(turn, done.await)
+        let new = self.wasi.table.get(&new_fd)?.clone();
+        let asked = self.ask(&fd, turn, move |there, fd| {
+            let new = there.own(&new)?;
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::rename_at(wasi, fd, path, new, new_path))
+        });
+        asked.await
     }
 
     async fn set_times_at(
@@ -296,8 +335,13 @@ impl HostDescriptor for FilesView<'_> {
                 return Ok(());
             }
         }
-        let _place = self.work().take(1).await;
-        HostDescriptor::set_times_at(&mut self.wasi, fd, flags, path, accessed, modified).await
+        let asked = self.ask(&fd, None, move |there, fd| {
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::set_times_at(
+                wasi, fd, flags, path, accessed, modified,
+            ))
+        });
+        asked.await
     }
 
     async fn open_at(
@@ -362,6 +406,21 @@ impl HostDescriptor for FilesView<'_> {
 }
 
 impl FilesView<'_> {
+    /// Asks wasmtime to do something with a descriptor, in this turn, which ends when it is done.
+    async fn ask<R: Send + 'static>(
+        &mut self,
+        fd: &Resource<Descriptor>,
+        turn: Option<Turn>,
+        ask: impl FnOnce(&mut Apart, Resource<Descriptor>) -> FsResult<R> + Send + 'static,
+    ) -> FsResult<R> {
+        let fd = self.wasi.table.get(fd)?.clone();
+        apart(&self.work(), move |mut there| {
+            let fd = there.own(&fd)?;
+            Turn::over(turn, ask(&mut there, fd))
+        })
+        .await
+    }
+
     /// A stream into a file, if it may be written.
     fn written(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Option<DynOutputStream>> {
         let sink = self.sink(self.wasi.table.get(fd)?, at);

@@ -2,8 +2,8 @@
 
 use rustix::fs::{Timespec, Timestamps};
 use tokio::sync::oneshot;
-use wasmtime::AsContextMut as _;
 use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+use wasmtime::{AsContextMut as _, Store};
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
@@ -21,7 +21,7 @@ use super::open::{self, How};
 use super::reading::Produced;
 use super::scratch::{At, Room, Scratch, Turn};
 use super::writing::Consumed;
-use super::{FilesView, HasFiles, blocking, synced};
+use super::{Apart, FilesView, HasFiles, apart, blocking, now, synced};
 use crate::capabilities::share::Share;
 use crate::limits;
 
@@ -75,13 +75,47 @@ fn work<T: 'static>(store: &Of<T>) -> Share {
     store.with(|mut store| store.get().work())
 }
 
+type There = Accessor<Apart, WasiFilesystem>;
+
+/// Asks wasmtime to do something with a descriptor, in this turn, which ends when it is done. It is asked in a store where
+/// nothing else is, since that of the guest is no other thread's.
+async fn ask<T: 'static, R: Send + 'static, F: Future<Output = FilesystemResult<R>> + 'static>(
+    store: &Of<T>,
+    fd: Descriptor,
+    turn: Option<Turn>,
+    ask: impl FnOnce(There, Resource<Descriptor>) -> F + Send + 'static,
+) -> FilesystemResult<R> {
+    let (work, engine) = store.with(|mut store| {
+        let engine = store.as_context_mut().engine().clone();
+        (store.get().work(), engine)
+    });
+    apart(&work, move |mut there| {
+        let fd = there.own(&fd)?;
+        let mut there = Store::new(&engine, there);
+        let done = now(async {
+            let asked = there.run_concurrent(async move |there: &Accessor<Apart>| {
+                ask(there.with_getter::<WasiFilesystem>(Apart::filesystem), fd).await
+            });
+            asked.await.map_err(FilesystemError::trap)?
+        });
+        Turn::over(turn, done)
+    })
+    .await
+}
+
+fn own(there: &There, descriptor: &Descriptor) -> FilesystemResult<Resource<Descriptor>> {
+    Ok(there.with(|mut there| there.data_mut().own(descriptor))?)
+}
+
 /// What wasmtime does as it is.
 macro_rules! handed_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        async fn $name(store: &Of<T>, $($argument: $type),*) -> $result {
-            let _place = work(store).take(1).await;
-            let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-            WasiFilesystem::$name(&store, $($argument),*).await
+        async fn $name(store: &Of<T>, fd: Resource<Descriptor>, $($argument: $type),*) -> FilesystemResult<$result> {
+            let (fd, _) = descriptor(store, &fd)?;
+            let asked = ask(store, fd, None, move |there, fd| async move {
+                WasiFilesystem::$name(&there, fd, $($argument),*).await
+            });
+            asked.await
         }
     )*};
 }
@@ -96,9 +130,11 @@ macro_rules! handed_on_at {
             path: String,
         ) -> FilesystemResult<$result> {
             not_too_long(&path)?;
-            let _place = work(store).take(1).await;
-            let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-            WasiFilesystem::$name(&store, fd, $($argument,)* path).await
+            let (fd, _) = descriptor(store, &fd)?;
+            let asked = ask(store, fd, None, move |there, fd| async move {
+                WasiFilesystem::$name(&there, fd, $($argument,)* path).await
+            });
+            asked.await
         }
     )*};
 }
@@ -117,28 +153,27 @@ macro_rules! in_turn {
     ($(fn $name:ident(path: String);)*) => {$(
         async fn $name(store: &Of<T>, fd: Resource<Descriptor>, path: String) -> FilesystemResult<()> {
             not_too_long(&path)?;
-            let (_, scratch) = descriptor(store, &fd)?;
-            let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
-            let Some(scratch) = scratch else {
-                let _place = work(store).take(1).await;
-                return WasiFilesystem::$name(&wasi, fd, path).await;
+            let (fd, scratch) = descriptor(store, &fd)?;
+            let turn = match scratch {
+                Some(scratch) => Some(scratch.removing().await),
+                None => None,
             };
-            let turn = Some(scratch.removing().await);
-            let _place = work(store).take(1).await;
-            Turn::over(turn, WasiFilesystem::$name(&wasi, fd, path).await)
+            let asked = ask(store, fd, turn, move |there, fd| async move {
+                WasiFilesystem::$name(&there, fd, path).await
+            });
+            asked.await
         }
     )*};
 }
 
 impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     handed_on! {
-        fn advise(fd: Resource<Descriptor>, offset: Filesize, length: Filesize, advice: Advice) -> FilesystemResult<()>;
-        fn get_flags(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorFlags>;
-        fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
-        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
-        fn stat(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorStat>;
-        fn is_same_object(fd: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool>;
-        fn metadata_hash(fd: Resource<Descriptor>) -> FilesystemResult<MetadataHashValue>;
+        fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
+        fn get_flags() -> DescriptorFlags;
+        fn get_type() -> DescriptorType;
+        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
+        fn stat() -> DescriptorStat;
+        fn metadata_hash() -> MetadataHashValue;
     }
 
     handed_on_at! {
@@ -150,6 +185,20 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     in_turn! {
         fn remove_directory_at(path: String);
         fn unlink_file_at(path: String);
+    }
+
+    async fn is_same_object(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        let ((fd, _), (other, _)) = (descriptor(store, &fd)?, descriptor(store, &other)?);
+        let asked = ask(store, fd, None, move |there, fd| async move {
+            let other = own(&there, &other)?;
+            let is_same = WasiFilesystem::is_same_object(&there, fd, other).await;
+            is_same.map_err(FilesystemError::trap)
+        });
+        Ok(asked.await?)
     }
 
     fn read_via_stream(
@@ -255,10 +304,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             (Descriptor::File(file), Some(scratch)) => {
                 Ok(scratch.set_size(&work(store), file.file, size).await?)
             }
-            _ => {
-                let _place = work(store).take(1).await;
-                let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-                WasiFilesystem::set_size(&store, fd, size).await
+            (fd, _) => {
+                let asked = ask(store, fd, None, move |there, fd| async move {
+                    WasiFilesystem::set_size(&there, fd, size).await
+                });
+                asked.await
             }
         }
     }
@@ -270,10 +320,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     ) -> FilesystemResult<()> {
         not_too_long(&path)?;
         let turn = room(store, &fd, Room::DIRECTORY).await?;
-        let _place = work(store).take(1).await;
-        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        let done = WasiFilesystem::create_directory_at(&store, fd, path);
-        Turn::over(turn, done.await)
+        let (fd, _) = descriptor(store, &fd)?;
+        let asked = ask(store, fd, turn, move |there, fd| async move {
+            WasiFilesystem::create_directory_at(&there, fd, path).await
+        });
+        asked.await
     }
 
     async fn symlink_at(
@@ -294,10 +345,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             },
         )
         .await?;
-        let _place = work(store).take(1).await;
-        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        let done = WasiFilesystem::symlink_at(&store, fd, to, path);
-        Turn::over(turn, done.await)
+        let (fd, _) = descriptor(store, &fd)?;
+        let asked = ask(store, fd, turn, move |there, fd| async move {
+            WasiFilesystem::symlink_at(&there, fd, to, path).await
+        });
+        asked.await
     }
 
     async fn link_at(
@@ -312,10 +364,12 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         not_too_long(&new_path)?;
         same_place(store, &fd, &new_fd)?;
         let turn = room(store, &new_fd, Room::FILE).await?;
-        let _place = work(store).take(1).await;
-        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        let done = WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path);
-        Turn::over(turn, done.await)
+        let ((fd, _), (new, _)) = (descriptor(store, &fd)?, descriptor(store, &new_fd)?);
+        let asked = ask(store, fd, turn, move |there, fd| async move {
+            let new = own(&there, &new)?;
+            WasiFilesystem::link_at(&there, fd, flags, path, new, new_path).await
+        });
+        asked.await
     }
 
     async fn rename_at(
@@ -332,10 +386,12 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             Some(scratch) => Some(scratch.moving().await),
             None => None,
         };
-        let _place = work(store).take(1).await;
-        let wasi = store.with_getter::<WasiFilesystem>(T::filesystem);
-        let done = WasiFilesystem::rename_at(&wasi, fd, path, new_fd, new_path);
-        Turn::over(turn, done.await)
+        let ((fd, _), (new, _)) = (descriptor(store, &fd)?, descriptor(store, &new_fd)?);
+        let asked = ask(store, fd, turn, move |there, fd| async move {
+            let new = own(&there, &new)?;
+            WasiFilesystem::rename_at(&there, fd, path, new, new_path).await
+        });
+        asked.await
     }
 
     async fn set_times_at(
@@ -361,9 +417,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                 return Ok(());
             }
         }
-        let _place = work(store).take(1).await;
-        let store = store.with_getter::<WasiFilesystem>(T::filesystem);
-        WasiFilesystem::set_times_at(&store, fd, flags, path, accessed, modified).await
+        let (fd, _) = descriptor(store, &fd)?;
+        let asked = ask(store, fd, None, move |there, fd| async move {
+            WasiFilesystem::set_times_at(&there, fd, flags, path, accessed, modified).await
+        });
+        asked.await
     }
 
     async fn open_at(

@@ -84,8 +84,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// What was done in it is done. A guest that takes back its call drops the turn before, and the work goes on: what
-    /// comes of it counts for good.
+    /// What was done in it is done. One that is dropped before, since nobody knows how far its work has come, counts for good.
     pub(super) fn over<T>(turn: Option<Self>, done: T) -> T {
         if let Some(mut turn) = turn {
             turn.is_over = true;
