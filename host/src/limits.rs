@@ -277,7 +277,8 @@ pub const BLOB_WORK: usize = 16;
 pub const BLOB_TIME: Duration = Duration::from_secs(20);
 /// How often it is said that the disk of the containers fails.
 pub const BLOB_PAUSE: Duration = Duration::from_secs(10);
-/// Requests to elsewhere that one instance has on their way at once; the next is refused. A page is made of some dozens.
+/// Requests to elsewhere that one instance has on their way at once, or whose response it has not done with; the next is refused.
+/// A page is made of some dozens.
 pub const OUTBOUND_AT_ONCE: usize = 64;
 /// Bytes that the host holds for each: a piece of either body, a head, and what lies unread on a connection. They count against
 /// [`HandlerLimits::memory`].

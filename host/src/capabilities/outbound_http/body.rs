@@ -16,6 +16,7 @@ use super::grant::OutboundGrant;
 use super::pool::{Lease, Pool};
 use super::send::{after, drop_hop_by_hop};
 use crate::capabilities::calls::Broken;
+use crate::gate::Permit;
 
 /// The body of a request as its guest writes it. A guest that is cut off closes it, which must not look like an end.
 pub(super) struct Written {
@@ -55,11 +56,13 @@ pub(super) struct Received<H: Send + 'static> {
     pause: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     total: Option<Pin<Box<Sleep>>>,
-    kept: Option<(Lease, Arc<OutboundGrant>, H)>,
+    kept: Option<(Lease, Arc<OutboundGrant>, (H, Arc<Permit>))>,
+    /// The head of a response that nobody looks at lies in the host's memory too, also if it has no body.
+    _permit: Arc<Permit>,
 }
 
 impl<H: Send + 'static> Received<H> {
-    /// What is `held` is dropped when the response is over.
+    /// What is `held` is dropped when the response is over, and the permit when its guest is done with it as well.
     pub(super) fn new(
         body: Incoming,
         between: Duration,
@@ -67,14 +70,17 @@ impl<H: Send + 'static> Received<H> {
         lease: Lease,
         grant: Arc<OutboundGrant>,
         held: H,
+        permit: Permit,
     ) -> Self {
+        let permit = Arc::new(permit);
         let mut received = Self {
             body,
             between,
             pause: None,
             is_waiting: false,
             total: deadline.map(|at| Box::pin(sleep_until(at))),
-            kept: Some((lease, grant, held)),
+            kept: Some((lease, grant, (held, Arc::clone(&permit)))),
+            _permit: permit,
         };
         if received.body.is_end_stream() {
             received.end();

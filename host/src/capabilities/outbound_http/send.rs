@@ -24,13 +24,13 @@ use crate::gate::Permit;
 use crate::limits;
 
 impl OutboundGrant {
-    /// Sends a request where it may go. Dropping the future, or the body of the response, cancels it. What is `held` is
-    /// dropped when it is over.
+    /// Sends a request where it may go. Dropping the future, or the body of the response, cancels it. The permit comes back
+    /// when it is over and its guest is done with the response.
     pub(super) async fn send(
         self: Arc<Self>,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        held: Permit,
+        permit: Permit,
     ) -> Result<Response<WasiBody>, Error> {
         let origin = Origin::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
         let (at, reach) = self.find(&origin)?;
@@ -48,7 +48,7 @@ impl OutboundGrant {
             times,
         };
         // Pinned, so that it is not moved to where it is waited for.
-        let answer = pin!(asked.answer(request, deadline, held));
+        let answer = pin!(asked.answer(request, deadline, permit));
         match deadline {
             None => answer.await,
             Some(deadline) => timeout_at(deadline, answer)
@@ -72,7 +72,7 @@ impl Asked {
         self,
         request: Request<WasiBody>,
         deadline: Option<Instant>,
-        held: Permit,
+        permit: Permit,
     ) -> Result<Response<WasiBody>, Error> {
         let connected_by = after(self.times.connect);
         let places = match self.grant.pool.try_admit(&self.site) {
@@ -123,14 +123,14 @@ impl Asked {
         lease.heard().delivers();
         check_head(&head)?;
         drop_hop_by_hop(&mut head.headers);
-        let held = (places, held);
         let body = Received::new(
             body,
             self.times.between_bytes,
             deadline,
             lease,
             self.grant,
-            held,
+            places,
+            permit,
         );
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }
