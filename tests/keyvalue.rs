@@ -941,7 +941,7 @@ impl Redis {
             .arg(directory)
             .stdout(std::process::Stdio::null())
             .spawn();
-        let child = match child {
+        let mut child = match child {
             Ok(child) => child,
             Err(error) => {
                 eprintln!(
@@ -950,9 +950,17 @@ impl Redis {
                 return None;
             }
         };
-        eventually("the Redis", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        let began = eventually("the Redis", || match child.try_wait().expect("asked") {
+            Some(ended) => Some(Err(ended)),
+            None => std::net::TcpStream::connect(("127.0.0.1", port))
+                .ok()
+                .map(Ok),
         });
+        if let Err(ended) = began {
+            assert!(listens.contains(&"--tls-port"), "the Redis: {ended}");
+            eprintln!("SKIPPED: a Redis over TLS: this `redis-server` is built without ({ended})");
+            return None;
+        }
         Some(Self {
             child,
             port,
