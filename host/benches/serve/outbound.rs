@@ -69,9 +69,11 @@ pub(crate) fn measure(
     Ok(Section {
         title: "Outbound requests",
         made: format!(
-            "A 0.2 guest sends {AT_ONCE} requests in a row to a local upstream for each that it gets, over {CLIENTS} connections at \
-             once, {rounds} rounds of {period:?} after a second of warming up; median (least–most). The upstream is hyper in the \
-             process that measures, and shares the cores. One that closes says so in each answer."
+            "A 0.2 guest sends {AT_ONCE} requests in a row to a local upstream for each that it gets, and reads each answer to its \
+             end, over {CLIENTS} connections at once, {rounds} rounds of {period:?} after a second of warming up; median \
+             (least–most). The upstream is hyper in the process that measures, and shares the cores. One that closes says so in \
+             each answer. A connection for one request over TLS has a whole handshake, in which the certificate is verified, \
+             unless sessions are taken up."
         ),
         table: table(&ways, &samples),
         notes,
