@@ -1,5 +1,6 @@
 //! One request: a place, a connection, the head of its response. It ends as soon as nobody waits for it.
 
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +86,8 @@ impl Asked {
         };
         let (mut parts, body) = request.into_parts();
         prepare(&mut parts)?;
-        let target = parts.uri.path_and_query().cloned();
+        // It is put in as the version of each connection has it, and not copied before.
+        let target = mem::take(&mut parts.uri).into_parts().path_and_query;
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let body = Lent::new(body);
         // What may be sent twice, if a connection that was kept turns out to be closed (RFC 9110, 9.2.2).
