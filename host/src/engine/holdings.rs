@@ -12,10 +12,11 @@ use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostOutgoingBody};
 use wasmtime_wasi_http::p2::types::{
-    HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+    HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
 };
 use wasmtime_wasi_http::{FieldMap, p3};
 
+use super::answers::Answer;
 use crate::capabilities::files::Entries;
 use crate::limits::{BODY_CHUNK, DATAGRAM, LISTING_PAGE};
 
@@ -60,8 +61,7 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
             + usize::from(request.body.is_some()) * UNREAD_BODY
     } else if let Some(response) = object.downcast_ref::<HostIncomingResponse>() {
         bytes_of(&response.headers)
-    } else if let Some(HostFutureIncomingResponse::Ready(Ok((response, _)))) = object.downcast_ref()
-    {
+    } else if let Some(Answer::Here(Ok(response))) = object.downcast_ref() {
         bytes_of(response.headers())
     } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = object.downcast_ref() {
         bytes_of(trailers)

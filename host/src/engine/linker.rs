@@ -6,13 +6,11 @@
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
-use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode};
-use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
-use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiHttpView as _};
+use wasmtime_wasi_http::Error as HttpError;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
-use super::Generation;
 use super::state::State;
+use super::{Generation, answers};
 use crate::capabilities::logging::{self, Logging};
 use crate::capabilities::{blobstore, clocks, config, files, keyvalue, sockets};
 
@@ -25,7 +23,7 @@ pub(super) fn link(
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     logging::link(&mut linker, |state: &mut State| Logging(state.output.now()))?;
     name_errors_of_bodies(&mut linker)?;
-    take_options_of_requests(&mut linker)?;
+    answers::link(&mut linker)?;
     keyvalue::add_to_linker(&mut linker, State::keyvalue)?;
     blobstore::link(&mut linker, State::blobstore)?;
     if generation == Generation::P3 {
@@ -58,38 +56,6 @@ fn name_errors_of_bodies(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok((code,))
         },
     )?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-/// `handle` of the outgoing handler owns the options that it is given. The library's own reads them and leaves them in the
-/// table, where they stay for as long as the instance: after a thousand requests it could hold nothing more.
-fn take_options_of_requests(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    type Asked = (
-        Resource<HostOutgoingRequest>,
-        Option<Resource<RequestOptions>>,
-    );
-    linker.allow_shadowing(true);
-    linker
-        .instance("wasi:http/outgoing-handler@0.2.12")?
-        .func_wrap(
-            "handle",
-            |mut store: StoreContextMut<'_, State>, (request, options): Asked| {
-                let mut http = store.data_mut().http();
-                let read = options
-                    .as_ref()
-                    .map(|options| Resource::new_borrow(options.rep()));
-                let sent = outgoing_handler::Host::handle(&mut http, request, read);
-                if let Some(options) = options {
-                    http.table.delete(options)?;
-                }
-                let sent = match sent {
-                    Ok(response) => Ok(response),
-                    Err(error) => Err(types::Host::convert_error_code(&mut http, error)?),
-                };
-                Ok((sent,))
-            },
-        )?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! above this room sees a wasmtime type.
 
 mod again;
+mod answers;
 mod background;
 mod body;
 mod budget;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderName, Request, Response};
 use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -48,6 +49,8 @@ pub struct OutboundHttp {
     pub broken: Broken,
     /// Whether it may serve several requests at once: nobody can tell then for which of them it sends one.
     pub is_shared: bool,
+    /// Where the answer to the request goes that is sent next, if it is not left to who sends it.
+    pub answering: Option<oneshot::Sender<Result<Response<WasiBody>, Error>>>,
     /// For its calls; made for the first.
     gate: Option<Gate>,
     /// For its requests to elsewhere; made for the first.
@@ -65,6 +68,7 @@ impl OutboundHttp {
             caller: None,
             broken: Broken::default(),
             is_shared: false,
+            answering: None,
             gate: None,
             elsewhere: None,
         }
@@ -191,12 +195,18 @@ impl WasiHttpHooks for OutboundHttp {
         options: Option<RequestOptions>,
         _: Sent,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Sent), Error>> + Send> {
-        match self.send(request, options) {
-            Ok(calling) => Box::new(async {
+        let calling = self.send(request, options);
+        let calling = calling.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))));
+        match self.answering.take() {
+            // Whoever drives this gets no answer, and is done.
+            Some(answering) => Box::new(async move {
+                drop(answering.send(calling.await));
+                Err(Error::InternalError(None))
+            }),
+            None => Box::new(async {
                 let nothing_left: Sent = Box::new(std::future::ready(Ok(())));
                 Ok((calling.await?, nothing_left))
             }),
-            Err(error) => Box::new(std::future::ready(Err(error))),
         }
     }
 
