@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -43,6 +43,8 @@ const PAGES: usize = 4 * limits::MIB;
 pub struct Store {
     directory: PathBuf,
     components: PathBuf,
+    /// Which file is the database.
+    file: Inode,
     /// None after an error: redb takes nothing more after one of the disk until it is opened again.
     database: Mutex<Option<Opened>>,
     names: Mutex<Names>,
@@ -53,8 +55,6 @@ pub struct Store {
 /// The database, and the numbers of its audit log.
 struct Opened {
     database: Database,
-    /// Which file it is.
-    file: Inode,
     audit: Numbers,
 }
 
@@ -198,6 +198,7 @@ impl Store {
         let store = Self {
             directory: directory.to_owned(),
             components,
+            file: inode_of(&file.metadata()?),
             database: Mutex::new(Some(opened)),
             names: Mutex::new(Names {
                 records,
@@ -354,11 +355,9 @@ impl Store {
         before: Option<jiff::Timestamp>,
         who: &Who,
     ) -> Result<Vec<AuditLine>, StoreError> {
-        self.with_database(
-            |Opened {
-                 database, audit, ..
-             }| audit::latest(database, audit, most, before, who),
-        )
+        self.with_database(|Opened { database, audit }| {
+            audit::latest(database, audit, most, before, who)
+        })
     }
 
     /// Opens the database again if an error has closed it: the cause may be gone.
@@ -370,8 +369,7 @@ impl Store {
         let mut opened = match place.take() {
             Some(opened) => opened,
             None => {
-                // One that is gone is not made anew: it would know nothing of what is deployed.
-                inode_of(&self.directory)?;
+                self.is_still_ours()?;
                 let (opened, records) = open_database(&self.directory)?;
                 self.names().records = records;
                 opened
@@ -386,23 +384,26 @@ impl Store {
         &self,
         change: impl FnOnce(&WriteTransaction, &mut Numbers) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        self.with_database(|opened| {
-            // A file without a name takes everything, and a restart finds nothing of it.
-            if inode_of(&self.directory)? != opened.file {
-                let path = self.directory.join(DATABASE);
-                return Err(io::Error::other(format!(
-                    "`{}` is another file by now: put the old one back, or start the host anew",
-                    path.display()
-                ))
-                .into());
-            }
-            let Opened {
-                database, audit, ..
-            } = opened;
+        self.is_still_ours()?;
+        self.with_database(|Opened { database, audit }| {
             let transaction = database.begin_write()?;
             change(&transaction, audit)?;
             Ok(transaction.commit()?)
         })
+    }
+
+    /// That the database is the file that it was. One without a name takes everything, and a restart finds nothing of it;
+    /// another, or one that is made anew, knows nothing of what is deployed.
+    fn is_still_ours(&self) -> Result<(), StoreError> {
+        let path = self.directory.join(DATABASE);
+        let metadata = fs::metadata(&path)?;
+        if inode_of(&metadata) == self.file && metadata.len() > 0 {
+            return Ok(());
+        }
+        Err(StoreError::Broken(format!(
+            "`{}` is another file by now, or empty: put the old one back, or start the host anew",
+            path.display()
+        )))
     }
 
     /// Removes the components that former records named and nobody does now.
@@ -471,10 +472,8 @@ fn has_components(directory: &Path) -> bool {
 /// The name of the database in a state directory.
 const DATABASE: &str = "catalog.redb";
 
-/// Which file is the database of a state directory.
-fn inode_of(directory: &Path) -> io::Result<Inode> {
-    let metadata = fs::metadata(directory.join(DATABASE))?;
-    Ok((metadata.dev(), metadata.ino()))
+fn inode_of(metadata: &Metadata) -> Inode {
+    (metadata.dev(), metadata.ino())
 }
 
 type Records = BTreeMap<HandlerName, Arc<Record>>;
@@ -497,13 +496,7 @@ fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
         }
         let records = read_all(&database)?;
         let audit = Numbers::read(&database)?;
-        let file = inode_of(directory)?;
-        let opened = Opened {
-            database,
-            file,
-            audit,
-        };
-        Ok((opened, records))
+        Ok((Opened { database, audit }, records))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -824,6 +817,40 @@ mod tests {
             assert!(store.put(record("cart"), &change("cart")).is_err());
             assert_eq!(store.records().len(), 1);
         }
+    }
+
+    #[test]
+    fn a_database_that_was_replaced_or_emptied_takes_nothing_more_until_it_is_back() {
+        let (here, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
+        let (here, elsewhere) = (here.expect("a directory"), elsewhere.expect("another"));
+        let store = open(here.path());
+        let kept = keep(&store, b"abc");
+        let mut shop = record("shop");
+        shop.put(version(2, &kept.digest));
+        store.put(shop, &change("shop")).expect("put");
+        drop((kept, open(elsewhere.path())));
+        let (file, old) = (here.path().join(DATABASE), here.path().join("old"));
+        let takes_nothing = || {
+            for _ in 0..2 {
+                let refused = store.put(record("cart"), &change("cart"));
+                assert!(matches!(refused, Err(StoreError::Broken(_))), "{refused:?}");
+                assert_eq!(store.records().len(), 1);
+            }
+        };
+        fs::rename(&file, &old).expect("moved");
+        fs::copy(elsewhere.path().join(DATABASE), &file).expect("copied");
+        takes_nothing();
+        fs::rename(&old, &file).expect("put back");
+        let failed = store.write(|_, _| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+        assert!(matches!(failed, Err(StoreError::NoSpace)), "{failed:?}");
+        let bytes = fs::read(&file).expect("read");
+        fs::write(&file, b"").expect("emptied");
+        takes_nothing();
+        fs::write(&file, bytes).expect("put back");
+        store.put(record("cart"), &change("cart")).expect("put");
+        drop(store);
+        let store = open(here.path());
+        assert_eq!((store.records().len(), files(&store)), (2, 1));
     }
 
     #[test]
