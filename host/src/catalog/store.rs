@@ -290,10 +290,13 @@ impl Store {
         let is_gone = |gone: &Record, now: &Record| {
             now.file.is_some() && (now.revision, now.current) == (gone.revision, gone.current)
         };
-        self.write(|transaction, audit| {
+        let puts = puts.into_iter();
+        let (puts, lines): (Vec<Arc<Record>>, Vec<Option<AuditLine>>) =
+            puts.map(|(record, line)| (Arc::new(record), line)).unzip();
+        let change = |transaction: &WriteTransaction, audit: &mut Numbers| {
             let mut table = transaction.open_table(HANDLERS)?;
-            for (record, _) in &puts {
-                let json = serde_json::to_vec(record).map_err(io::Error::from)?;
+            for record in &puts {
+                let json = serde_json::to_vec(&**record).map_err(io::Error::from)?;
                 table.insert(record.name.as_str(), json.as_slice())?;
             }
             for gone in gone {
@@ -305,23 +308,23 @@ impl Store {
                     table.remove(name)?;
                 }
             }
-            let mut lines = puts.iter().filter_map(|(_, line)| line.as_ref());
+            let mut lines = lines.iter().flatten();
             lines.try_for_each(|line| audit.note(transaction, line))
-        })?;
-        let mut names = self.names();
-        let put = puts.into_iter().filter_map(|(record, _)| {
-            let name = record.name.clone();
-            names.records.insert(name, Arc::new(record))
-        });
-        let mut formers: Vec<Arc<Record>> = put.collect();
-        // Another may have been put since the transaction ended.
-        for gone in gone {
-            let now = names.records.get(&gone.name);
-            if now.is_some_and(|now| is_gone(gone, now)) {
-                formers.extend(names.records.remove(&gone.name));
+        };
+        let formers = self.write(change, |names| {
+            let put = puts.iter().filter_map(|record| {
+                let name = record.name.clone();
+                names.records.insert(name, Arc::clone(record))
+            });
+            let mut formers: Vec<Arc<Record>> = put.collect();
+            for gone in gone {
+                let now = names.records.get(&gone.name);
+                if now.is_some_and(|now| is_gone(gone, now)) {
+                    formers.extend(names.records.remove(&gone.name));
+                }
             }
-        }
-        drop(names);
+            formers
+        })?;
         self.forget(formers);
         Ok(())
     }
@@ -336,11 +339,13 @@ impl Store {
 
     /// Writes down that a handler is gone.
     pub(super) fn remove(&self, name: &HandlerName, change: &AuditLine) -> Result<(), StoreError> {
-        self.write(|transaction, audit| {
-            transaction.open_table(HANDLERS)?.remove(name.as_str())?;
-            audit.note(transaction, change)
-        })?;
-        let former = self.names().records.remove(name);
+        let former = self.write(
+            |transaction, audit| {
+                transaction.open_table(HANDLERS)?.remove(name.as_str())?;
+                audit.note(transaction, change)
+            },
+            |names| names.records.remove(name),
+        )?;
         self.forget(former);
         Ok(())
     }
@@ -380,15 +385,19 @@ impl Store {
         Ok(done)
     }
 
-    fn write(
+    /// Changes the database, and then in memory what it holds.
+    fn write<T>(
         &self,
         change: impl FnOnce(&WriteTransaction, &mut Numbers) -> Result<(), redb::Error>,
-    ) -> Result<(), StoreError> {
+        then: impl FnOnce(&mut Names) -> T,
+    ) -> Result<T, StoreError> {
         self.is_still_ours()?;
         self.with_database(|Opened { database, audit }| {
             let transaction = database.begin_write()?;
             change(&transaction, audit)?;
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            // Before the next one has the database, who would take what was here for what is there.
+            Ok(then(&mut self.names()))
         })
     }
 
@@ -663,6 +672,10 @@ mod tests {
         fs::read_dir(&store.components).expect("read").count()
     }
 
+    fn full(_: &WriteTransaction, _: &mut Numbers) -> Result<(), redb::Error> {
+        Err(io::Error::from(io::ErrorKind::StorageFull).into())
+    }
+
     #[test]
     fn what_was_put_is_there_after_a_restart_and_unnamed_files_are_not() {
         let here = tempfile::tempdir().expect("a directory");
@@ -841,7 +854,7 @@ mod tests {
         fs::copy(elsewhere.path().join(DATABASE), &file).expect("copied");
         takes_nothing();
         fs::rename(&old, &file).expect("put back");
-        let failed = store.write(|_, _| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+        let failed = store.write(full, |_| ());
         assert!(matches!(failed, Err(StoreError::NoSpace)), "{failed:?}");
         let bytes = fs::read(&file).expect("read");
         fs::write(&file, b"").expect("emptied");
@@ -858,7 +871,7 @@ mod tests {
         let here = tempfile::tempdir().expect("a directory");
         let store = open(here.path());
         store.put(record("shop"), &change("shop")).expect("put");
-        let failed = store.write(|_, _| Err(io::Error::from(io::ErrorKind::StorageFull).into()));
+        let failed = store.write(full, |_| ());
         assert!(matches!(failed, Err(StoreError::NoSpace)), "{failed:?}");
         store.put(record("cart"), &change("cart")).expect("put");
         assert_eq!(store.records().len(), 2);
@@ -870,14 +883,17 @@ mod tests {
         let here = tempfile::tempdir().expect("a directory");
         let set = |number: Option<u64>| {
             let store = open(here.path());
-            let set = store.write(|transaction, _| {
-                let mut meta = transaction.open_table(META)?;
-                match number {
-                    Some(number) => meta.insert(FORMAT_KEY, number)?,
-                    None => meta.remove(FORMAT_KEY)?,
-                };
-                Ok(())
-            });
+            let set = store.write(
+                |transaction, _| {
+                    let mut meta = transaction.open_table(META)?;
+                    match number {
+                        Some(number) => meta.insert(FORMAT_KEY, number)?,
+                        None => meta.remove(FORMAT_KEY)?,
+                    };
+                    Ok(())
+                },
+                |_| (),
+            );
             set.expect("set");
         };
         set(None);
