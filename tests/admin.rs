@@ -935,6 +935,27 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
 }
 
 #[test]
+fn what_is_compiled_anew_is_served_also_when_a_deploy_of_its_name_is_refused_meanwhile() {
+    let here = Place::new();
+    let faults = fs::read(FAULTS.path()).expect("read");
+    let put = |host: &TestHost, query: &str| {
+        let target = format!("/handlers/f?{query}");
+        ask(admin_of(host), "PUT", &target, "", &faults).status()
+    };
+    let host = TestHost::serve_nothing(&here.tcp());
+    assert_eq!(put(&host, "timeout=9s"), 201);
+    host.stop();
+    let flags = format!("{} --no-cache --restore-timeout 1ms", here.tcp());
+    let host = TestHost::serve_nothing(&flags);
+    // It has the turn until its warm-up is given up.
+    let refused = put(&host, "timeout=1s&warm_up=%2Fnever");
+    assert!(matches!(refused, 409 | 422), "{refused}");
+    eventually("the handler", || {
+        (host.get("/f/ok").status() == 200).then_some(())
+    });
+}
+
+#[test]
 fn a_version_that_only_fails_is_rolled_back_by_the_host_for_good() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.unix());

@@ -507,8 +507,8 @@ impl Versions {
     }
 }
 
-/// How long somebody who changes a handler is waited for.
-const BUSY: Duration = Duration::from_millis(100);
+/// How long it is until it is looked again whether somebody still changes a handler.
+pub(super) const BUSY: Duration = Duration::from_millis(100);
 
 /// Bytes that are copied at once.
 const CHUNK: usize = 64 * limits::KIB;

@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use super::deployer::Change;
-use super::of_files::OfFiles;
+use super::of_files::{BUSY, OfFiles};
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
@@ -340,11 +340,15 @@ impl Versions {
         );
         let this = Arc::clone(self);
         tokio::spawn(async move {
+            // Each by itself: one whose name is being changed waits, and the others do not.
+            let mut late = JoinSet::new();
             while let Some(made) = making.join_next().await {
                 if let Some(handler) = restored(made) {
-                    this.restore_late(handler);
+                    let this = Arc::clone(&this);
+                    late.spawn(async move { this.restore_late(handler).await });
                 }
             }
+            while late.join_next().await.is_some() {}
             this.deployer.commit(Change {
                 is_incomplete: Some(false),
                 ..owned()
@@ -352,11 +356,19 @@ impl Versions {
         });
     }
 
-    /// Puts in place what took long to make, unless somebody has changed it meanwhile.
-    fn restore_late(&self, handler: Arc<Handler>) {
+    /// Puts in place what took long to make, unless somebody has changed it meanwhile: who is about to may be refused.
+    async fn restore_late(&self, handler: Arc<Handler>) {
         let name = &handler.spec.name;
-        let Ok(turn) = self.begin(name, Action::Rollback, &Expected::Anything, &Who::host()) else {
-            return;
+        let begin = || self.begin(name, Action::Rollback, &Expected::Anything, &Who::host());
+        let turn = loop {
+            match begin() {
+                Ok(turn) => break turn,
+                Err(NotDone::Busy(_)) => tokio::time::sleep(BUSY).await,
+                Err(why) => {
+                    tracing::error!("`{name}` is not deployed: {why}");
+                    return;
+                }
+            }
         };
         let Some(record) = &turn.record else {
             return;
