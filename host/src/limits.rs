@@ -453,6 +453,11 @@ pub const AUDIT_ANSWER: usize = 1_000;
 /// How long a start waits for deployed handlers that have to be compiled anew: some hundreds of small ones, on a small
 /// machine. The rest comes later. Settable.
 pub const RESTORE: Duration = Duration::from_secs(60);
+/// How long it is until a handler is tried again that could not be brought back with its tenant; twice as long each time. It may
+/// have to be compiled, and who would mend it waits for his turn meanwhile.
+pub const BRING_BACK_PAUSE: Duration = Duration::from_secs(10);
+/// See [`BRING_BACK_PAUSE`]: several times [`COMPILE_CPU`].
+pub const BRING_BACK_PAUSE_MOST: Duration = Duration::from_secs(10 * 60);
 /// Connections that the admin door has open at once: operators and their scripts, not clients.
 pub const ADMIN_CONNECTIONS: usize = 32;
 /// Components that arrive there at once. Fewer than connections, so that a look is always possible.

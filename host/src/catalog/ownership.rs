@@ -2,6 +2,9 @@
 //! gone.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::deployer::Change;
 use super::record::{Action, Record, Version};
@@ -12,7 +15,32 @@ use super::{
     Versions, Who, rights,
 };
 use crate::gate::Full;
-use crate::names;
+use crate::{limits, names};
+
+/// A handler that is not served because its tenant is away.
+pub(super) struct Away {
+    /// What was last said of it.
+    said: String,
+    /// When it is tried to bring it back, if its tenant is there then.
+    next: Instant,
+    /// Until it is tried again, if it cannot be.
+    pause: Duration,
+}
+
+impl Away {
+    fn new() -> Self {
+        Self {
+            said: String::new(),
+            next: Instant::now(),
+            pause: limits::BRING_BACK_PAUSE,
+        }
+    }
+
+    fn put_off(&mut self) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(limits::BRING_BACK_PAUSE_MOST);
+    }
+}
 
 impl Versions {
     /// That there is something for this action, as far as he who asks may know.
@@ -126,7 +154,7 @@ impl Versions {
     /// Says, once, that it is kept and not served.
     pub(super) fn put_away(&self, record: &Record) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if away.insert(record.name.clone(), String::new()).is_none() {
+        if away.insert(record.name.clone(), Away::new()).is_none() {
             tracing::error!(
                 "`{}` is not served: the file of the host has no {} any more; it is kept until that is back, or until it is undeployed",
                 record.name,
@@ -157,11 +185,14 @@ impl Versions {
         gone.into_iter().for_each(|record| self.put_away(record));
     }
 
-    /// Puts in place what belongs to a tenant that is back. What cannot be now can be the next time.
+    /// Puts in place what belongs to a tenant that is back. What cannot be now is tried again later, see
+    /// [`limits::BRING_BACK_PAUSE`].
     pub async fn bring_back_of_tenants(&self) {
         let away: Vec<HandlerName> = {
             let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-            away.keys().cloned().collect()
+            let now = Instant::now();
+            let due = away.iter().filter(|(_, away)| away.next <= now);
+            due.map(|(name, _)| name.clone()).collect()
         };
         for name in away {
             let Ok(turn) = self.begin(&name, Action::Rollback, &Expected::Anything, &Who::host())
@@ -172,7 +203,7 @@ impl Versions {
                 Some(record) if self.tenant_is_away(record) => continue,
                 Some(record) if !self.serves(record) => {
                     if let Err(why) = self.bring_back(record).await {
-                        self.tell_away(&name, &why.to_string());
+                        self.put_off(&name, &why.to_string());
                         continue;
                     }
                     tracing::info!("`{name}` is served again: its tenant is back");
@@ -184,13 +215,15 @@ impl Versions {
         }
     }
 
-    /// Says why it is still not served, if that was not the last that was said of it.
-    fn tell_away(&self, name: &HandlerName, why: &str) {
+    /// Lets it be for a while, and says why it is still not served, if that was not the last that was said of it.
+    fn put_off(&self, name: &HandlerName, why: &str) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(said) = away.get_mut(name)
-            && said != why
-        {
-            why.clone_into(said);
+        let Some(away) = away.get_mut(name) else {
+            return;
+        };
+        away.put_off();
+        if away.said != why {
+            why.clone_into(&mut away.said);
             tracing::error!("`{name}` is not served again, though its tenant is back: {why}");
         }
     }
@@ -278,4 +311,19 @@ pub(super) fn room(
         rights::room_for_another(tenant, others.len())?;
     }
     rights::room_for_component(tenant, &others, before, record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_brought_back_is_tried_ever_more_rarely() {
+        let mut away = Away::new();
+        assert_eq!(away.next, Instant::now());
+        for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
+            away.put_off();
+            assert_eq!(away.next, Instant::now() + Duration::from_secs(seconds));
+        }
+    }
 }

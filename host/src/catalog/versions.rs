@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::deployer::Change;
 use super::of_files::{BUSY, OfFiles};
+use super::ownership::Away;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
@@ -44,7 +45,7 @@ pub struct Versions {
     pub(super) uploads_of_tenants: Gate,
     /// Handlers whose tenant there is not: kept and not served.
     /// What is not served because its tenant is away, and what was last said of it.
-    pub(super) away: Mutex<BTreeMap<HandlerName, String>>,
+    pub(super) away: Mutex<BTreeMap<HandlerName, Away>>,
 }
 
 /// What a deploy asks for besides its component. What is not asked for stays as it was.
