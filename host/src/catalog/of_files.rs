@@ -76,8 +76,12 @@ impl Versions {
         }
         let specs = handlers.iter().map(|handler| &handler.spec);
         let with_tenants = specs.clone().map(|it| (it.name.clone(), it.tenant.clone()));
+        // In one step, for who looks at both.
+        let mut noted = self.of_files.noted();
         self.of_files.taken_away().extend(with_tenants);
-        self.note(specs.map(|spec| spec.name.clone()));
+        noted.extend(specs.map(|spec| spec.name.clone()));
+        drop(noted);
+        self.of_files.wake.notify_one();
     }
 
     fn is_rolled_back(&self, name: &HandlerName) -> bool {
@@ -235,8 +239,10 @@ impl Versions {
         if !puts.is_empty() {
             self.store.put_all(puts, &self.gone(&catalog))?;
         }
+        // What is noted again may have been taken away since the catalog was looked at.
+        let noted = self.of_files.noted();
         for turn in turns {
-            if !self.is_rolled_back(&turn.name) {
+            if !noted.contains(&turn.name) && !self.is_rolled_back(&turn.name) {
                 self.of_files.taken_away().remove(&turn.name);
             }
         }
