@@ -267,6 +267,22 @@ fn what_a_new_version_of_a_file_also_wants_is_told() {
     assert!(said.contains("what its files grant it"), "{said}");
     let stderr = served.stderr().join("\n");
     assert_eq!(stderr.matches("also wants").count(), 1, "{stderr}");
+
+    // Once, also where it is written down at the second try.
+    here.put("shop.wasm", &version(1));
+    is_listed(&served, "file v4");
+    let database = here.path("state/catalog.redb");
+    fs::rename(&database, here.path("aside")).expect("moved");
+    here.put("shop.wasm", &fs::read(STATIC_FILES.path()).expect("read"));
+    served.says("is served, and not kept as versions");
+    fs::rename(here.path("aside"), &database).expect("moved back");
+    is_listed(&served, "file v5");
+    eventually("what it wants", || {
+        let stderr = served.stderr().join("\n");
+        let told = stderr.matches("also wants").count();
+        assert!(told <= 2, "{stderr}");
+        (told == 2).then_some(())
+    });
 }
 
 #[test]

@@ -222,13 +222,16 @@ impl Versions {
     /// is deployed.
     fn write_down(self: &Arc<Self>, turns: &[Turn]) -> Result<(), StoreError> {
         let catalog = self.deployer.catalog().load_full();
-        let (mut puts, mut kept) = (Vec::new(), Vec::new());
+        let (mut puts, mut kept, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for turn in turns {
             let next = match catalog.entries.get(&turn.name) {
                 Some(entry) => self.next(entry)?,
                 None => self.without_file(&turn.name),
             };
             if let Some(next) = next {
+                if next.kept.is_some() {
+                    new.push(&turn.name);
+                }
                 puts.push((next.record, next.line));
                 kept.extend(next.kept);
             }
@@ -238,6 +241,10 @@ impl Versions {
         }
         if !puts.is_empty() {
             self.store.put_all(puts, &self.gone(&catalog))?;
+        }
+        // Once, however often it had to be tried.
+        for name in new {
+            self.tell_new(name);
         }
         // What is noted again may have been taken away since the catalog was looked at.
         let noted = self.of_files.noted();
@@ -304,11 +311,7 @@ impl Versions {
             if is_copied && !self.copy(&file.path, &seen.digest)? {
                 return Ok(None);
             }
-            let component = held.path();
             kept = Some((held, is_copied));
-            if let Some(former) = record.current() {
-                self.tell_new(&record.name, former, &seen.digest, &component);
-            }
             let follows = record.current().map(|current| current.number);
             record.put(Version {
                 number: record.next_number(),
@@ -332,13 +335,18 @@ impl Versions {
         Ok(Some(Next { record, line, kept }))
     }
 
-    /// Tells what a new version reaches for that the one before did not.
-    fn tell_new(&self, name: &HandlerName, former: &Version, digest: &str, component: &Path) {
-        if former.digest == digest {
+    /// Tells what a version that was written down just now reaches for and the one before did not.
+    fn tell_new(&self, name: &HandlerName) {
+        let record = self.store.record(name);
+        let versions = record
+            .as_ref()
+            .and_then(|record| Some((record.former()?, record.current()?)));
+        let Some((former, new)) = versions.filter(|(former, new)| former.digest != new.digest)
+        else {
             return;
-        }
-        let before = wants_of(&self.store.component(&former.digest));
-        if let (Ok(before), Ok(after)) = (before, wants_of(component))
+        };
+        let wants_of = |version: &Version| wants_of(&self.store.component(&version.digest));
+        if let (Ok(before), Ok(after)) = (wants_of(former), wants_of(new))
             && let Some(new) = also_wanted(&before, &after)
         {
             tracing::warn!(
