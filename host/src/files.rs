@@ -1,4 +1,4 @@
-//! Files that somebody else chose.
+//! Files that somebody else chose, and those that nobody needs any more.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -32,6 +32,15 @@ pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+/// Does what is left to do when something is dropped, where that stops nobody: to remove a large file takes a disk its time, and
+/// the last who has it open closes it.
+pub(crate) fn aside(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
+    }
 }
 
 #[cfg(test)]

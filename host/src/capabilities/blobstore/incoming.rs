@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::Error;
-use super::work::aside;
+use crate::files::aside;
 
 /// Bytes of all files that one handler is writing.
 #[derive(Debug)]

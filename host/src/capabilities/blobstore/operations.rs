@@ -15,8 +15,9 @@ use super::container::{self, Container as Directory, Counted, Info, Name};
 use super::error::Error;
 use super::incoming::Incoming;
 use super::streams::{Part, Upload};
-use super::work::{Lane, aside};
+use super::work::Lane;
 use super::{Containers, Granted, Place};
+use crate::files::aside;
 use crate::limits;
 use crate::meter::Meter;
 

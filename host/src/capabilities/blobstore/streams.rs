@@ -14,7 +14,8 @@ use super::Place;
 use super::counts::OfHandler;
 use super::error::Error;
 use super::incoming::Incoming;
-use super::work::{Lane, aside};
+use super::work::Lane;
+use crate::files::aside;
 use crate::limits::BODY_CHUNK;
 
 /// A part of an object that is being read. The file stays as it was, also when the object is deleted.

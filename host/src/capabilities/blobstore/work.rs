@@ -28,15 +28,6 @@ pub(super) async fn in_time<T>(waited_for: impl Future<Output = T>) -> Result<T,
     waited.map_err(|_| Error::Late)
 }
 
-/// Does what is left to do when something is dropped, where that stops nobody: to remove a large file takes a disk its time, and
-/// the last who has it open closes it.
-pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(work)),
-        Err(_) => work(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
