@@ -25,6 +25,7 @@ use super::audit::{self, AUDIT, Numbers};
 use super::record::{AuditLine, Record};
 use super::{HandlerName, Who};
 use crate::components::Stamp;
+use crate::files::aside;
 use crate::limits;
 
 /// Handlers by name, as JSON.
@@ -67,6 +68,8 @@ struct Names {
     records: BTreeMap<HandlerName, Arc<Record>>,
     /// Components that somebody is about to deploy, by digest, with how many are.
     pinned: HashMap<String, usize>,
+    /// Components that somebody was about to deploy, by digest: those that nobody names are about to be removed.
+    let_go: BTreeSet<String>,
 }
 
 impl Names {
@@ -202,7 +205,7 @@ impl Store {
             database: Mutex::new(Some(opened)),
             names: Mutex::new(Names {
                 records,
-                pinned: HashMap::new(),
+                ..Names::default()
             }),
             removing: Mutex::default(),
         };
@@ -610,7 +613,7 @@ impl Staging {
     }
 }
 
-/// A component that is on disk. When it is dropped and no record names it, its file goes.
+/// A component that is on disk. When it is dropped and no record names it, its file goes soon after.
 pub(super) struct Kept {
     store: Arc<Store>,
     pub(super) digest: String,
@@ -625,16 +628,25 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        let digest = std::mem::take(&mut self.digest);
         let mut names = self.store.names();
-        if let Some(count) = names.pinned.get_mut(&self.digest) {
+        if let Some(count) = names.pinned.get_mut(&digest) {
             *count -= 1;
             if *count == 0 {
-                names.pinned.remove(&self.digest);
+                names.pinned.remove(&digest);
             }
         }
+        // Who is about to remove others takes this one too.
+        let is_first = names.let_go.is_empty();
+        names.let_go.insert(digest);
         drop(names);
-        self.store
-            .remove_unnamed(BTreeSet::from([self.digest.clone()]));
+        if is_first {
+            let store = Arc::clone(&self.store);
+            aside(move || {
+                let let_go = std::mem::take(&mut store.names().let_go);
+                store.remove_unnamed(let_go);
+            });
+        }
     }
 }
 

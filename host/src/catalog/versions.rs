@@ -667,13 +667,19 @@ impl Versions {
                 (spec, Some(replaced))
             }
         };
+        let (store, digest, size) = (
+            Arc::clone(&self.store),
+            version.digest.clone(),
+            version.size,
+        );
+        let kept = blocking(move || Ok(store.pin(&digest, size))).await?;
         let mut record = Record::clone(&former);
         record.current = version.number;
         record.revision += 1;
         let next = Next {
             spec,
             replaces,
-            kept: self.store.pin(&version.digest, version.size),
+            kept,
             line: line(&turn, Action::Rollback, Some(&record)),
             record,
         };
