@@ -73,11 +73,13 @@ impl Known {
         if list.files.get(path) == Some(&seen) {
             return;
         }
+        let has_room =
+            |list: &List| list.files.len() < limits::HANDLERS || list.files.contains_key(path);
         // Files that are gone make room first.
-        if list.files.len() >= limits::HANDLERS {
+        if !has_room(&list) {
             list.files.retain(|path, _| path.exists());
         }
-        if list.files.len() < limits::HANDLERS {
+        if has_room(&list) {
             list.files.insert(path.to_owned(), seen);
             list.is_changed = true;
         }
@@ -92,8 +94,17 @@ impl Known {
             }
             serde_json::to_vec(&list.files)?
         };
+        let written = self.write(&text);
+        if written.is_err() {
+            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            list.is_changed = true;
+        }
+        written
+    }
+
+    fn write(&self, text: &[u8]) -> std::io::Result<()> {
         let mut draft = tempfile::NamedTempFile::new_in(&self.directory)?;
-        draft.write_all(&text)?;
+        draft.write_all(text)?;
         draft
             .persist(self.directory.join(FILE))
             .map_err(|failed| failed.error)?;
@@ -133,5 +144,33 @@ mod tests {
         fs::write(directory.path().join(FILE), "{damaged").expect("written");
         let known = Known::open(directory.path());
         assert_eq!(known.digest(&file, stamp, "settings"), None);
+    }
+
+    #[test]
+    fn a_full_list_follows_what_it_knows_and_is_kept_at_the_second_try() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (file, cache) = (
+            directory.path().join("a.wasm"),
+            directory.path().join("cache"),
+        );
+        fs::write(&file, "one").expect("written");
+        let stamp = Stamp::of(&file).expect("a file");
+        let known = Known::open(&cache);
+        let remember = |path: &Path, digest| known.remember(path, stamp, digest, "settings");
+        remember(&file, "former");
+        for nth in 1..limits::HANDLERS {
+            remember(&directory.path().join(nth.to_string()), "another");
+        }
+        remember(&file, "digest");
+        let count = || known.list.lock().expect("no panic").files.len();
+        assert_eq!(count(), limits::HANDLERS, "nothing has to make room");
+        known.save().expect_err("no directory");
+        fs::create_dir(&cache).expect("made");
+        known.save().expect("saved");
+        let digest = Known::open(&cache).digest(&file, stamp, "settings");
+        assert_eq!(digest.as_deref(), Some("digest"));
+        // Of one more, those that are not there give way.
+        remember(directory.path(), "more");
+        assert_eq!(count(), 2);
     }
 }
