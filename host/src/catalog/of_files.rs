@@ -240,7 +240,7 @@ impl Versions {
             self.store.sync()?;
         }
         if !puts.is_empty() {
-            self.store.put_all(puts, &self.gone(&catalog))?;
+            self.store.put_all(puts, &self.surplus_records(&catalog))?;
         }
         // Once, however often it had to be tried.
         for name in new {
@@ -260,12 +260,12 @@ impl Versions {
     fn without_file(&self, name: &HandlerName) -> Option<Next> {
         let tenant = self.of_files.taken_away().get(name).cloned()?;
         let former = self.store.record(name)?;
-        if former.file.is_none() || former.is_gone {
+        if former.file.is_none() || former.was_taken_away {
             return None;
         }
         let mut record = Record::clone(&former);
         record.current = record.latest()?.number;
-        record.is_gone = true;
+        record.was_taken_away = true;
         record.revision += 1;
         let (who, tenant) = (FILES.to_owned(), tenant.as_deref().map(str::to_owned));
         let line = AuditLine::now(who, Action::Undeploy, name, tenant, Some(&former), None);
@@ -295,7 +295,7 @@ impl Versions {
         let record = former.as_deref().cloned();
         let mut record = record.unwrap_or_else(|| Record::new(spec.name.clone()));
         let is_latest = record.latest().is_some_and(|latest| seen.is_like(latest));
-        let is_as_before = !record.is_rolled_back() && !record.is_gone;
+        let is_as_before = !record.is_rolled_back() && !record.was_taken_away;
         if is_latest && is_as_before && record.file.as_ref() == Some(&file) {
             return Ok(None);
         }
@@ -321,15 +321,15 @@ impl Versions {
                 ..seen
             });
         }
-        if !is_latest || record.is_gone {
+        if !is_latest || record.was_taken_away {
             let tenant = spec.tenant.as_deref().map(str::to_owned);
             line = former.as_deref().map(|former| {
                 let (who, to) = (FILES.to_owned(), Some(&record));
-                let from = Some(former).filter(|former| !former.is_gone);
+                let from = Some(former).filter(|former| !former.was_taken_away);
                 AuditLine::now(who, Action::Deploy, &spec.name, tenant, from, to)
             });
         }
-        record.is_gone = false;
+        record.was_taken_away = false;
         record.file = Some(file);
         record.revision += 1;
         Ok(Some(Next { record, line, kept }))
@@ -371,7 +371,7 @@ impl Versions {
     }
 
     /// Records of files that are not served, if there are too many: see [`surplus`].
-    fn gone(&self, catalog: &Catalog) -> Vec<Arc<Record>> {
+    fn surplus_records(&self, catalog: &Catalog) -> Vec<Arc<Record>> {
         let mut absent = self.store.records();
         absent.retain(|record| record.file.is_some() && catalog.origin(&record.name).is_none());
         if absent.len() <= limits::GONE_HANDLERS {
@@ -539,11 +539,11 @@ struct Next {
 /// is there may be one that is refused just now, or another host's.
 fn surplus(absent: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
     // What cannot be looked at is there.
-    let is_gone = |record: &Arc<Record>| {
+    let is_missing = |record: &Arc<Record>| {
         let file = record.file.as_ref();
         file.is_none_or(|file| matches!(file.path.try_exists(), Ok(false)))
     };
-    let (gone, there): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_gone);
+    let (missing, there): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_missing);
     let beyond = |mut records: Vec<Arc<Record>>, most: usize| {
         records.sort_by(|a, b| {
             let at = |record: &Record| record.latest().map(|latest| latest.deployed_at.clone());
@@ -552,7 +552,7 @@ fn surplus(absent: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
         records.truncate(records.len().saturating_sub(most));
         records
     };
-    let mut surplus = beyond(gone, limits::GONE_HANDLERS);
+    let mut surplus = beyond(missing, limits::GONE_HANDLERS);
     surplus.extend(beyond(there, limits::HANDLERS));
     surplus
 }

@@ -27,8 +27,12 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<SeenFile>,
     /// That file was taken away, and what is kept of it is for when it comes back.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_gone: bool,
+    #[serde(
+        default,
+        rename = "is_gone",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub was_taken_away: bool,
     /// Counts its changes, so that two states of it can be told apart.
     pub revision: u64,
 }
@@ -116,7 +120,7 @@ impl Record {
             versions: Vec::new(),
             current: 0,
             file: None,
-            is_gone: false,
+            was_taken_away: false,
             revision: 0,
         }
     }

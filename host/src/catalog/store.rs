@@ -290,7 +290,7 @@ impl Store {
         puts: Vec<(Record, Option<AuditLine>)>,
         gone: &[Arc<Record>],
     ) -> Result<(), StoreError> {
-        let is_gone = |gone: &Record, now: &Record| {
+        let is_as_seen = |gone: &Record, now: &Record| {
             now.file.is_some() && (now.revision, now.current) == (gone.revision, gone.current)
         };
         let puts = puts.into_iter();
@@ -307,7 +307,7 @@ impl Store {
                 let now = table.get(name)?;
                 let now = now.map(|json| serde_json::from_slice::<Record>(json.value()));
                 let now = now.transpose().map_err(io::Error::from)?;
-                if now.is_some_and(|now| is_gone(gone, &now)) {
+                if now.is_some_and(|now| is_as_seen(gone, &now)) {
                     table.remove(name)?;
                 }
             }
@@ -322,7 +322,7 @@ impl Store {
             let mut formers: Vec<Arc<Record>> = put.collect();
             for gone in gone {
                 let now = names.records.get(&gone.name);
-                if now.is_some_and(|now| is_gone(gone, now)) {
+                if now.is_some_and(|now| is_as_seen(gone, now)) {
                     formers.extend(names.records.remove(&gone.name));
                 }
             }
