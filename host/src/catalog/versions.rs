@@ -44,7 +44,6 @@ pub struct Versions {
     uploads: Arc<Semaphore>,
     pub(super) uploads_of_tenants: Gate,
     /// Handlers whose tenant there is not: kept and not served.
-    /// What is not served because its tenant is away, and what was last said of it.
     pub(super) away: Mutex<BTreeMap<HandlerName, Away>>,
 }
 
