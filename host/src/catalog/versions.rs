@@ -278,9 +278,9 @@ impl Versions {
         }
     }
 
-    /// Puts in place what was deployed when the host ended. What has to be made anew is waited for so long, and comes later
-    /// otherwise. What cannot be is told and stays in the store: another deploy or
-    /// rollback of its name brings it back.
+    /// Puts in place what was deployed when the host ended. What has to be made anew is waited for `patience` at most, and
+    /// comes later otherwise. What cannot be is told and stays in the store: another deploy or rollback of its name brings it
+    /// back.
     pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
         let mut change = owned();
