@@ -246,7 +246,8 @@ impl Versions {
         for name in new {
             self.tell_new(name);
         }
-        // What is noted again may have been taken away since the catalog was looked at.
+        // A mark beside an entry is an old one, as is one that was written down. What is noted again may have been taken away
+        // since the catalog was looked at.
         let noted = self.of_files.noted();
         for turn in turns {
             if !noted.contains(&turn.name) && !self.is_rolled_back(&turn.name) {

@@ -159,6 +159,7 @@ impl Rollout {
             .filter_map(|name| catalog.handler(name).cloned())
             .collect();
         events.extend(self.commit(change, &HashSet::new()));
+        // After the commit: who writes versions down takes a mark beside an entry for an old one.
         if let Some(versions) = &self.versions {
             versions.take_away(&removed);
         }
