@@ -100,6 +100,16 @@ pub(super) struct Change {
     pub(super) origin: Origin,
 }
 
+impl Change {
+    /// Of what is deployed through the admin door.
+    pub(super) fn of_door() -> Self {
+        Self {
+            origin: Origin::Admin,
+            ..Self::default()
+        }
+    }
+}
+
 /// Where a handler comes from. Nobody else replaces or removes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {

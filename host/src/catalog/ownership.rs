@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::deployer::Change;
 use super::record::{Action, Record, Version};
 use super::store::Store;
-use super::versions::{PlacesOfTenant, blocking, no_version, owned};
+use super::versions::{PlacesOfTenant, blocking, no_version};
 use super::{
     Ask, Conflict, Deployer, Expected, HandlerName, NotDone, Origin, Refused, TenantSpec, Turn,
     Versions, Who, rights,
@@ -177,7 +177,7 @@ impl Versions {
                 .filter(|name| catalog.origin(name) == Some(Origin::Admin))
                 .cloned()
                 .collect(),
-            ..owned()
+            ..Change::of_door()
         };
         if !change.remove.is_empty() {
             self.deployer.commit(change);
@@ -241,7 +241,7 @@ impl Versions {
         blocking(move || {
             let change = Change {
                 put: vec![(handler.spec.routes.clone(), handler)],
-                ..owned()
+                ..Change::of_door()
             };
             // It may have gone again.
             let seal = || match tenant.map(|name| deployer.tenants().find(&name)) {

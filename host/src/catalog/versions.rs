@@ -283,7 +283,7 @@ impl Versions {
     /// back.
     pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
-        let mut change = owned();
+        let mut change = Change::of_door();
         for record in self.store.records() {
             let of_door = record.current().filter(|_| record.file.is_none());
             let Some(version) = of_door else {
@@ -351,7 +351,7 @@ impl Versions {
             while late.join_next().await.is_some() {}
             this.deployer.commit(Change {
                 is_incomplete: Some(false),
-                ..owned()
+                ..Change::of_door()
             });
         });
     }
@@ -380,7 +380,7 @@ impl Versions {
         let name = name.clone();
         let change = Change {
             put: vec![(handler.spec.routes.clone(), handler)],
-            ..owned()
+            ..Change::of_door()
         };
         match self.deployer.commit(change).into_iter().next() {
             None => tracing::info!("`{name}` is deployed again"),
@@ -720,7 +720,7 @@ impl Versions {
         blocking(move || {
             let change = Change {
                 remove: vec![turn.name.clone()],
-                ..owned()
+                ..Change::of_door()
             };
             deployer.commit_sealed(change, || store.remove(&turn.name, &line))?;
             tracing::info!("`{}` is undeployed, by {}", line.handler, line.who);
@@ -1018,13 +1018,6 @@ fn restored(
         Err(stopped) => tracing::error!("a handler is not deployed: {stopped}"),
     }
     None
-}
-
-pub(super) fn owned() -> Change {
-    Change {
-        origin: Origin::Admin,
-        ..Change::default()
-    }
 }
 
 /// What a component wants that somebody would have to grant, before anything is compiled.
