@@ -47,6 +47,39 @@ fn a_tenant_that_takes_all_places_that_it_can_leaves_some_to_the_next() {
 }
 
 #[test]
+fn a_tenant_whose_handlers_take_long_to_be_made_keeps_nobody_elses_waiting() {
+    let (directory, host) = two_tenants("", "");
+    let file = directory.path().join("host.toml");
+    let mut text = fs::read_to_string(&file).expect("read");
+    let mut say = |more: &str, times: usize| {
+        text += more;
+        let new = directory.path().join(".new");
+        fs::write(&new, &text).expect("written");
+        fs::rename(new, &file).expect("renamed");
+        eventually("the file is taken up", || {
+            let said = host.stderr();
+            let taken = said.iter().filter(|line| line.contains("is taken up"));
+            (taken.count() >= times).then_some(())
+        });
+    };
+    // More than are made at once, and none of them answers what it must before its time is up.
+    let slow = (0..10).map(|nth| {
+        format!(
+            "[handlers.slow{nth}]\nsource = \"loud.wasm\"\ntenant = \"loud\"\nroutes = [\"/slow{nth}/*\"]\nwarm_up = {{ path = \"/never\" }}\n[handlers.slow{nth}.limits]\ntimeout = \"120s\"\n"
+        )
+    });
+    say(&slow.collect::<String>(), 2);
+    say(
+        "[handlers.new]\nsource = \"quiet.wasm\"\ntenant = \"quiet\"\nroutes = [{ path = \"/new/*\", strip_prefix = true }]\n",
+        3,
+    );
+    eventually("the new handler", || {
+        (host.get("/new/ok").status() == 200).then_some(())
+    });
+    assert_eq!(host.get("/slow0/ok").status(), 404, "they are still made");
+}
+
+#[test]
 fn one_loop_of_a_tenant_ends_before_the_many_that_another_began_earlier() {
     let (_directory, host) = two_tenants("", "cpu = \"300ms\"\ntimeout = \"120s\"");
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

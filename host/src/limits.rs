@@ -395,7 +395,8 @@ pub const STACKS: u32 = 16_000;
 pub const SHARE: usize = 4;
 /// Bytes of a handler's name.
 pub const NAME: usize = 63;
-/// Handlers that are made at once. Most of the time of each goes by in a compiler's process or on a disk.
+/// Handlers that are made at once; of one tenant, or under the name of a handler without one, a [`SHARE`]th. Most of the time of
+/// each goes by in a compiler's process or on a disk.
 pub const DEPLOYS: usize = 8;
 /// How long files must be left alone before they are deployed: editors, `cp` and `git checkout` write in bursts.
 pub const FILES_SETTLE: Duration = Duration::from_millis(100);

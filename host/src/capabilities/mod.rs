@@ -17,7 +17,7 @@ pub mod logging;
 mod lookups;
 pub mod outbound_http;
 mod refusals;
-mod share;
+pub(crate) mod share;
 pub mod sockets;
 
 use std::io;

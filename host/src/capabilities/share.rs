@@ -1,6 +1,6 @@
 //! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk or for the
-//! addresses of a name, scratch directories, bytes that wait in a queue. Who has his share waits among his own, and takes no
-//! place of others.
+//! addresses of a name, scratch directories, bytes that wait in a queue, places to be made in. Who has his share waits among his
+//! own, and takes no place of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,7 +14,7 @@ use crate::meter::Meter;
 
 /// Who has a share: a tenant with all of its handlers, or a handler that is no tenant's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Sharer {
+pub(crate) enum Sharer {
     /// By name.
     Tenant(Arc<str>),
     /// By name.
@@ -23,7 +23,7 @@ pub(super) enum Sharer {
 
 impl Sharer {
     /// Who the handler of this name shares with.
-    pub(super) fn of(handler: &Arc<str>, tenant: Option<&Arc<str>>) -> Self {
+    pub(crate) fn of(handler: &Arc<str>, tenant: Option<&Arc<str>>) -> Self {
         match tenant {
             Some(tenant) => Self::Tenant(Arc::clone(tenant)),
             None => Self::Handler(Arc::clone(handler)),
@@ -33,7 +33,7 @@ impl Sharer {
 
 /// Places of all together.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     all: Arc<Semaphore>,
     /// Of one who has a share.
     most: u32,
@@ -42,7 +42,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// So many, of which one may have a [`limits::SHARE`]th.
-    pub(super) fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         let most = places.div_ceil(limits::SHARE);
         Self {
             all: Arc::new(Semaphore::new(places)),
@@ -52,7 +52,7 @@ impl Shared {
     }
 
     /// One's share, the same for all of his handlers, and for one that takes another's place.
-    pub(super) fn share(&self, sharer: &Sharer) -> Share {
+    pub(crate) fn share(&self, sharer: &Sharer) -> Share {
         let by_sharer = self.by_sharer.lock();
         let mut by_sharer = by_sharer.unwrap_or_else(PoisonError::into_inner);
         by_sharer.retain(|_, own| own.strong_count() > 0);
@@ -71,7 +71,7 @@ impl Shared {
 
 /// One's share of them.
 #[derive(Debug, Clone)]
-pub(super) struct Share {
+pub(crate) struct Share {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
     most: u32,
@@ -97,7 +97,7 @@ impl Share {
     }
 
     /// Waits for so many places: for the whole share, if that has fewer.
-    pub(super) async fn take(&self, places: usize) -> Held {
+    pub(crate) async fn take(&self, places: usize) -> Held {
         let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.most);
         // His own first: who waits for it takes none of the others'. Neither is ever closed.
         let own = Arc::clone(&self.own).acquire_many_owned(places).await;

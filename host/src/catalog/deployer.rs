@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 
 use super::hot::Hot;
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::account::Account;
 use crate::capabilities::Services;
+use crate::capabilities::share::{Shared, Sharer};
 use crate::components::{Artifact, Compiled, Components};
 use crate::engine::{Guests, Instances, Room};
 use crate::gate::Gate;
@@ -31,7 +31,7 @@ pub struct Deployer {
     loader: Arc<Loader>,
     hot: Arc<Hot>,
     /// Handlers that are being made.
-    places: Semaphore,
+    places: Shared,
     deploys: Deploys,
     /// Handlers without which the host is not ready.
     required: Mutex<BTreeSet<HandlerName>>,
@@ -200,7 +200,7 @@ impl Deployer {
             catalog: Arc::default(),
             hot: Arc::new(Hot::new(Arc::clone(&loader))),
             loader,
-            places: Semaphore::new(limits::DEPLOYS),
+            places: Shared::new(limits::DEPLOYS),
             deploys: Deploys::default(),
             required: Mutex::default(),
             writer: Mutex::default(),
@@ -320,7 +320,8 @@ impl Deployer {
     }
 
     async fn make(&self, spec: HandlerSpec, has_answered: bool) -> anyhow::Result<Arc<Handler>> {
-        let _place = self.places.acquire().await;
+        let sharer = Sharer::of(&spec.name.shared(), spec.tenant.as_ref());
+        let _place = self.places.share(&sharer).take(1).await;
         let payer = self.account_of(&spec);
         let (guest, digest) = self.loader.make(&spec, &payer, has_answered).await?;
         let (gate, account) = (self.gate_of(&spec), self.account_of(&spec));

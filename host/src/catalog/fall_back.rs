@@ -36,7 +36,10 @@ pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>)
     let mut going: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut ways: HashMap<Id, Way> = HashMap::new();
     loop {
-        let next = later.values().map(|(at, _)| *at).min();
+        let can_go = later
+            .values()
+            .filter(|(_, way)| !has_its_share(&ways, &way.failing));
+        let next = can_go.map(|(at, _)| *at).min();
         tokio::select! {
             () = deployer.sick() => {}
             () = until(next), if going.len() < limits::DEPLOYS => {}
@@ -58,7 +61,8 @@ pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>)
                 continue;
             };
             let is_early = later.get(name).is_some_and(|(at, _)| *at > Instant::now());
-            if is_early || ways.values().any(|way| way.failing.spec.name == *name) {
+            let is_going = ways.values().any(|way| way.failing.spec.name == *name);
+            if is_early || is_going || has_its_share(&ways, &entry.handler) {
                 continue;
             }
             let way = later.remove(name).map_or_else(
@@ -83,6 +87,14 @@ pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>)
             ways.insert(task.id(), way);
         }
     }
+}
+
+/// Whether as many ways back are taken as there may be of whoever pays for this handler.
+fn has_its_share(ways: &HashMap<Id, Way>, of: &Handler) -> bool {
+    let of_account = ways
+        .values()
+        .filter(|way| Arc::ptr_eq(&way.failing.account, &of.account));
+    of_account.count() >= limits::DEPLOYS / limits::SHARE
 }
 
 /// Tries it again later, or never.
