@@ -1,6 +1,6 @@
 //! From a component's file to a handler that serves: load, link, try, swap. The only writer of the catalog.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use super::hot::Hot;
 use super::loader::Loader;
 use super::router::Router;
 use super::{
-    Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route, Service,
-    Source, Target, Tenants,
+    Alike, Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route,
+    Service, Source, Spellings, Target, Tenants,
 };
 use crate::account::Account;
 use crate::capabilities::Services;
@@ -136,9 +136,8 @@ pub struct Refused {
 pub enum Taken {
     /// Another source of handlers has this very name.
     By(Origin),
-    /// There is a handler of this name, which is the same but for upper and lower case: people, and the hosts of calls, would
-    /// take one for the other.
-    Alike(HandlerName),
+    /// There is a handler whose name differs in upper and lower case only.
+    Alike(Alike),
 }
 
 impl fmt::Display for Refused {
@@ -158,13 +157,7 @@ impl fmt::Display for Refused {
                     self.name
                 );
             }
-            Some(Taken::Alike(other)) => {
-                return write!(
-                    f,
-                    "`{}` differs from the handler `{other}` only in upper and lower case: take another name",
-                    self.name
-                );
-            }
+            Some(Taken::Alike(alike)) => return write!(f, "{alike}"),
             None => {}
         }
         for (nth, conflict) in self.conflicts.iter().enumerate() {
@@ -403,16 +396,13 @@ impl Deployer {
                 base.remove(name);
             }
         }
-        let mut spelled: HashMap<String, HandlerName> = HashMap::new();
+        let mut spellings = Spellings::default();
         if !change.put.is_empty() {
-            spelled.extend(base.keys().map(|name| (name.folded(), name.clone())));
+            spellings = base.keys().map(HandlerName::shared).collect();
         }
         let mut whose = |name: &HandlerName| match base.get(name) {
             Some(entry) if entry.origin != origin => Some(Taken::By(entry.origin)),
-            _ => {
-                let first = spelled.entry(name.folded()).or_insert(name.clone());
-                (*first != *name).then(|| Taken::Alike(first.clone()))
-            }
+            _ => spellings.take(&name.shared()).err().map(Taken::Alike),
         };
         let mut put: BTreeMap<HandlerName, Entry> = BTreeMap::new();
         let mut own = change.own;

@@ -1,6 +1,7 @@
 //! What an operator wants deployed, checked.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,11 +139,6 @@ impl HandlerName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The same for all names that differ in case only.
-    pub(crate) fn folded(&self) -> String {
-        self.0.to_ascii_lowercase()
-    }
 }
 
 impl Borrow<str> for HandlerName {
@@ -160,6 +156,57 @@ impl fmt::Display for HandlerName {
 impl fmt::Debug for HandlerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Names of handlers that are taken, to find those that differ in case only: people, and the hosts of calls, would take one
+/// for the other.
+#[derive(Debug, Default)]
+pub(crate) struct Spellings(HashMap<String, Arc<str>>);
+
+impl Spellings {
+    /// Takes a name, again if need be.
+    ///
+    /// # Errors
+    /// When one is taken that differs in case only.
+    pub(crate) fn take(&mut self, name: &Arc<str>) -> Result<(), Alike> {
+        let first = self.0.entry(name.to_ascii_lowercase());
+        let first = first.or_insert_with(|| Arc::clone(name));
+        if *first == *name {
+            return Ok(());
+        }
+        Err(Alike {
+            name: Arc::clone(name),
+            other: Arc::clone(first),
+        })
+    }
+}
+
+impl FromIterator<Arc<str>> for Spellings {
+    fn from_iter<I: IntoIterator<Item = Arc<str>>>(names: I) -> Self {
+        let spelled = names
+            .into_iter()
+            .map(|name| (name.to_ascii_lowercase(), name));
+        Self(spelled.collect())
+    }
+}
+
+/// A name that differs from another's in case only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// It.
+    pub name: Arc<str>,
+    /// The one that was there before.
+    pub other: Arc<str>,
+}
+
+impl fmt::Display for Alike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` differs from the handler `{}` only in upper and lower case: take another name",
+            self.name, self.other
+        )
     }
 }
 

@@ -32,7 +32,7 @@ pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
 use crate::capabilities::keyvalue::StoreKind;
-use crate::catalog::{HandlerSpec, Route, Router, TenantSpec, Wanted};
+use crate::catalog::{HandlerSpec, Route, Router, Spellings, TenantSpec, Wanted};
 use crate::components;
 use crate::files;
 use crate::limits::CONFIG_BYTES;
@@ -237,18 +237,16 @@ fn tenants(file: &Table<'_>) -> (Vec<Tenant>, BTreeSet<Arc<str>>) {
 }
 
 fn handlers(file: &Table<'_>, defaults: &Defaults) -> Vec<HandlerConfig> {
-    let mut spelled: HashMap<String, Arc<str>> = HashMap::new();
+    let mut spellings = Spellings::default();
     let named = file.named("handlers").into_iter();
     named
         .filter_map(|named| {
             let name = name(&named);
             if let Some(name) = &name
-                && let Some(other) = spelled.insert(name.to_ascii_lowercase(), Arc::clone(name))
+                && let Err(alike) = spellings.take(name)
             {
-                let message = format!(
-                    "`{name}` differs from `{other}` only in upper and lower case: take another name"
-                );
-                named.value.reader.mistake(named.place.clone(), message);
+                let place = named.place.clone();
+                named.value.reader.mistake(place, alike.to_string());
             }
             let table = named.value.table(&HANDLER)?;
             HandlerConfig::read(name.unwrap_or_default(), &table, None, defaults)
