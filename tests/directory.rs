@@ -227,6 +227,32 @@ fn of_two_names_that_differ_in_case_only_the_one_that_is_there_is_served() {
 }
 
 #[test]
+fn a_name_is_free_where_the_one_that_differs_in_case_only_has_lost_its_route() {
+    let handlers = Handlers::of(&[]);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for (number, name) in ["Able.wasm", "Shop.wasm", "shop.wasm"].iter().enumerate() {
+        handlers.put(name, &version(number));
+        // What is written now may change within the tick of the file's clock, and is not remembered.
+        let file = fs::File::options()
+            .write(true)
+            .open(handlers.path().join(name));
+        file.expect("open").set_modified(long_ago).expect("set");
+    }
+    let cache = directory();
+    let flags = flag("--cache", cache.path());
+    let host = handlers.serve(&flags);
+    host.says("differs from the handler");
+    host.stop();
+    // All are known now, and so come at once.
+    handlers.put("Shop.toml", b"routes = [\"/Able/*\"]\n");
+    let host = handlers.serve(&flags);
+    let said = host.says("`Shop` is not deployed");
+    assert!(said.contains("/Able/*"), "{said}");
+    assert_eq!(host.get("/Able/").text().trim_end(), greeting(0).trim_end());
+    assert_eq!(host.get("/shop/").text().trim_end(), greeting(2).trim_end());
+}
+
+#[test]
 fn a_directory_of_links_that_are_swapped_is_followed() {
     let handlers = Handlers::of(&[]);
     let versions: Vec<_> = (1..=2)

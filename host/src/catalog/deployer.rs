@@ -396,21 +396,18 @@ impl Deployer {
                 base.remove(name);
             }
         }
-        let mut spellings = Spellings::default();
-        if !change.put.is_empty() {
-            spellings = base.keys().map(HandlerName::shared).collect();
-        }
-        let mut whose = |name: &HandlerName| match base.get(name) {
-            Some(entry) if entry.origin != origin => Some(Taken::By(entry.origin)),
-            _ => spellings.take(&name.shared()).err().map(Taken::Alike),
-        };
         let mut put: BTreeMap<HandlerName, Entry> = BTreeMap::new();
         let mut own = change.own;
         let mut refused: Vec<Refused> = Vec::new();
         for (routes, handler) in change.put {
             let name = handler.spec.name.clone();
-            match whose(&name) {
-                None => {
+            match base.get(&name).map(|entry| entry.origin) {
+                Some(other) if other != origin => refused.push(Refused {
+                    name: name.shared(),
+                    conflicts: Vec::new(),
+                    taken: Some(Taken::By(other)),
+                }),
+                _ => {
                     let entry = Entry {
                         routes,
                         handler,
@@ -418,22 +415,21 @@ impl Deployer {
                     };
                     put.insert(name, entry);
                 }
-                taken => refused.push(Refused {
-                    name: name.shared(),
-                    conflicts: Vec::new(),
-                    taken,
-                }),
             }
         }
         let (entries, own, router) = loop {
-            let mut entries = base.clone();
-            entries.extend(
-                put.iter()
-                    .map(|(name, entry)| (name.clone(), entry.clone())),
-            );
+            let (entries, alike) = together(&base, &put);
             let answers = own.as_ref().unwrap_or(&now.own);
             let conflicts = match table(&entries, answers) {
-                Ok(router) => break (entries, answers.clone(), router),
+                Ok(router) => {
+                    put.retain(|name, _| entries.contains_key(name));
+                    refused.extend(alike.into_iter().map(|alike| Refused {
+                        name: Arc::clone(&alike.name),
+                        conflicts: Vec::new(),
+                        taken: Some(Taken::Alike(alike)),
+                    }));
+                    break (entries, answers.clone(), router);
+                }
                 Err(conflicts) => conflicts,
             };
             // The host's own answers give way, each for itself; of handlers, who is there already stays, and of two that
@@ -508,6 +504,26 @@ impl Deployer {
 
 /// Who has the routes that need no guest, in messages.
 pub(super) const OWN: &str = "[[routes]]";
+
+/// What there is, with what comes. Of those who come, who has a name that differs from another's in case only is left out: who is
+/// there already stays, and of two that come together the first by name.
+fn together(
+    base: &BTreeMap<HandlerName, Entry>,
+    put: &BTreeMap<HandlerName, Entry>,
+) -> (BTreeMap<HandlerName, Entry>, Vec<Alike>) {
+    let (mut entries, mut alike) = (base.clone(), Vec::new());
+    if put.is_empty() {
+        return (entries, alike);
+    }
+    let mut spellings: Spellings = base.keys().map(HandlerName::shared).collect();
+    for (name, entry) in put {
+        match spellings.take(&name.shared()) {
+            Ok(()) => drop(entries.insert(name.clone(), entry.clone())),
+            Err(other) => alike.push(other),
+        }
+    }
+    (entries, alike)
+}
 
 /// Whether two routes are for the same requests.
 fn clash(one: &Route, other: &Route) -> bool {
