@@ -191,9 +191,9 @@ fn more_memory_or_tables_than_allowed() {
     assert_says(&refusal(&wasm, ""), &["20000000 elements"]);
     // A module may have a hundred.
     let module = format!("(core module {})", "(table 1 funcref)".repeat(90));
-    let tables = format!("(component {} {HANDLER})", module.repeat(6));
+    let tables = format!("(component {} {HANDLER})", module.repeat(46));
     let wasm = component(&directory, "tables", &tables);
-    assert_says(&refusal(&wasm, ""), &["540 tables"]);
+    assert_says(&refusal(&wasm, ""), &["4140 tables"]);
 }
 
 /// A handler whose start function has this body.

@@ -353,24 +353,25 @@ pub const MEMORIES: u32 = 4;
 /// Core instances of one component in the pool. A Python guest has about 30 modules.
 pub const CORE_INSTANCES: u32 = 200;
 
-/// Elements of one table of a component that does not fit into the pool. They count against [`HandlerLimits::memory`] too,
-/// 8 bytes each.
-pub const LARGE_TABLE_ELEMENTS: usize = 10_000_000;
-/// Tables of one component that does not fit into the pool.
-pub const LARGE_TABLES: u32 = 512;
-/// Memories of one component that does not fit into the pool.
-pub const LARGE_MEMORIES: u32 = 256;
-/// Core instances of one component that does not fit into the pool.
-pub const LARGE_CORE_INSTANCES: u32 = 1_000;
-/// Bytes of one memory of a component that does not fit into the pool: all that 32 bits can name.
+/// Bytes that wasmtime keeps for one instance beside its memories and tables: its functions, globals and imports, in all its core
+/// instances.
+pub const INSTANCE_BYTES: usize = 4 * MIB;
+
+/// Memories and stacks of all instances that are made on demand, because their components do not fit into the pool; of one tenant,
+/// or handler without one, a [`SHARE`]th. Each memory is 4 GiB of address space, of which Linux gives a process 128 TiB.
+pub const LARGE_REGIONS: usize = 4_096;
+/// Memories of one component that does not fit into the pool: its share of [`LARGE_REGIONS`].
+pub const LARGE_MEMORIES: u32 = 1_024;
+/// Bytes of one of them: all that 32 bits can name.
 pub const LARGE_MEMORY: usize = 4096 * MIB;
-/// Memories of the pool for large components, of which one guest takes at most one [`SHARE`]th. They are address space, of
-/// which Linux gives a process 128 TiB, and this takes 16.
-pub const LARGE_POOL_MEMORIES: u32 = 4_096;
-/// Tables of the pool for large components; see [`LARGE_POOL_MEMORIES`].
-pub const LARGE_POOL_TABLES: u32 = 8_192;
-/// Stacks of the pool for large components; see [`LARGE_POOL_MEMORIES`] and [`STACKS`].
-pub const LARGE_POOL_STACKS: u32 = 4_000;
+/// Tables of one component that does not fit into the pool, some hundred bytes of the host's each.
+pub const LARGE_TABLES: u32 = 4_096;
+/// Elements of one of them. They count against [`HandlerLimits::memory`] too, 8 bytes each.
+pub const LARGE_TABLE_ELEMENTS: usize = 10_000_000;
+/// Tables of one core module. WebAssembly's validation allows no more.
+pub const MODULE_TABLES: u32 = 100;
+/// Core instances of one component that does not fit into the pool. What they take is bounded by [`INSTANCE_BYTES`].
+pub const LARGE_CORE_INSTANCES: u32 = 10_000;
 
 /// Unused places of the pool that stay as their last guest had them, mapped to its image, where there are many guests: the
 /// next instance of that guest then costs half. Of one guest alone as many would only be cold places in the processor's cache.
@@ -384,8 +385,8 @@ pub const KEPT_MEMORY: usize = MIB;
 /// Components that a wasi:http 0.3 component in the pool is composed of. Each can hold a stack while it waits for something,
 /// and the pool has a stack for every one of them. A handler behind a chain of middleware has three or four.
 pub const PARTS: u32 = 8;
-/// The same of one that does not fit into the pool: its share of [`LARGE_POOL_STACKS`] is enough for four.
-pub const LARGE_PARTS: u32 = 200;
+/// The same of one that does not fit into the pool: its share of [`LARGE_REGIONS`] is enough for one.
+pub const LARGE_PARTS: u32 = 1_000;
 
 /// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
 /// mappings, and Linux gives a process 65,530 of them.

@@ -100,6 +100,8 @@ pub struct Granted {
     pub(crate) sockets: SocketGrant,
     pub(crate) scratches: ScratchShare,
     file_work: Share,
+    /// With whom it shares what all have together.
+    pub(crate) sharer: Sharer,
 }
 
 impl Granted {
@@ -142,6 +144,7 @@ impl Granted {
             outbound: Arc::new(OutboundGrant::new(
                 handler, tenant, outbound, client, lookups,
             )),
+            sharer,
         })
     }
 }

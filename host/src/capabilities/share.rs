@@ -107,10 +107,11 @@ impl Share {
         }
     }
 
-    /// A place that is free now, of the share and of all.
-    pub(super) fn try_take(&self) -> Option<Held> {
-        let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
-        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+    /// So many places that are free now, of the share and of all: the whole share, if that has fewer.
+    pub(crate) fn try_take(&self, places: usize) -> Option<Held> {
+        let places = u32::try_from(places).unwrap_or(u32::MAX).min(self.most);
+        let own = Arc::clone(&self.own).try_acquire_many_owned(places).ok()?;
+        let all = Arc::clone(&self.all).try_acquire_many_owned(places).ok()?;
         Some(Held {
             _places: [Some(own), Some(all)],
         })
@@ -171,11 +172,11 @@ mod tests {
     fn who_does_not_wait_gets_no_more_than_his_share_either() {
         let shared = Shared::new(8);
         let (greedy, quiet) = (shared.share(&handler("a")), shared.share(&handler("b")));
-        let held = [greedy.try_take(), greedy.try_take()];
-        assert!(held.iter().all(Option::is_some) && greedy.try_take().is_none());
-        assert!(quiet.try_take().is_some());
+        let held = [greedy.try_take(1), greedy.try_take(1)];
+        assert!(held.iter().all(Option::is_some) && greedy.try_take(1).is_none());
+        assert!(quiet.try_take(9).is_some(), "all of his share");
         drop(held);
-        assert!(greedy.try_take().is_some());
+        assert!(greedy.try_take(2).is_some());
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ pub(super) struct Loader {
     services: Arc<Services>,
     pooled: [OnceLock<Arc<Engine>>; 2],
     /// For guests that need more than a place in the pool has.
-    large: [OnceLock<Arc<Engine>>; 2],
+    on_demand: [OnceLock<Arc<Engine>>; 2],
     /// Where guests of all engines burn.
     background: OnceLock<Arc<Background>>,
     /// Held by the one who makes an engine.
@@ -35,7 +35,7 @@ impl Loader {
             room,
             services,
             pooled: [OnceLock::new(), OnceLock::new()],
-            large: [OnceLock::new(), OnceLock::new()],
+            on_demand: [OnceLock::new(), OnceLock::new()],
             background: OnceLock::new(),
             turn: Mutex::default(),
             tenants: Arc::default(),
@@ -76,7 +76,7 @@ impl Loader {
 
     /// The instances of all engines.
     pub(super) fn instances(&self) -> Instances {
-        let engines = self.pooled.iter().chain(&self.large);
+        let engines = self.pooled.iter().chain(&self.on_demand);
         let engines = engines.filter_map(OnceLock::get);
         engines.fold(Instances::default(), |sum, engine| {
             sum.and(engine.instances())
@@ -186,7 +186,7 @@ impl Loader {
         fits: bool,
         parts: u64,
     ) -> anyhow::Result<Arc<Engine>> {
-        let place = if fits { &self.pooled } else { &self.large };
+        let place = if fits { &self.pooled } else { &self.on_demand };
         let place = &place[generation as usize];
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
@@ -210,7 +210,7 @@ impl Loader {
             }
             Engine::new(generation, room, background)?
         } else {
-            Engine::large(generation, self.room, background)?
+            Engine::on_demand(generation, background)?
         };
         Ok(Arc::clone(place.get_or_init(|| engine)))
     }

@@ -125,4 +125,29 @@ mod tests {
                 .starts_with("it starts with 17592186044416 MiB")
         );
     }
+
+    #[test]
+    fn one_of_0_3_may_be_composed_of_so_many() {
+        let part = r#"(core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func (export "f") (canon lift (core func $i "f")))"#;
+        let wasm = wat::parse_str(format!(
+            r#"(component (component $part {part})
+              (instance (instantiate $part)) (instance (instantiate $part))
+              (instance $h) (export "wasi:http/handler@0.3.0" (instance $h)))"#
+        ));
+        let inspection = inspect(&wasm.expect("test component")).expect("accepted");
+        let admit = |parts| {
+            let limits = Limits {
+                parts,
+                ..Limits::default()
+            };
+            limits.admit(&inspection)
+        };
+        assert!(admit(2).is_ok());
+        let refusal = admit(1).expect_err("it has two").to_string();
+        assert!(
+            refusal.contains("composed of more than 1 components"),
+            "{refusal}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::{self, KIB, MIB};
+use crate::limits::{self, KIB};
 
 /// The generation of wasi:http that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +63,11 @@ pub(super) fn compiler(generation: Generation) -> Config {
 pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Config {
     let instances = instances(room);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_memories(instances.saturating_mul(limits::MEMORIES))
+    pool.total_component_instances(instances)
+        .total_gc_heaps(instances)
+        .max_component_instance_size(limits::INSTANCE_BYTES)
+        .max_core_instance_size(limits::INSTANCE_BYTES)
+        .total_memories(instances.saturating_mul(limits::MEMORIES))
         .total_tables(instances.saturating_mul(limits::TABLES))
         .total_stacks(stacks(generation, instances, room.parts))
         // Only counted, so every component may have as many as one may.
@@ -74,41 +78,7 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .max_tables_per_component(limits::TABLES)
         .max_memories_per_module(limits::MEMORIES)
         .max_memories_per_component(limits::MEMORIES)
-        .max_core_instances_per_component(limits::CORE_INSTANCES);
-    if room.guests == Guests::Many {
-        pool.max_unused_warm_slots(warm_places());
-    }
-    from_pool(generation, instances, pool, scan_pages)
-}
-
-/// The same for components that are too large for [`pooled`]. It has fewer places, and larger ones.
-pub(super) fn large(generation: Generation, room: Room, scan_pages: bool) -> Config {
-    let instances = instances(room);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_memories(limits::LARGE_POOL_MEMORIES)
-        .total_tables(limits::LARGE_POOL_TABLES)
-        .total_stacks(limits::LARGE_POOL_STACKS)
-        .total_core_instances(instances.saturating_mul(limits::LARGE_CORE_INSTANCES))
-        .max_memory_size(limits::LARGE_MEMORY)
-        .table_elements(limits::LARGE_TABLE_ELEMENTS)
-        .max_tables_per_module(limits::LARGE_TABLES)
-        .max_tables_per_component(limits::LARGE_TABLES)
-        .max_memories_per_module(limits::LARGE_MEMORIES)
-        .max_memories_per_component(limits::LARGE_MEMORIES)
-        .max_core_instances_per_component(limits::LARGE_CORE_INSTANCES);
-    from_pool(generation, instances, pool, scan_pages)
-}
-
-fn from_pool(
-    generation: Generation,
-    instances: u32,
-    mut pool: PoolingAllocationConfig,
-    scan_pages: bool,
-) -> Config {
-    pool.total_component_instances(instances)
-        .total_gc_heaps(instances)
-        .max_component_instance_size(4 * MIB)
-        .max_core_instance_size(4 * MIB)
+        .max_core_instances_per_component(limits::CORE_INSTANCES)
         .linear_memory_keep_resident(limits::KEPT_MEMORY)
         .table_keep_resident(64 * KIB)
         .async_stack_keep_resident(64 * KIB)
@@ -120,6 +90,31 @@ fn from_pool(
         } else {
             Enabled::No
         });
+    if room.guests == Guests::Many {
+        pool.max_unused_warm_slots(warm_places());
+    }
+    let mut config = compiler(generation);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// What a component may have that does not fit into [`pooled`]. A pool counts that when it maps one; in this one is room for no
+/// instance.
+pub(super) fn ceilings(generation: Generation) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(0)
+        .total_tables(limits::MODULE_TABLES)
+        .total_stacks(0)
+        .total_gc_heaps(0)
+        .max_component_instance_size(limits::INSTANCE_BYTES)
+        .max_core_instance_size(limits::INSTANCE_BYTES)
+        .max_memory_size(limits::LARGE_MEMORY)
+        .table_elements(limits::LARGE_TABLE_ELEMENTS)
+        .max_tables_per_module(limits::MODULE_TABLES)
+        .max_tables_per_component(limits::LARGE_TABLES)
+        .max_memories_per_module(limits::LARGE_MEMORIES)
+        .max_memories_per_component(limits::LARGE_MEMORIES)
+        .max_core_instances_per_component(limits::LARGE_CORE_INSTANCES);
     let mut config = compiler(generation);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
@@ -151,8 +146,8 @@ fn stacks(generation: Generation, instances: u32, parts: u32) -> u32 {
     }
 }
 
-/// For machines without the address space that a pool needs: instances as they come.
-pub(super) fn unpooled(generation: Generation) -> Config {
+/// Instances as they come: of components that do not fit into a pool, and on machines without the address space for one.
+pub(super) fn on_demand(generation: Generation) -> Config {
     let mut config = compiler(generation);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config

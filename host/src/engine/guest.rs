@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -25,6 +24,7 @@ use super::{Engine, Fault, Generation};
 use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
 use crate::capabilities::files::{SCRATCH, Scratch};
+use crate::capabilities::share::Share;
 use crate::capabilities::sockets::Sockets;
 use crate::capabilities::{Granted, Grants};
 use crate::limits::{self, Reuse};
@@ -72,8 +72,8 @@ pub struct Guest {
     granted: Arc<Granted>,
     told: Arc<Told>,
     common: Common,
-    /// Its share of a pool that has not enough for everybody.
-    places: Option<Arc<Semaphore>>,
+    /// Its share of what instances have together that are made on demand, and how much of it each takes.
+    regions: Option<(Share, usize)>,
     /// How many requests its instances may serve.
     pub(super) caution: Arc<Caution>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
@@ -156,9 +156,10 @@ impl Guest {
             Generation::P2 => Pre::P2(ProxyPre::new(linked).map_err(anyhow::Error::from)?),
             Generation::P3 => Pre::P3(ServicePre::new(linked).map_err(anyhow::Error::from)?),
         };
-        let places = engine
-            .is_large
-            .then(|| Arc::new(Semaphore::new(share(component, parts))));
+        let regions = engine.on_demand.as_ref().map(|on_demand| {
+            let each = regions(component, engine.generation(), parts);
+            (on_demand.regions.share(&granted.sharer), each)
+        });
         let values = Values {
             environment: settings.environment.clone(),
             config: settings.grants.config.clone(),
@@ -167,7 +168,7 @@ impl Guest {
         Ok(Self {
             engine,
             pre,
-            places,
+            regions,
             caution: Arc::new(Caution::new(Arc::clone(&handler), granted_uses)),
             told: Arc::new(Told::new(handler, values)),
             granted: Arc::new(granted),
@@ -318,9 +319,9 @@ impl Guest {
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
-        let place = match &self.places {
+        let held = match &self.regions {
             None => None,
-            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| {
+            Some((share, each)) => Some(share.try_take(*each).ok_or_else(|| {
                 let detail =
                     "as many instances of it run as there is room for components of its size";
                 Fault::new(super::FaultKind::NoRoom, detail)
@@ -347,7 +348,7 @@ impl Guest {
             Arc::clone(&self.granted),
             memory,
             output,
-            place,
+            held,
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -463,14 +464,15 @@ fn uses(reuse: &Reuse, generation: Generation) -> Uses {
     }
 }
 
-/// How many instances of a large component there may be: a part of what the pool has of each thing that it needs.
-fn share(component: &Component, parts: u64) -> usize {
-    let share = |of: u32, needed: u64| u64::from(of) / limits::SHARE as u64 / needed.max(1);
+/// The memories and stacks of an instance.
+fn regions(component: &Component, generation: Generation, parts: u64) -> usize {
     // None of a component that gets its modules from somebody else, which nobody provides.
     let needed = component.resources_required();
-    let (memories, tables) = needed.map_or((1, 1), |it| (it.num_memories, it.num_tables));
-    let places = share(limits::LARGE_POOL_MEMORIES, memories.into())
-        .min(share(limits::LARGE_POOL_TABLES, tables.into()))
-        .min(share(limits::LARGE_POOL_STACKS, parts.saturating_add(2)));
-    usize::try_from(places).unwrap_or(usize::MAX).max(1)
+    let memories = needed.map_or(1, |it| u64::from(it.num_memories));
+    // As the pool has them for each.
+    let stacks = match generation {
+        Generation::P2 => 2,
+        Generation::P3 => parts.saturating_add(2),
+    };
+    usize::try_from(memories.saturating_add(stacks)).unwrap_or(usize::MAX)
 }

@@ -50,6 +50,8 @@ pub use running::Running;
 pub use usage::Instances;
 pub use wasmtime_wasi_http::Error as HttpError;
 
+use crate::capabilities::share::Shared;
+use crate::limits;
 use state::State;
 
 /// A wasmtime engine with everything linked, for one generation of wasi:http.
@@ -62,10 +64,18 @@ pub struct Engine {
     /// Instances of all guests that wait for their next request.
     idle: AtomicUsize,
     usage: Arc<usage::Usage>,
-    /// Its places are for components that are too large for the others; there are fewer, so each guest has its share.
-    is_large: bool,
+    /// What its instances have together, if they are made on demand.
+    on_demand: Option<OnDemand>,
     /// Components that one of its guests may be composed of.
     parts: u64,
+}
+
+/// For guests that do not fit into a place of the pool.
+struct OnDemand {
+    /// Runs nothing: it maps what is within the ceilings of a component, and nothing else.
+    ceilings: wasmtime::Engine,
+    /// Memories and stacks.
+    regions: Shared,
 }
 
 impl Engine {
@@ -78,38 +88,45 @@ impl Engine {
         room: Room,
         background: Arc<Background>,
     ) -> anyhow::Result<Arc<Self>> {
-        Self::with(config::pooled, generation, room, background, false)
-    }
-
-    /// An engine for guests that do not fit into a place of the other's pool: more memory, more memories, more tables.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub(crate) fn large(
-        generation: Generation,
-        room: Room,
-        background: Arc<Background>,
-    ) -> anyhow::Result<Arc<Self>> {
-        Self::with(config::large, generation, room, background, true)
-    }
-
-    fn with(
-        config: fn(Generation, Room, bool) -> wasmtime::Config,
-        generation: Generation,
-        room: Room,
-        background: Arc<Background>,
-        is_large: bool,
-    ) -> anyhow::Result<Arc<Self>> {
-        let wasmtime = wasmtime::Engine::new(&config(generation, room, true))
-            .or_else(|_| wasmtime::Engine::new(&config(generation, room, false)))
+        let wasmtime = wasmtime::Engine::new(&config::pooled(generation, room, true))
+            .or_else(|_| wasmtime::Engine::new(&config::pooled(generation, room, false)))
             .or_else(|error| {
                 tracing::warn!(
                     "no pool for {} instances ({error:#}): requests will cost more; lower \
                      `--max-concurrent-requests` or raise the limit of address space (`ulimit -v`)",
                     room.instances
                 );
-                wasmtime::Engine::new(&config::unpooled(generation))
-            })
+                wasmtime::Engine::new(&config::on_demand(generation))
+            });
+        Self::with(wasmtime, generation, background, None, room.parts.into())
+    }
+
+    /// An engine for guests that do not fit into a place of the other's pool: more memory, more memories, more tables. Their
+    /// instances are made on demand.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn on_demand(
+        generation: Generation,
+        background: Arc<Background>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let wasmtime = wasmtime::Engine::new(&config::on_demand(generation));
+        let ceilings = wasmtime::Engine::new(&config::ceilings(generation));
+        let on_demand = OnDemand {
+            ceilings: ceilings.map_err(anyhow::Error::from)?,
+            regions: Shared::new(limits::LARGE_REGIONS),
+        };
+        Self::with(wasmtime, generation, background, Some(on_demand), u64::MAX)
+    }
+
+    fn with(
+        wasmtime: wasmtime::Result<wasmtime::Engine>,
+        generation: Generation,
+        background: Arc<Background>,
+        on_demand: Option<OnDemand>,
+        parts: u64,
+    ) -> anyhow::Result<Arc<Self>> {
+        let wasmtime = wasmtime
             .map_err(anyhow::Error::from)
             .context("setting up wasmtime")?;
         Ok(Arc::new(Self {
@@ -120,8 +137,8 @@ impl Engine {
             generation,
             idle: AtomicUsize::new(0),
             usage: Arc::default(),
-            is_large,
-            parts: room.parts.into(),
+            on_demand,
+            parts,
         }))
     }
 
@@ -147,7 +164,7 @@ impl Engine {
     /// `artifact` must be what [`compile`] gave, unchanged since: it is executed.
     ///
     /// # Errors
-    /// When it was made by another version of wasmtime or for another machine.
+    /// When it was made by another version of wasmtime or for another machine, or needs more than an instance may have.
     #[allow(unsafe_code)]
     pub(crate) fn map(&self, artifact: &File) -> anyhow::Result<Component> {
         // By way of the descriptor, so that what is mapped is the very file that was verified.
@@ -155,7 +172,11 @@ impl Engine {
         // SAFETY: `components` hands out only files that this program's own compiler wrote, from a
         // directory that nobody else can write to, after comparing their digest through this very
         // descriptor; or a file that the operator vouched for with `--allow-precompiled`.
-        unsafe { Component::deserialize_file(&self.wasmtime, path) }.map_err(Into::into)
+        let map = |engine: &wasmtime::Engine| unsafe { Component::deserialize_file(engine, &path) };
+        if let Some(on_demand) = &self.on_demand {
+            map(&on_demand.ceilings).map_err(anyhow::Error::from)?;
+        }
+        map(&self.wasmtime).map_err(Into::into)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::clocks::WasiClocksCtxView;
@@ -24,6 +23,7 @@ use crate::capabilities::config::Values;
 use crate::capabilities::files::{Files, FilesView, Scratch};
 use crate::capabilities::keyvalue::{self, KeyValue};
 use crate::capabilities::outbound_http::OutboundHttp;
+use crate::capabilities::share::Held;
 use crate::capabilities::sockets::{NamesView, Sockets};
 use crate::limits;
 use crate::meter::Meter;
@@ -47,7 +47,7 @@ pub(super) struct State {
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) output: Arc<Current>,
-    _place: Option<OwnedSemaphorePermit>,
+    _held: Option<Held>,
 }
 
 impl State {
@@ -57,7 +57,7 @@ impl State {
         granted: Arc<Granted>,
         memory: Memory,
         output: Arc<Current>,
-        place: Option<OwnedSemaphorePermit>,
+        held: Option<Held>,
     ) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(settings.fields);
@@ -73,7 +73,7 @@ impl State {
             table,
             memory,
             output,
-            _place: place,
+            _held: held,
         }
     }
 

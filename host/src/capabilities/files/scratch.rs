@@ -458,7 +458,7 @@ impl ScratchShare {
 
     /// A place for one more, if there is any.
     pub(crate) fn place(&self) -> Option<Held> {
-        self.places.try_take()
+        self.places.try_take(1)
     }
 
     /// A new directory with room for so many bytes. It is made on a thread that may wait for a disk.
