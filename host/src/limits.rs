@@ -362,7 +362,7 @@ pub const INSTANCE_BYTES: usize = 4 * MIB;
 pub const LARGE_REGIONS: usize = 4_096;
 /// Memories of one component that does not fit into the pool: its share of [`LARGE_REGIONS`].
 pub const LARGE_MEMORIES: u32 = 1_024;
-/// Bytes of one of them: all that 32 bits can name.
+/// Bytes of one memory: all that 32 bits can name.
 pub const LARGE_MEMORY: usize = 4096 * MIB;
 /// Tables of one component that does not fit into the pool, some hundred bytes of the host's each.
 pub const LARGE_TABLES: u32 = 4_096;

@@ -171,20 +171,17 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Deployer {
-    /// A deployer whose engines have room for so many requests at once, of all handlers together, each with at most
-    /// `memory` bytes.
+    /// A deployer whose engines have room for so many requests at once, of all handlers together.
     #[must_use]
     pub fn new(
         components: Components,
         requests: usize,
-        memory: usize,
         guests: Guests,
         services: Arc<Services>,
     ) -> Self {
         let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
-            memory,
             guests,
             parts: limits::PARTS,
         };

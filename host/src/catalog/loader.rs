@@ -156,7 +156,7 @@ impl Loader {
         let link = move || {
             let (generation, parts) = (artifact.generation(), artifact.inspection.parts);
             let has_stacks = generation == Generation::P2 || parts <= u64::from(limits::PARTS);
-            let mut may_fit = has_stacks && settings.memory <= loader.room.memory;
+            let mut may_fit = has_stacks;
             let mut engine = loader.engine(generation, may_fit, parts)?;
             if may_fit && !engine.has_stacks_for(parts) {
                 // Made for a component of fewer parts.

@@ -231,7 +231,6 @@ impl GuestArgs {
         Deployer::new(
             self.compiling.components(self.memory),
             self.max_concurrent_requests,
-            self.memory,
             guests,
             Arc::new(services),
         )

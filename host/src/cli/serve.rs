@@ -554,7 +554,6 @@ impl Serve {
         let deployer = Arc::new(Deployer::new(
             components,
             requests,
-            HandlerLimits::default().memory,
             Guests::Many,
             Arc::new(services),
         ));

@@ -29,8 +29,6 @@ impl Generation {
 pub struct Room {
     /// Instances that may live at once, idle ones included.
     pub instances: usize,
-    /// Bytes that one linear memory may grow to.
-    pub memory: usize,
     /// Who shares it.
     pub guests: Guests,
     /// Components that one of 0.3 may be composed of, see [`limits::PARTS`].
@@ -72,7 +70,9 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .total_stacks(stacks(generation, instances, room.parts))
         // Only counted, so every component may have as many as one may.
         .total_core_instances(instances.saturating_mul(limits::CORE_INSTANCES))
-        .max_memory_size(room.memory.next_multiple_of(64 * KIB))
+        // No more address space than a smaller one: code is compiled for all that 32 bits can name. Who has less is told so by
+        // its store.
+        .max_memory_size(limits::LARGE_MEMORY)
         .table_elements(limits::TABLE_ELEMENTS)
         .max_tables_per_module(limits::TABLES)
         .max_tables_per_component(limits::TABLES)

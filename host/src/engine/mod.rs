@@ -101,8 +101,8 @@ impl Engine {
         Self::with(wasmtime, generation, background, None, room.parts.into())
     }
 
-    /// An engine for guests that do not fit into a place of the other's pool: more memory, more memories, more tables. Their
-    /// instances are made on demand.
+    /// An engine for guests that do not fit into a place of the other's pool: more memories, more tables. Their instances are made
+    /// on demand.
     ///
     /// # Errors
     /// As [`Self::new`].
