@@ -37,7 +37,25 @@ pub(crate) struct Shared {
     all: Arc<Semaphore>,
     /// Of one who has a share.
     most: u32,
-    by_sharer: Mutex<HashMap<Sharer, Weak<Semaphore>>>,
+    by_sharer: Mutex<Shares>,
+}
+
+/// Of those who have one.
+#[derive(Debug, Default)]
+struct Shares {
+    own: HashMap<Sharer, Weak<Semaphore>>,
+    /// How many there may be before it is looked who is gone: as many again as were left, so that no one of thousands looks at all
+    /// the others.
+    most: usize,
+}
+
+impl Shares {
+    fn sweep(&mut self) {
+        if self.own.len() >= self.most {
+            self.own.retain(|_, own| own.strong_count() > 0);
+            self.most = 2 * self.own.len() + 1;
+        }
+    }
 }
 
 impl Shared {
@@ -53,12 +71,16 @@ impl Shared {
 
     /// One's share, the same for all of his handlers, and for one that takes another's place.
     pub(crate) fn share(&self, sharer: &Sharer) -> Share {
-        let by_sharer = self.by_sharer.lock();
-        let mut by_sharer = by_sharer.unwrap_or_else(PoisonError::into_inner);
-        by_sharer.retain(|_, own| own.strong_count() > 0);
-        let own = by_sharer.get(sharer).and_then(Weak::upgrade);
-        let own = own.unwrap_or_else(|| Arc::new(Semaphore::new(self.most as usize)));
-        by_sharer.insert(sharer.clone(), Arc::downgrade(&own));
+        let shares = self.by_sharer.lock();
+        let mut shares = shares.unwrap_or_else(PoisonError::into_inner);
+        let own = shares.own.get(sharer).and_then(Weak::upgrade);
+        let own = own.unwrap_or_else(|| {
+            shares.sweep();
+            let own = Arc::new(Semaphore::new(self.most as usize));
+            shares.own.insert(sharer.clone(), Arc::downgrade(&own));
+            own
+        });
+        drop(shares);
         Share {
             own,
             all: Arc::clone(&self.all),
@@ -177,6 +199,21 @@ mod tests {
         assert!(quiet.try_take(9).is_some(), "all of his share");
         drop(held);
         assert!(greedy.try_take(2).is_some());
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let shared = Shared::new(4);
+        let here = shared.share(&handler("here"));
+        for nth in 0..1_000 {
+            shared.share(&handler(&nth.to_string()));
+        }
+        let shares = shared.by_sharer.lock().expect("nobody panicked");
+        assert!(shares.own.len() <= 3, "{}", shares.own.len());
+        drop(shares);
+        let held = here.try_take(1);
+        assert!(shared.share(&handler("here")).try_take(1).is_none());
+        drop(held);
     }
 
     #[tokio::test]
