@@ -423,8 +423,11 @@ pub const FALL_BACKS: u32 = 20;
 /// Guests that are loaded at once, each with about 80 KiB and what it touches of its code. Loading one costs as much as twenty requests, so a
 /// host that is asked for all of ten thousand is better off with the memory.
 pub const HOT_HANDLERS: usize = 10_000;
-/// Loads between two looks at how many mappings are left to this process.
+/// Loads between two looks at how many mappings are left to this process, at least: the kernel lists tens of thousands of them in
+/// as many microseconds.
 pub const LOADS_LOOK: usize = 256;
+/// Mappings that a load takes, in the worst case: four of the component's file, and of each memory that an instance gets.
+pub const LOAD_MAPPINGS: usize = 16;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
 /// Directories that are watched; changes in others are seen at the next look.

@@ -22,6 +22,8 @@ pub(super) struct Hot {
     began: Instant,
     loaded: Mutex<Loaded>,
     loads: AtomicUsize,
+    /// From how many loads on it is looked how many mappings are left.
+    look: AtomicUsize,
     /// A handler has been quarantined.
     sick: Notify,
 }
@@ -56,7 +58,8 @@ impl Hot {
                 places: Vec::new(),
                 most: limits::HOT_HANDLERS.min(descriptors() / 2),
             }),
-            loads: AtomicUsize::new(1),
+            loads: AtomicUsize::new(0),
+            look: AtomicUsize::new(limits::LOADS_LOOK),
             sick: Notify::new(),
         }
     }
@@ -135,26 +138,41 @@ impl Hot {
         });
     }
 
+    /// Notes that a guest was loaded, and looks whether there can be more if it may be that there cannot.
+    fn note_load(self: &Arc<Self>) {
+        let loads = self.loads.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_due = loads >= self.look.load(Ordering::Relaxed);
+        // One at a time looks, and says when the next does.
+        if is_due && self.look.swap(usize::MAX, Ordering::Relaxed) != usize::MAX {
+            let hot = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                let left = hot.look_at_mappings().unwrap_or(0);
+                let loads = (left / limits::LOAD_MAPPINGS).max(limits::LOADS_LOOK);
+                let next = hot.loads.load(Ordering::Relaxed) + loads;
+                hot.look.store(next, Ordering::Relaxed);
+            });
+        }
+    }
+
     /// Loads no more than now if the kernel's mappings of this process run out: each guest takes some, and without them
-    /// no instance can be made either.
-    fn look_at_mappings(&self) {
+    /// no instance can be made either. Gives how many are left to be loaded with, if that can be seen.
+    fn look_at_mappings(&self) -> Option<usize> {
         let number = |text: String| text.trim().parse::<usize>().ok();
         let most = std::fs::read_to_string("/proc/sys/vm/max_map_count")
             .ok()
-            .and_then(number);
-        let has = std::fs::read("/proc/self/maps").ok();
-        let (Some(most), Some(has)) = (most, has) else {
-            return;
-        };
+            .and_then(number)?;
+        let has = std::fs::read("/proc/self/maps").ok()?;
         let has = has.iter().filter(|byte| **byte == b'\n').count();
+        let left = (most / 4 * 3).saturating_sub(has);
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if has > most / 4 * 3 && loaded.places.len() < loaded.most {
+        if left == 0 && loaded.places.len() < loaded.most {
             loaded.most = loaded.places.len().max(1);
             tracing::warn!(
                 loaded = loaded.most,
                 "no more handlers are kept loaded at once: raise `vm.max_map_count`, which is {most}"
             );
         }
+        Some(left)
     }
 }
 
@@ -176,15 +194,7 @@ impl Place {
         self.is_broken.store(loaded.is_err(), Ordering::Relaxed);
         let guest = Arc::new(loaded?);
         self.put(Arc::clone(&guest));
-        if self
-            .hot
-            .loads
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(limits::LOADS_LOOK)
-        {
-            let hot = Arc::clone(&self.hot);
-            tokio::task::spawn_blocking(move || hot.look_at_mappings());
-        }
+        self.hot.note_load();
         Ok(guest)
     }
 
