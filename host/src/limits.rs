@@ -375,6 +375,7 @@ pub const LARGE_CORE_INSTANCES: u32 = 10_000;
 
 /// Unused places of the pool that stay as their last guest had them, mapped to its image, where there are many guests: the
 /// next instance of that guest then costs half. Of one guest alone as many would only be cold places in the processor's cache.
+/// So many for each thread that serves: wasmtime's pool is in as many parts, and a thread looks for its guest's places in one.
 pub const WARM_PLACES: u32 = 1_500;
 /// The part of the machine's memory that such places may keep, each up to [`KEPT_MEMORY`].
 pub const WARM_SHARE: u64 = 8;

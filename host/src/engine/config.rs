@@ -128,9 +128,10 @@ fn warm_places() -> u32 {
     let system = rustix::system::sysinfo();
     let memory = system.totalram.saturating_mul(u64::from(system.mem_unit));
     let places = memory / limits::WARM_SHARE / limits::KEPT_MEMORY as u64;
-    u32::try_from(places).map_or(limits::WARM_PLACES, |places| {
-        places.min(limits::WARM_PLACES)
-    })
+    let threads = std::thread::available_parallelism().map_or(1, |it| it.get() as u64);
+    // The pool has no more parts.
+    let most = u64::from(limits::WARM_PLACES) * threads.min(16);
+    u32::try_from(places.min(most)).unwrap_or(u32::MAX)
 }
 
 /// Every part of a 0.3 component can have a task that waits in a synchronous frame and holds a stack, but no more: a part
