@@ -3,6 +3,7 @@
 //! A guest takes about 80 KiB while it is loaded, a file, and what it touches of its code; loading it takes a
 //! millisecond. A host may have ten thousand handlers, most of which nobody asks for in an hour.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -199,9 +200,10 @@ impl Place {
     }
 
     fn put(self: &Arc<Self>, guest: Arc<Guest>) {
+        let of = Arc::downgrade(&guest);
         self.guest.store(Some(guest));
         self.hot.admit(self);
-        tokio::spawn(look_after(Arc::downgrade(self)));
+        tokio::spawn(look_after(Arc::downgrade(self), of));
     }
 
     /// Says that the handler is quarantined.
@@ -233,9 +235,10 @@ impl Place {
         can_come_back
     }
 
-    fn is_cold(&self) -> bool {
+    /// How long it is until nobody has asked for it for so long that it is let go.
+    fn cools_in(&self) -> Duration {
         let last = Duration::from_millis(self.used.load(Ordering::Relaxed));
-        self.hot.began.elapsed().saturating_sub(last) > limits::HANDLER_COOLS
+        (last + limits::HANDLER_COOLS).saturating_sub(self.hot.began.elapsed())
     }
 }
 
@@ -247,17 +250,22 @@ fn descriptors() -> usize {
     })
 }
 
-/// Drops instances that nobody uses, and in the end the guest. Ends when it is not loaded.
-async fn look_after(place: Weak<Place>) {
+/// Drops instances that nobody uses, and in the end the guest. Ends when it is there no more.
+async fn look_after(place: Weak<Place>, of: Weak<Guest>) {
     while let Some(place) = place.upgrade() {
-        let Some(guest) = place.guest.load_full() else {
+        let is_it = |guest: &Arc<Guest>| ptr::eq(Arc::as_ptr(guest), of.as_ptr());
+        let Some(guest) = place.guest.load_full().filter(is_it) else {
             return;
         };
         let pause = guest.expire_idle();
-        if place.is_cold() && place.let_go() {
-            return;
+        let mut cools_in = place.cools_in();
+        if cools_in.is_zero() {
+            if place.let_go() {
+                return;
+            }
+            cools_in = limits::HANDLER_COOLS;
         }
         drop((place, guest));
-        tokio::time::sleep(pause.min(limits::HANDLER_COOLS)).await;
+        tokio::time::sleep(pause.min(cools_in)).await;
     }
 }
