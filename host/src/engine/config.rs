@@ -54,6 +54,8 @@ pub(super) fn compiler(generation: Generation) -> Config {
     config.wasm_component_model_async(generation == Generation::P3);
     // Names of functions, but no DWARF: a fault is described, not debugged.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    // The system's unwinder would be told of each guest that is loaded, one after the other. Wasmtime goes by frame pointers.
+    config.native_unwind_info(false);
     config
 }
 
