@@ -483,11 +483,11 @@ pub const TENANT_TOKENS: usize = 8;
 /// Patterns of routes that one tenant may take: its domains, with some to spare.
 pub const TENANT_ROUTES: usize = 100;
 /// Deploys and rollbacks that go on at once for one tenant, and for all tenants together: the operator always has a place.
-pub const TENANT_UPLOADS: usize = 2;
-/// See [`TENANT_UPLOADS`].
-pub const TENANTS_UPLOADS: usize = ADMIN_UPLOADS / 2;
+pub const TENANT_DEPLOYS: usize = 2;
+/// See [`TENANT_DEPLOYS`].
+pub const TENANTS_DEPLOYS: usize = ADMIN_UPLOADS / 2;
 /// How long one of them waits for a place that others have: most deploys take less.
-pub const TENANTS_UPLOADS_WAIT: Duration = Duration::from_secs(5);
+pub const TENANTS_DEPLOYS_WAIT: Duration = Duration::from_secs(5);
 
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);

@@ -76,9 +76,9 @@ impl Versions {
             )
         };
         let tenant = self.deployer.tenants().get(tenant);
-        let own = tenant.upload().ok_or_else(too_many)?;
+        let own = tenant.deploy_place().ok_or_else(too_many)?;
         let of_all = self
-            .uploads_of_tenants
+            .deploys_of_tenants
             .admit_among(tenant.account(), true)
             .await;
         Ok(Some((own, of_all.map_err(|Full| too_many())?)))

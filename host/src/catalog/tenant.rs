@@ -52,7 +52,7 @@ pub struct Tenant {
     memory: Arc<Budget>,
     clocks: Grain,
     /// Deploys and rollbacks by its tokens.
-    uploads: Arc<Semaphore>,
+    deploys: Arc<Semaphore>,
 }
 
 /// What the handlers of a tenant use together.
@@ -95,7 +95,7 @@ impl Tenant {
             rate: ArcSwapOption::empty(),
             memory: Arc::new(Budget::new(usize::MAX)),
             clocks: Grain::default(),
-            uploads: Arc::new(Semaphore::new(limits::TENANT_UPLOADS)),
+            deploys: Arc::new(Semaphore::new(limits::TENANT_DEPLOYS)),
         }
     }
 
@@ -169,8 +169,8 @@ impl Tenant {
     }
 
     /// A place for a deploy or a rollback. None: its places are taken.
-    pub(super) fn upload(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.uploads).try_acquire_owned().ok()
+    pub(super) fn deploy_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.deploys).try_acquire_owned().ok()
     }
 
     /// What holds from now on. What its handlers use already is counted against it.

@@ -42,7 +42,7 @@ pub struct Versions {
     serving: Handle,
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
     uploads: Arc<Semaphore>,
-    pub(super) uploads_of_tenants: Gate,
+    pub(super) deploys_of_tenants: Gate,
     /// Handlers whose tenant there is not: kept and not served.
     pub(super) away: Mutex<BTreeMap<HandlerName, Away>>,
 }
@@ -269,10 +269,10 @@ impl Versions {
             serving,
             busy: Arc::default(),
             uploads: Arc::new(Semaphore::new(limits::ADMIN_UPLOADS)),
-            uploads_of_tenants: Gate::new(
-                limits::TENANTS_UPLOADS,
+            deploys_of_tenants: Gate::new(
+                limits::TENANTS_DEPLOYS,
                 limits::ADMIN_CONNECTIONS,
-                limits::TENANTS_UPLOADS_WAIT,
+                limits::TENANTS_DEPLOYS_WAIT,
             ),
             away: Mutex::default(),
         }
