@@ -5,7 +5,7 @@
 //! stamp is the same. A list that is lost or damaged costs time and nothing else.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +28,8 @@ pub(super) struct Known {
 struct List {
     files: HashMap<PathBuf, Seen>,
     is_changed: bool,
+    /// What earlier hosts have left in it was looked at.
+    is_swept: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +45,14 @@ impl Known {
     /// Reads the list of a directory that is ours alone.
     pub(super) fn open(directory: &Path) -> Self {
         let read = || {
-            let (file, _) = open_ours(&directory.join(FILE)).ok()?;
-            serde_json::from_reader(std::io::BufReader::new(file)).ok()
+            let (mut file, _) = open_ours(&directory.join(FILE)).ok()?;
+            let mut text = Vec::new();
+            file.read_to_end(&mut text).ok()?;
+            serde_json::from_slice(&text).ok()
         };
         let list = List {
             files: read().unwrap_or_default(),
-            is_changed: false,
+            ..List::default()
         };
         Self {
             directory: directory.to_owned(),
@@ -85,12 +89,16 @@ impl Known {
         }
     }
 
-    /// Writes the list, if it has changed: whole or not at all.
+    /// Writes the list, if it has changed: whole or not at all. The first time without files that are gone by now, or the list
+    /// of a host that is started on ever new files would grow, and every start with it.
     pub(super) fn save(&self) -> std::io::Result<()> {
         let text = {
             let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
             if !std::mem::take(&mut list.is_changed) {
                 return Ok(());
+            }
+            if !std::mem::replace(&mut list.is_swept, true) {
+                list.files.retain(|path, _| path.exists());
             }
             serde_json::to_vec(&list.files)?
         };
@@ -141,9 +149,20 @@ mod tests {
         fs::write(&file, "other").expect("written");
         assert_eq!(digest(Stamp::of(&file).expect("a file"), "settings"), None);
 
+        fs::remove_file(&file).expect("removed");
+        let other = directory.path().join("b.wasm");
+        fs::write(&other, "other").expect("written");
+        let known = Known::open(directory.path());
+        known.remember(&other, stamp, "digest", "settings");
+        known.save().expect("saved");
+        let known = Known::open(directory.path());
+        assert_eq!(known.digest(&file, stamp, "settings"), None, "it is gone");
+        let digest = known.digest(&other, stamp, "settings");
+        assert_eq!(digest.as_deref(), Some("digest"));
+
         fs::write(directory.path().join(FILE), "{damaged").expect("written");
         let known = Known::open(directory.path());
-        assert_eq!(known.digest(&file, stamp, "settings"), None);
+        assert_eq!(known.digest(&other, stamp, "settings"), None);
     }
 
     #[test]
