@@ -4,10 +4,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::guests::BOTH_FETCHES;
+use crate::support::operator::{Office, Operator};
 use crate::support::program::without_settings;
+use crate::support::upstream::Upstream;
 use crate::support::*;
 
 const PLACES: usize = 4;
@@ -122,7 +129,7 @@ fn a_thousand_loops_lose_no_place_and_no_memory() {
 
 /// Many at once, for faults that wait.
 const MANY: usize = 100;
-/// So many at once from one client.
+/// So many at once from one client, or to one destination.
 const SOME: usize = 50;
 
 /// Asks for each of `faults` in rounds of so many, over some connections, of a host with as many places. Of a
@@ -483,6 +490,115 @@ fn a_thousand_failed_starts_lose_no_place_and_no_memory() {
         fs::create_dir(&home).expect("made");
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
         host.assert_all_places_are_free(PLACES, &what);
+    }
+}
+
+/// A host of one handler, which has so many places and of which `said` is said besides.
+fn one_handler(directory: &TempDir, guest: Guest, places: usize, said: &str) -> TestHost {
+    fs::copy(guest.path(), directory.path().join("guest.wasm")).expect("copied");
+    let file = directory.path().join("host.toml");
+    let text = format!(
+        "[listen]\naccess_log = \"off\"\n[handlers.guest]\nsource = \"guest.wasm\"\nroutes = [\"/*\"]\n\
+         limits = {{ max_concurrent_requests = {places} }}\n{said}"
+    );
+    fs::write(&file, text).expect("written");
+    TestHost::serve_file(&file, "")
+}
+
+#[test]
+fn a_thousand_requests_to_a_quarantined_handler_lose_no_place_and_no_memory() {
+    for guest in BOTH_FAULTS {
+        let directory = directory();
+        let host = one_handler(&directory, guest, PLACES, "");
+        for _ in 0..10 {
+            assert_eq!(host.get("/trap").status(), 500, "{guest}");
+        }
+        let what = format!("{guest}, quarantined");
+        let tried = AtomicUsize::new(0);
+        assert_loses_no_memory(&host, ROUND, &what, || {
+            thread::scope(|scope| {
+                for _ in 0..PLACES {
+                    scope.spawn(|| {
+                        let mut connection = host.connect();
+                        for _ in 0..ROUND / PLACES {
+                            let reply = connection.get("/trap");
+                            if reply.status() == 500 {
+                                tried.fetch_add(1, Ordering::Relaxed);
+                                continue;
+                            }
+                            assert_eq!(reply.status(), 503, "{what}");
+                            let said = reply.text();
+                            assert!(said.contains("the handler fails"), "{what}: {said}");
+                        }
+                    });
+                }
+            });
+        });
+        // Now and then one may try, less and less often.
+        let tried = tried.into_inner();
+        assert!(tried < 10, "{what}: {tried}");
+        eventually("an answer, which ends the quarantine", || {
+            (host.get("/ok").status() == 200).then_some(())
+        });
+        host.assert_all_places_are_free(PLACES, &what);
+    }
+}
+
+/// The handler is a gateway, whose upstream closes the connection or is silent.
+#[test]
+fn a_thousand_answers_that_a_gateway_does_not_get_lose_no_place_and_no_memory() {
+    let upstream = Upstream::new(|head, wire| match head {
+        _ if head.starts_with("GET /closes ") => Err(wire.close()),
+        _ if head.starts_with("GET /silent ") => wire.until_closed(),
+        _ => {
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n.\r\n")?;
+            wire.until_closed()
+        }
+    });
+    let url = upstream.url();
+    for guest in BOTH_FETCHES {
+        let directory = directory();
+        let said = format!(
+            "env = {{ UPSTREAM = \"{url}\" }}\n\
+             outbound = {{ allow = [{{ to = \"{url}\", first_byte_timeout = \"300ms\" }}] }}\n"
+        );
+        let host = one_handler(&directory, guest, SOME, &said);
+        let what = guest.to_string();
+        a_thousand_times(&host, SOME, &what, "/closes", 502);
+        a_thousand_times(&host, SOME, &what, "/silent", 504);
+    }
+}
+
+/// The drain waits for every place and every task, so that none is lost when it is over before its time.
+#[test]
+fn a_thousand_requests_that_wait_when_the_host_stops_lose_no_place() {
+    const CLIENTS: usize = 1000 / SOME;
+    for guest in BOTH_FAULTS {
+        let office = Office::new();
+        let flags = "--max-concurrent-requests 1 --max-waiting-requests 1000 --queue-timeout 25s --drain-timeout 2m";
+        let host = TestHost::serve(guest, &format!("{flags} {}", office.flags()));
+        let operator = Operator::of(&host);
+        let mut held = host.send(request("/drip?n=1&ms=20000"));
+        assert_eq!(held.head().status, 200, "{guest}");
+        let mut clients = [(); CLIENTS].map(|()| host.h2());
+        let begun = clients
+            .each_mut()
+            .map(|client| [(); SOME].map(|()| client.send(h2_request("/ok"), true).0));
+        eventually("all to wait", || {
+            let waiting = [("host_state", "waiting")];
+            let waiting = operator.metrics().sum("host_handler_permits", &waiting);
+            (waiting == 1000.0).then_some(())
+        });
+        host.signal(Signal::TERM);
+        for (client, responses) in clients.iter().zip(begun) {
+            for response in responses {
+                let reply = client.reply(response);
+                assert_eq!(reply.status(), 503, "{guest}");
+                assert!(reply.text().contains("is stopping"), "{guest}: {reply:?}");
+            }
+        }
+        drop(held);
+        assert_eq!(host.ended().code, Some(0), "{guest}");
     }
 }
 
