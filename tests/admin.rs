@@ -1147,6 +1147,7 @@ fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_ca
 
 #[test]
 fn the_door_answers_while_guests_spin_on_every_core_and_every_place_is_taken() {
+    alone();
     const PLACES: usize = 16;
     let here = Place::new();
     let flags = format!(

@@ -388,6 +388,7 @@ fn a_component_that_is_too_dear_to_compile_is_refused_at_each_ceiling() {
 
 #[test]
 fn requests_do_not_feel_that_something_is_dear_to_compile() {
+    alone();
     let directory = directory();
     std::fs::copy(HELLO.path(), directory.path().join("greet.wasm")).expect("copied");
     let host = TestHost::serve_file(directory.path(), "--compile-timeout 4s");

@@ -344,6 +344,7 @@ fn count_the_apples() -> usize {
 
 #[test]
 fn a_components_file_that_is_replaced_is_served() {
+    alone();
     let directory = directory();
     let file = directory.path().join("shop.wasm");
     let put = |guest: Guest| {

@@ -496,7 +496,7 @@ fn versions_of_a_handler_share_its_places() {
 fn who_waits_for_a_place_is_not_quarantined_for_it() {
     let handlers = Handlers::of(&[("faults.wasm", FAULTS)]);
     // One place, and a deadline that comes before the wait is over.
-    let host = handlers.serve("--max-concurrent-requests 4 --timeout 100ms --body-timeout 30s");
+    let host = handlers.serve("--max-concurrent-requests 4 --timeout 300ms --body-timeout 30s");
     let mut held = host.send("GET /faults/drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(held.head().status, 200);
     for _ in 0..12 {

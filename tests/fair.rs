@@ -97,6 +97,7 @@ fn one_loop_of_a_tenant_ends_before_the_many_that_another_began_earlier() {
 
 #[test]
 fn loops_in_an_instance_that_is_shared_keep_nobody_waiting() {
+    alone();
     let directory = directory();
     let mut text = "[listen]\naccess_log = \"json\"\n".to_owned();
     for (name, limits) in [
@@ -129,6 +130,7 @@ fn loops_in_an_instance_that_is_shared_keep_nobody_waiting() {
 
 #[test]
 fn many_short_burns_of_a_tenant_keep_nobody_waiting() {
+    alone();
     let (_directory, host) = two_tenants("", "");
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -163,6 +165,7 @@ fn many_short_burns_of_a_tenant_keep_nobody_waiting() {
 
 #[test]
 fn very_many_that_work_for_a_moment_and_wait_keep_nobody_waiting() {
+    alone();
     let (_directory, host) = two_tenants("", "max_concurrent_requests = 400\ncpu = \"60s\"");
     let _loud: Vec<_> = (0..300)
         .map(|_| host.send(request("/loud/flutter?n=1000000&us=200")))

@@ -604,6 +604,7 @@ fn a_thousand_requests_that_wait_when_the_host_stops_lose_no_place() {
 
 #[test]
 fn beside_loops_on_every_core_others_are_answered_promptly() {
+    alone();
     let cores = thread::available_parallelism().map_or(2, usize::from);
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--cpu 20s");

@@ -12,6 +12,7 @@ fn request(target: &str) -> String {
 
 #[test]
 fn a_client_that_leaves_cancels_its_guest_within_100_ms() {
+    alone();
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "--max-concurrent-requests 1");
         // The best of three: on a busy machine it is we who are late.

@@ -129,6 +129,7 @@ fn a_host_that_says_where_it_serves_can_be_stopped_in_order() {
 
 #[test]
 fn whatever_call_fails_the_process_lives_and_serves_soon_after() {
+    alone();
     let host = TestHost::serve(FAULTS, "--max-instance-reuse-count 1");
     assert_eq!(host.get("/ok").text(), "ok\n");
     // The calls, and whether a connection that is there already is answered meanwhile.
@@ -423,6 +424,7 @@ fn a_state_directory_that_is_removed_refuses_a_deploy_and_what_serves_goes_on() 
 /// Its output goes to a pipe that nobody reads for a while.
 #[test]
 fn a_log_that_nobody_reads_stops_no_request_and_is_written_again() {
+    alone();
     let mut host = program::command()
         .args(["serve", "--addr", "127.0.0.1:0", "--cache"])
         .arg(cache())

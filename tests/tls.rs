@@ -163,7 +163,7 @@ fn a_clean_end_is_said_and_one_that_breaks_off_is_not() {
 
 #[test]
 fn an_idle_connection_is_closed_with_an_end_that_is_said() {
-    let secure = Secure::serve(FAULTS, "--idle-timeout 200ms --first-byte-timeout 200ms");
+    let secure = Secure::serve(FAULTS, "--idle-timeout 500ms --first-byte-timeout 500ms");
     for sends in [true, false] {
         let mut shaken = secure.client().connect(&secure.host, "localhost");
         if sends {

@@ -9,6 +9,7 @@ pub(crate) mod host;
 pub(crate) mod operator;
 pub(crate) mod program;
 pub(crate) mod tls;
+pub(crate) mod turns;
 pub(crate) mod upstream;
 pub(crate) mod wat;
 
@@ -23,6 +24,7 @@ pub(crate) use h2c::H2;
 pub(crate) use host::{Access, TestHost, cache};
 pub(crate) use program::{Ended, Program, host, host_with_env};
 pub(crate) use tls::{Authority, Signed, TlsClient};
+pub(crate) use turns::alone;
 
 /// How long anything may take that should take no time: generous, for machines under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

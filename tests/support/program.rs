@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::eventually;
+use super::{eventually, turns};
 
 /// Where a host has its socket, in a directory that is its own.
 const RUNTIME: &str = "XDG_RUNTIME_DIR";
@@ -118,6 +118,7 @@ pub(crate) fn inheritable(socket: impl Into<OwnedFd>) -> OwnedFd {
 /// Hosts that are started at once do not meet at one socket or in one state directory.
 pub(crate) fn without_settings(mut command: Command) -> Command {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
+    turns::beside_others();
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
     let own = format!("own-{}-{nth}", std::process::id());
     let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join(own);
