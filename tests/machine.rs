@@ -18,7 +18,7 @@ use crate::support::*;
 /// How soon all is well again.
 const SOON: Duration = Duration::from_secs(2);
 /// How long a fault lasts.
-const WHILE: Duration = Duration::from_millis(700);
+const WHILE: Duration = Duration::from_millis(400);
 
 /// Calls that fail, until it is dropped.
 struct Fault(Child);

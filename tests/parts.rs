@@ -100,7 +100,8 @@ fn a_component_of_more_parts_than_the_pool_has_stacks_for_is_good() {
     let directory = directory();
     for parts in [PARTS, PARTS + 1, 300] {
         let wasm = hoarder(&directory, parts);
-        let ended = host(&format!("check --no-cache {}", wasm.display()));
+        let cache = flag("--cache", &cache());
+        let ended = host(&format!("check {cache} {}", wasm.display()));
         assert_eq!(ended.code, Some(0), "{parts}: {ended:?}");
     }
 }
