@@ -201,6 +201,33 @@ fn a_length_that_is_not_kept_fails_the_exchange() {
 }
 
 #[test]
+fn a_length_that_is_not_kept_over_h2_ends_the_stream_and_not_the_connection() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, LIMITS);
+        let mut connection = host.h2();
+        for path in ["/length-short", "/length-long"] {
+            let request = http::Request::get(format!("http://a{path}"));
+            let request = request.body(()).expect("a request");
+            let (response, _) = connection.send(request, true);
+            if let Some(reply) = connection.try_reply(response) {
+                // The host says so itself: it is not the client that counts.
+                let is_cut = |it: h2::Reason| it != h2::Reason::PROTOCOL_ERROR;
+                assert!(
+                    reply.status() == 500 || reply.reset.is_some_and(is_cut),
+                    "{guest} {path}: {reply:?}"
+                );
+            }
+            let label = host.access_to(path).label().to_owned();
+            assert!(
+                label.starts_with("invalid-response"),
+                "{guest} {path}: {label}"
+            );
+        }
+        assert_eq!(connection.get("/ok").text(), "ok\n", "{guest}");
+    }
+}
+
+#[test]
 fn requests_in_flight_finish_whatever_their_neighbours_do() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, LIMITS);

@@ -110,6 +110,14 @@ impl H2 {
         })
     }
 
+    /// The response, unless the stream ends before its head.
+    pub(crate) fn try_reply(&self, response: ResponseFuture) -> Option<H2Reply> {
+        self.within_patience(async {
+            let (head, body) = response.await.ok()?.into_parts();
+            Some(read(head, body).await)
+        })
+    }
+
     /// The head alone, and the body to be read or dropped.
     pub(crate) fn head(&self, response: ResponseFuture) -> Response<RecvStream> {
         self.within_patience(async { response.await.expect("a response") })
