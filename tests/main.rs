@@ -52,6 +52,8 @@
 //! | `deploy_files` | units, image, alerts, dashboard, nginx: what is in `host/deploy` |
 //! | `house` | the arrows between modules |
 //! | `support` | the program, the guests and the clients that all of this stands on |
+//!
+//! Several run at once, on fewer cores (`.cargo/config.toml`). One that holds a time against a bound below a second says `alone()` first.
 #![allow(
     clippy::print_stderr,
     reason = "a tool that is missing, a target that is added: said to who runs the tests"
