@@ -28,7 +28,7 @@ fn one_that_answers_as_its_manifest_says_is_deployed() {
             let files = directory();
             let wasm = fs::read(guest.path()).expect("a component");
             put(files.path(), &wasm, &format!("warm_up = {{ {warm_up} }}"));
-            let host = TestHost::serve_file(files.path(), "--no-cache");
+            let host = TestHost::serve_file(files.path(), "");
             assert_eq!(host.get("/it/ok").text(), "ok\n", "{guest} {warm_up}");
             host.access_to("/it/ok");
             assert_eq!(host.paths(), ["/it/ok"], "nobody sent the other one");
@@ -150,12 +150,13 @@ fn a_deploy_is_refused_with_what_was_answered_and_nothing_changes() {
 #[test]
 fn serve_and_check_ask_what_they_are_told_to() {
     let guest = FAULTS.path();
-    let check = |more: &str| host(&format!("check {} --no-cache {more}", guest.display()));
+    let cache = flag("--cache", &cache());
+    let check = |more: &str| host(&format!("check {} {cache} {more}", guest.display()));
     assert_eq!(check("--warm-up /ok").code, Some(0));
     for refused in [
         check("--warm-up /ok=204"),
         host(&format!(
-            "serve {} --addr 127.0.0.1:0 --no-cache --warm-up /ok=204",
+            "serve {} --addr 127.0.0.1:0 {cache} --warm-up /ok=204",
             guest.display()
         )),
     ] {
