@@ -37,7 +37,9 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
             return it;
         }
         assert!(start.elapsed() < PATIENCE, "in vain waited for {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        // A poll is a request as often as not, and takes CPU time from who is waited for.
+        let pause = start.elapsed() / 16;
+        std::thread::sleep(pause.clamp(Duration::from_millis(2), Duration::from_millis(25)));
     }
 }
 
