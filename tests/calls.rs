@@ -598,8 +598,8 @@ fn of_many_calls_at_once_an_instance_has_as_many_as_it_may() {
         let file = files.path().join("host.toml");
         fs::write(&file, text).expect("written");
         let host = TestHost::serve_file(&file, "");
-        // Each takes a tenth of a second, so that all are there at once.
-        let many = "/caller/fetch-at-once?n=40&url=http://slow.handler.internal/sleep";
+        // Each takes half a second, so that all are there at once.
+        let many = "/caller/fetch-at-once?n=40&url=http://slow.handler.internal/sleep?ms=500";
         let seen = host.get(many).text();
         let expected = "16 answered\n24 connection-limit-reached\n";
         assert_eq!(seen, expected, "{guest}");

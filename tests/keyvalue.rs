@@ -544,7 +544,7 @@ fn a_handler_that_floods_a_store_leaves_room_for_others() {
         eventually("the flood", || {
             (ask(&host, "/flood/exists?bucket=flood&key=0-3") == "ok true").then_some(())
         });
-        for nth in 1..=20 {
+        for nth in 1..=10 {
             let sum = ask(&host, "/quiet/increment?bucket=quiet&key=n");
             assert_eq!(sum, format!("ok {nth}"), "{store}");
             let read = ask(&host, "/quiet/get?bucket=quiet&key=n");
