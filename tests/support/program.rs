@@ -145,6 +145,7 @@ pub(crate) fn without_settings(mut command: Command) -> Command {
 
 impl Program {
     pub(crate) fn start(mut command: Command) -> Self {
+        turns::beside_others();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
