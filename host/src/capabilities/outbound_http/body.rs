@@ -56,10 +56,13 @@ pub(super) struct Received<H: Send + 'static> {
     pause: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     total: Option<Pin<Box<Sleep>>>,
-    kept: Option<(Lease, Arc<OutboundGrant>, (H, Arc<Permit>))>,
+    kept: Option<Kept<H>>,
     /// The head of a response that nobody looks at lies in the host's memory too, also if it has no body.
     _permit: Arc<Permit>,
 }
+
+/// What is kept until the response is over: its connection, and what was held for it.
+type Kept<H> = (Lease, Arc<OutboundGrant>, (H, Arc<Permit>));
 
 impl<H: Send + 'static> Received<H> {
     /// What is `held` is dropped when the response is over, and the permit when its guest is done with it as well.
