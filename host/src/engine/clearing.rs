@@ -91,7 +91,7 @@ impl Clearing {
     }
 
     /// Drops a store that became no instance.
-    pub(super) fn clear_store(&self, store: Store<State>) {
+    fn clear_store(&self, store: Store<State>) {
         let (account, bytes) = account_and_bytes(&store);
         self.drop_large(account, bytes, store);
     }
@@ -115,6 +115,30 @@ impl Drop for Clearing {
 fn account_and_bytes(store: &Store<State>) -> (u64, usize) {
     let memory = &store.data().memory;
     (memory.meter().account().id(), memory.used())
+}
+
+/// A store that is about to be an instance. Unless it is taken, since it cannot be one or nobody waits for it any more, it is
+/// cleared away.
+pub(super) struct Starting<'a> {
+    pub(super) store: Option<Store<State>>,
+    clearing: &'a Clearing,
+}
+
+impl<'a> Starting<'a> {
+    pub(super) fn new(clearing: &'a Clearing) -> Self {
+        Self {
+            store: None,
+            clearing,
+        }
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            self.clearing.clear_store(store);
+        }
+    }
 }
 
 /// An instance in use, and what is held until it is cleared away.

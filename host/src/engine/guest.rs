@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use super::budget::Budget;
 use super::call::Call;
 use super::caution::{Caution, Uses};
+use super::clearing::Starting;
 use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
@@ -193,9 +194,9 @@ impl Guest {
         // It is gone in a moment, and a tenant at its ceiling may still deploy.
         let values = self.values().await;
         let mut instance = std::pin::pin!(self.instantiate_within(None, values, &meter, output));
-        std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)))
-            .await
-            .map(drop)
+        let instance = std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)));
+        self.engine.background.clearing.clear(instance.await?, ());
+        Ok(())
     }
 
     /// How many requests one instance may serve: now, since faults make it less, and when there are none.
@@ -375,24 +376,24 @@ impl Guest {
             state.memory.meter().slice();
             Ok(UpdateDeadline::Yield(1))
         });
+        let mut starting = Starting::new(&self.engine.background.clearing);
+        let store = starting.store.insert(store);
         let exports = match &self.pre {
-            Pre::P2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
-            Pre::P3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
+            Pre::P2(pre) => pre.instantiate_async(&mut *store).await.map(Exports::P2),
+            Pre::P3(pre) => pre.instantiate_async(&mut *store).await.map(Exports::P3),
         };
-        match exports {
-            Ok(exports) => Ok(Instance {
-                store,
-                exports,
-                values,
-                served: 0,
-                idle_since: Instant::now(),
-            }),
-            Err(error) => {
-                let fault = classify(&error, store.data(), Stage::Start);
-                self.engine.background.clearing.clear_store(store);
-                Err(fault)
-            }
-        }
+        let exports = exports.map_err(|error| classify(&error, store.data(), Stage::Start))?;
+        let Some(store) = starting.store.take() else {
+            // It is there until it is taken.
+            return Err(Fault::new(super::FaultKind::StartFailed, "it is gone"));
+        };
+        Ok(Instance {
+            store,
+            exports,
+            values,
+            served: 0,
+            idle_since: Instant::now(),
+        })
     }
 
     async fn scratch(&self, quota: u64) -> Result<Arc<Scratch>, Fault> {
@@ -453,6 +454,15 @@ impl Guest {
             clocks,
             values,
         })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (instance, place) in idle.drain(..) {
+            self.engine.background.clearing.clear(instance, place);
+        }
     }
 }
 

@@ -160,8 +160,11 @@ impl Guest {
         let (of_start, background) = (Arc::clone(meter), Arc::clone(&self.engine.background));
         let (sender, mut started) = oneshot::channel();
         let start = async move {
+            let instance = guest.instantiate(values, &of_start, output).await;
             // Nobody takes it if he has left.
-            let _ = sender.send(guest.instantiate(values, &of_start, output).await);
+            if let Err(Ok(instance)) = sender.send(instance) {
+                guest.engine.background.clearing.clear(instance, ());
+            }
         };
         let ending = Ending::default();
         let running = Running::new(start, ending, Arc::clone(meter), background);
