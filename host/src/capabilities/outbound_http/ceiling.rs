@@ -113,8 +113,11 @@ mod tests {
     use tokio::net::TcpListener;
     use wasmtime_wasi_http::WasiBody;
 
+    use super::super::client::Stage;
+    use super::super::destination::Origin;
     use super::super::grant::OutboundGrant;
-    use super::super::{Client, OutboundGrants, Pattern};
+    use super::super::pool::Pool;
+    use super::super::{Client, Destination, OutboundGrants, Pattern};
     use super::*;
     use crate::capabilities::lookups::Lookups;
     use crate::capabilities::share::Sharer;
@@ -178,6 +181,52 @@ mod tests {
         }
         of_two.into_body().collect().await.expect("a body");
         next.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn who_needs_a_new_connection_keeps_nobody_from_one_that_is_given_back() {
+        let at = upstream().await;
+        let to: Pattern = format!("http://{at}").parse().expect("a pattern");
+        let mut said = Destination::from(to);
+        said.connections = Some(1);
+        let grants = OutboundGrants {
+            allow: vec![said],
+            ..OutboundGrants::default()
+        };
+        let one: Arc<str> = Arc::from("one");
+        let lookups = Lookups::default().share(&Sharer::of(&one, None));
+        let grant = Arc::new(OutboundGrant::new(
+            one,
+            None,
+            &grants,
+            &Arc::default(),
+            lookups,
+        ));
+        let origin =
+            Origin::of(&format!("http://{at}/").parse().expect("a URI")).expect("an origin");
+        let site = grant
+            .pool
+            .site(&grants.allow[0], 0, &origin)
+            .expect("a place");
+        let stage = Stage::default();
+        let connection = |is_fresh| {
+            Box::pin(Pool::connection(
+                &grant, 0, &origin, &site, is_fresh, &stage,
+            ))
+        };
+        let lease = connection(false).await.expect("a connection");
+        let (mut fresh, mut next) = (connection(true), connection(false));
+        assert!(futures_util::poll!(&mut fresh).is_pending());
+        assert!(futures_util::poll!(&mut next).is_pending());
+        Pool::give_back(&grant, lease, ());
+        let both = async {
+            let lease = fresh.await.expect("a connection");
+            assert!(!lease.is_reused());
+            Pool::give_back(&grant, lease, ());
+            next.await.expect("a connection")
+        };
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, both).await.expect("in time");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Site {
     ceilings: Ceilings,
     /// Who wait for a place of each of them.
     waiting: [AtomicUsize; 3],
+    /// Who wait for a place here and need a connection that nobody has used.
+    fresh: AtomicUsize,
     /// Connections whose response has ended, and which are not quite ready for the next request.
     returning: AtomicUsize,
     /// Held by whoever connects first: the others may share what it gets.
@@ -191,6 +193,7 @@ impl Pool {
             returned: Notify::new(),
             ceilings: self.ceilings.clone(),
             waiting: Default::default(),
+            fresh: AtomicUsize::new(0),
             returning: AtomicUsize::new(0),
             dialing: tokio::sync::Mutex::default(),
         });
@@ -223,11 +226,6 @@ impl Pool {
         stage: &Stage,
     ) -> Result<Lease, Error> {
         let pool = &grant.pool;
-        if is_fresh && site.connections.available_permits() == 0 {
-            // One that waits gives way, and not under the lock.
-            let closed = lock(&site.shelf).pop_oldest();
-            drop(closed);
-        }
         // Who has read a response to its end may be quicker than the task that drives the connection.
         let until = Instant::now() + limits::OUTBOUND_RETURN;
         while !is_fresh && site.returning.load(Ordering::Acquire) > 0 {
@@ -243,7 +241,8 @@ impl Pool {
             if let Some(lease) = site.take(is_fresh) {
                 return Ok(lease);
             }
-            let may_share = lock(&site.shelf).is_h2.unwrap_or(site.may_share);
+            // Who needs a fresh one waits for a place, and in nobody's way.
+            let may_share = !is_fresh && lock(&site.shelf).is_h2.unwrap_or(site.may_share);
             let turn = if may_share {
                 let turn = site.dialing.lock().await;
                 if let Some(lease) = site.take(is_fresh) {
@@ -254,7 +253,7 @@ impl Pool {
             } else {
                 None
             };
-            let Some(places) = pool.places(site).await else {
+            let Some(places) = pool.places(site, is_fresh).await else {
                 continue;
             };
             let fresh = pool.dial(grant, at, origin, places, stage).await?;
@@ -285,23 +284,39 @@ impl Pool {
             .unwrap_or(Err(Error::InternalError(None)))
     }
 
-    /// The places of one more connection. None if meanwhile one was given back.
-    async fn places(&self, site: &Site) -> Option<Places> {
-        let of_site = tokio::select! {
-            biased;
-            place = Arc::clone(&site.connections).acquire_owned() => place.ok()?,
-            () = site.returned.notified() => return None,
+    /// The places of one more connection. None if meanwhile one was given back. Who needs a fresh one is not told of those:
+    /// they are for others, or make room.
+    async fn places(&self, site: &Site, is_fresh: bool) -> Option<Places> {
+        let returned = || async {
+            if is_fresh {
+                std::future::pending().await
+            } else {
+                site.returned.notified().await
+            }
+        };
+        let of_site = {
+            let _waiting = is_fresh.then(|| Waiting::one_of(&site.fresh));
+            if is_fresh && site.connections.available_permits() == 0 {
+                // One that waits gives way, and not under the lock.
+                let closed = lock(&site.shelf).pop_oldest();
+                drop(closed);
+            }
+            tokio::select! {
+                biased;
+                place = Arc::clone(&site.connections).acquire_owned() => place.ok()?,
+                () = returned() => return None,
+            }
         };
         let mut places = vec![of_site];
         for (ceiling, own) in self.ceilings.iter().zip(&site.waiting) {
             let place = match ceiling.try_place() {
                 Some(place) => place,
                 None => {
-                    let _waiting = Waiting::one_of(own);
+                    let _waiting = (!is_fresh).then(|| Waiting::one_of(own));
                     tokio::select! {
                         biased;
                         place = ceiling.place() => place?,
-                        () = site.returned.notified() => return None,
+                        () = returned() => return None,
                     }
                 }
             };
@@ -418,7 +433,8 @@ impl Site {
     /// costs more than one that is kept. Asked under the lock of the shelf, under which who waits has looked for one.
     fn gives_way(&self) -> bool {
         let mut all = self.ceilings.iter().zip(&self.waiting);
-        all.any(|(ceiling, own)| ceiling.waiting() > own.load(Ordering::Relaxed))
+        self.fresh.load(Ordering::Relaxed) > 0
+            || all.any(|(ceiling, own)| ceiling.waiting() > own.load(Ordering::Relaxed))
     }
 
     /// One that is kept, or shared. With `is_fresh`, none.
