@@ -168,15 +168,18 @@ impl State {
             at.map_or(0, |at| self.accounts[at].1.held)
         };
         let least = held(account);
-        // Who has his share gets in by no one place.
+        // Who has his share gets in by no one place; by one of his own rather than by one of others, since he has less then.
         let left = self.places.saturating_sub(self.taken);
         if !self.is_fair(least.saturating_sub(1), left + 1) {
             return;
         }
-        let long = self.idle.places.iter().filter(|(_, waits)| {
-            waits.until <= now && (waits.account == account || held(waits.account) > least)
-        });
+        let by_others = self.is_fair(least, left + 1);
+        let places = self.idle.places.iter();
+        let long = places.filter(|(_, waits)| waits.until <= now);
         let slowest = long
+            .filter(|(_, waits)| {
+                waits.account == account || by_others && held(waits.account) > least
+            })
             .min_by_key(|(_, waits)| waits.moved)
             .map(|(nth, _)| *nth);
         if let Some(waits) = slowest.and_then(|nth| self.idle.places.remove(&nth)) {
@@ -471,6 +474,26 @@ mod tests {
         drop(of_first);
         next.await.expect("the place that was given up");
         assert_eq!(gate.inner.state().idle.places.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_asked_for_a_place_that_does_not_let_in_who_asks() {
+        let gate = Gate::new(7, 9, Duration::from_secs(5));
+        let [larger, smaller, quiet] = std::array::from_fn(|_| Account::new());
+        let take = |account: &Account, places: usize| {
+            let taken = (0..places).map(|_| gate.try_admit_among(account, false).expect("free"));
+            taken.collect::<Vec<_>>()
+        };
+        let (held, _others) = (take(&larger, 4), take(&smaller, 3));
+        let notice = Notice::default();
+        let cx = Context::from_waker(Waker::noop());
+        let _idle = Idle::with(&held[..1], 0, limits::IDLE_PLACE, &notice);
+        tokio::time::advance(limits::IDLE_PLACE).await;
+        for (account, is_given) in [(&smaller, false), (&quiet, true)] {
+            let mut next = Box::pin(gate.admit_among(account, true));
+            assert!(futures_util::poll!(&mut next).is_pending());
+            assert_eq!(notice.is_given(&cx), is_given, "{account:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
