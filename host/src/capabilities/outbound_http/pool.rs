@@ -175,8 +175,8 @@ impl Pool {
         }
         if sites.len() >= limits::OUTBOUND_SITES {
             // Connections that wait can be had again.
-            let oldest = sites.iter().find(|(_, site)| Arc::strong_count(site) == 1);
-            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
+            let unused = sites.iter().find(|(_, site)| Arc::strong_count(site) == 1);
+            let Some(key) = unused.map(|(key, _)| key.clone()) else {
                 return Err(Error::ConnectionLimitReached);
             };
             sites.remove(&key);
@@ -404,27 +404,26 @@ impl Pool {
 
 /// Whether there was one.
 pub(super) fn close_one_idle(sites: &Mutex<Sites>) -> bool {
-    let sites: Vec<_> = lock(sites).values().cloned().collect();
-    let closed = sites.iter().find_map(|site| lock(&site.shelf).pop_oldest());
+    let all = lock(sites);
+    let closed = all.values().find_map(|site| lock(&site.shelf).pop_oldest());
+    drop(all);
     // Dropped here, and not under a lock.
     closed.is_some()
 }
 
 /// Whether anything is left.
 fn expire(sites: &Mutex<Sites>) -> bool {
-    let all: Vec<_> = lock(sites).values().cloned().collect();
-    let mut is_left = false;
-    for site in &all {
-        let old = {
-            let mut shelf = lock(&site.shelf);
-            let old = shelf.take_old();
-            is_left |= !shelf.is_empty();
-            old
-        };
-        drop(old);
-    }
+    // Looked at where they are: one of which there is another handle is in use, to who looks for a place.
+    let mut all = lock(sites);
+    let old: Vec<_> = all
+        .values()
+        .map(|site| lock(&site.shelf).take_old())
+        .collect();
+    all.retain(|_, site| Arc::strong_count(site) > 1 || !lock(&site.shelf).is_empty());
+    let is_left = all.values().any(|site| !lock(&site.shelf).is_empty());
     drop(all);
-    lock(sites).retain(|_, site| Arc::strong_count(site) > 1 || !lock(&site.shelf).is_empty());
+    // Not under a lock.
+    drop(old);
     is_left
 }
 
