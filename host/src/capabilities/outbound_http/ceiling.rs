@@ -67,17 +67,12 @@ impl Ceiling {
 
     /// One of the pool whose turn it is, or else of the next that has one.
     fn close_one_idle(&self) {
-        let turns = self.pools().len();
-        for _ in 0..turns {
-            let next = {
-                let mut pools = self.pools();
-                let next = pools.pop_front();
-                pools.extend(next.clone());
-                next
-            };
-            let Some(sites) = next.and_then(|pool| pool.upgrade()) else {
-                continue;
-            };
+        let mut pools = self.pools();
+        let in_turn = pools.clone();
+        let first = pools.pop_front();
+        pools.extend(first);
+        drop(pools);
+        for sites in in_turn.iter().filter_map(Weak::upgrade) {
             if close_one_idle(&sites) {
                 return;
             }
