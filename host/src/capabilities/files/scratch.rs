@@ -314,11 +314,13 @@ impl Scratch {
     /// That there is no room, if nothing can have become less since it was counted last.
     async fn count(self: &Arc<Self>, work: &Share) -> io::Result<()> {
         let alone = Arc::clone(&self.turns).write_owned().await;
-        if !self.may_be_less.swap(false, Ordering::AcqRel) {
+        if !self.may_be_less.load(Ordering::Acquire) {
             return Err(Errno::NOSPC.into());
         }
         let scratch = Arc::clone(self);
         blocking(work, move || {
+            // Not before: whoever waits for a thread may give up.
+            scratch.may_be_less.swap(false, Ordering::AcqRel);
             let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
             let lost = *scratch.lost.lock().unwrap_or_else(PoisonError::into_inner);
             *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room.and(lost);
@@ -624,13 +626,30 @@ mod tests {
         assert!(greedy.place().is_some());
     }
 
-    #[tokio::test]
-    async fn what_was_taken_back_while_it_was_done_counts_for_good() {
+    /// A directory, and the one thread that may wait for its disk.
+    async fn made() -> (Arc<Scratch>, Share) {
         let sharer = Sharer::of(&Arc::from("a"), None);
-        let work = Shared::new(4).share(&sharer);
+        let work = Shared::new(1).share(&sharer);
         let share = ScratchShare::new(&Arc::default(), &sharer, work.clone());
         let place = share.place().expect("a place");
         let scratch = share.make(1_000, place).await.expect("a directory");
+        (scratch, work)
+    }
+
+    #[tokio::test]
+    async fn what_went_is_counted_by_the_next_when_somebody_gives_up_counting() {
+        let (scratch, work) = made().await;
+        scratch.may_be_less();
+        let busy = work.take(1).await;
+        let mut count = Box::pin(scratch.count(&work));
+        assert!(futures_util::poll!(&mut count).is_pending());
+        drop((count, busy));
+        scratch.count(&work).await.expect("counted");
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_while_it_was_done_counts_for_good() {
+        let (scratch, work) = made().await;
         let taken = || *scratch.taken.lock().expect("whole");
         // Nobody says that it is over.
         drop(scratch.room(&work, Room::DIRECTORY).await.expect("room"));
