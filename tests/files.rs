@@ -207,6 +207,19 @@ fn what_streams_and_listings_have_open_is_counted_too() {
 }
 
 #[test]
+fn what_listings_have_in_the_hosts_memory_counts_as_their_guests() {
+    let site = site();
+    let flags = format!("--memory 8MiB {}", granted(&site, ""));
+    let host = TestHost::serve(PROBE_P3, &flags);
+    let hoard = |n: usize| host.get(&format!("/hoard?path=/data/inside&in=/data/inner&n={n}"));
+    assert_eq!(hoard(5).text(), "10 held\n");
+    // A page each, however little of it the guest has taken.
+    let reply = hoard(100);
+    assert_eq!(reply.status(), 500);
+    assert_eq!(host.access(&reply).label(), "memory-limit");
+}
+
+#[test]
 fn what_streams_have_in_the_hosts_memory_counts_as_their_guests() {
     let site = site();
     let flags = format!("--memory 16MiB {}", granted(&site, ""));

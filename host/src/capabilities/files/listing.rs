@@ -16,6 +16,7 @@ use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
 use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
 use super::blocking;
+use super::pieces::Piece;
 use super::scratch::DIRECTORY;
 use crate::capabilities::share::Share;
 use crate::limits;
@@ -74,8 +75,8 @@ pub(super) struct Listing {
     directory: Directory,
     page: Option<Page>,
     end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
-    /// For as long as this is open.
-    _counted: Arc<()>,
+    /// That this is open, and that a page of it may be in the host's memory.
+    _counted: (Arc<()>, Piece),
 }
 
 #[derive(Clone)]
@@ -93,7 +94,7 @@ impl Listing {
         work: Share,
         directory: Arc<File>,
         end: oneshot::Sender<Result<(), ErrorCode>>,
-        counted: Arc<()>,
+        counted: (Arc<()>, Piece),
     ) -> Self {
         Self {
             work,
