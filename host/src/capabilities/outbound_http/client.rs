@@ -170,7 +170,7 @@ impl Client {
         stage: &Stage,
     ) -> Result<Fresh, Error> {
         stage.is(Stage::LOOKUP);
-        let addresses = Self::addresses(to, grant).await?;
+        let addresses = addresses(to, grant).await?;
         stage.is(Stage::CONNECT);
         let stream = dial(&addresses)
             .await
@@ -196,31 +196,31 @@ impl Client {
             }
         }
     }
+}
 
-    /// The addresses of a destination that may be reached, each with its port.
-    async fn addresses(to: &Origin, grant: &OutboundGrant) -> Result<Vec<SocketAddr>, Error> {
-        let found = match &to.host {
-            // An address that stands in `allow` as it is was meant.
-            Host::Address(address) if grant.names_address(to) => {
-                return Ok(vec![(*address, to.port).into()]);
-            }
-            Host::Address(address) => vec![(*address, to.port).into()],
-            Host::Name(name) => look_up(Arc::clone(name), to.port, grant).await?,
-        };
-        let mut denied = None;
-        let judged = |address: &SocketAddr| {
-            let judged = judge(address.ip(), &grant.networks);
-            judged.map_err(|why| denied = Some(why)).is_ok()
-        };
-        let allowed: Vec<_> = found.into_iter().filter(judged).collect();
-        match denied {
-            Some(denied) if allowed.is_empty() => {
-                grant.tell_denied(to, denied);
-                Err(Error::DestinationIpProhibited)
-            }
-            _ if allowed.is_empty() => Err(no_address()),
-            _ => Ok(in_turn(allowed)),
+/// The addresses of a destination that may be reached, each with its port.
+async fn addresses(to: &Origin, grant: &OutboundGrant) -> Result<Vec<SocketAddr>, Error> {
+    let found = match &to.host {
+        // An address that stands in `allow` as it is was meant.
+        Host::Address(address) if grant.names_address(to) => {
+            return Ok(vec![(*address, to.port).into()]);
         }
+        Host::Address(address) => vec![(*address, to.port).into()],
+        Host::Name(name) => look_up(Arc::clone(name), to.port, grant).await?,
+    };
+    let mut denied = None;
+    let judged = |address: &SocketAddr| {
+        let judged = judge(address.ip(), &grant.networks);
+        judged.map_err(|why| denied = Some(why)).is_ok()
+    };
+    let allowed: Vec<_> = found.into_iter().filter(judged).collect();
+    match denied {
+        Some(denied) if allowed.is_empty() => {
+            grant.tell_denied(to, denied);
+            Err(Error::DestinationIpProhibited)
+        }
+        _ if allowed.is_empty() => Err(no_address()),
+        _ => Ok(in_turn(allowed)),
     }
 }
 
