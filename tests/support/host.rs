@@ -232,13 +232,22 @@ impl TestHost {
 
     /// Resident memory, in bytes.
     pub(crate) fn memory(&self) -> usize {
+        self.bytes_of("VmRSS:")
+    }
+
+    /// The most that it ever was: what is held only while a request runs is seen here after it.
+    pub(crate) fn peak_memory(&self) -> usize {
+        self.bytes_of("VmHWM:")
+    }
+
+    fn bytes_of(&self, name: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.pid()))
             .expect("/proc of the host");
         let kib = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(name))
             .and_then(|rest| rest.trim().strip_suffix("kB"))
-            .expect("VmRSS");
+            .expect(name);
         kib.trim().parse::<usize>().expect("a number") * 1024
     }
 }
