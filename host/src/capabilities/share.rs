@@ -156,10 +156,8 @@ impl Share {
             }
         };
         // Begun by a thread that serves: one that a background thread begins has its priority, and the place is everybody's.
-        let begun = match &self.front {
-            Some(front) => front.spawn(async move { spawn_blocking(working).await }),
-            None => tokio::spawn(async move { spawn_blocking(working).await }),
-        };
+        let front = self.front.clone().unwrap_or_else(Handle::current);
+        let begun = front.spawn(async move { spawn_blocking(working).await });
         begun.await?
     }
 }
