@@ -70,7 +70,7 @@ macro_rules! in_turn {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
         async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<()> {
             let turn = match self.scratch_of(self.wasi.table.get(&fd)?) {
-                Some(scratch) => Some(scratch.removing().await),
+                Some(scratch) => Some(scratch.turn().await),
                 None => None,
             };
             let asked = self.ask(&fd, turn, move |there, fd| {
@@ -298,7 +298,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::CrossDevice.into());
         }
         let turn = match &to {
-            Some(scratch) => Some(scratch.moving().await),
+            Some(scratch) => Some(scratch.turn().await),
             None => None,
         };
         let new = self.wasi.table.get(&new_fd)?.clone();
@@ -415,8 +415,9 @@ impl FilesView<'_> {
     ) -> FsResult<R> {
         let fd = self.wasi.table.get(fd)?.clone();
         apart(&self.work(), move |mut there| {
+            let _turn = turn;
             let fd = there.own(&fd)?;
-            Turn::over(turn, ask(&mut there, fd))
+            ask(&mut there, fd)
         })
         .await
     }

@@ -92,15 +92,15 @@ async fn ask<T: 'static, R: Send + 'static, F: Future<Output = FilesystemResult<
         (store.get().work(), engine)
     });
     apart(&work, move |mut there| {
+        let _turn = turn;
         let fd = there.own(&fd)?;
         let mut there = Store::new(&engine, there);
-        let done = now(async {
+        now(async {
             let asked = there.run_concurrent(async move |there: &Accessor<Apart>| {
                 ask(there.with_getter::<WasiFilesystem>(Apart::filesystem), fd).await
             });
             asked.await.map_err(FilesystemError::trap)?
-        });
-        Turn::over(turn, done)
+        })
     })
     .await
 }
@@ -157,7 +157,7 @@ macro_rules! in_turn {
             not_too_long(&path)?;
             let (fd, scratch) = descriptor(store, &fd)?;
             let turn = match scratch {
-                Some(scratch) => Some(scratch.removing().await),
+                Some(scratch) => Some(scratch.turn().await),
                 None => None,
             };
             let asked = ask(store, fd, turn, move |there, fd| async move {
@@ -385,7 +385,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         not_too_long(&new_path)?;
         let scratch = same_place(store, &fd, &new_fd)?;
         let turn = match &scratch {
-            Some(scratch) => Some(scratch.moving().await),
+            Some(scratch) => Some(scratch.turn().await),
             None => None,
         };
         let ((fd, _), (new, _)) = (descriptor(store, &fd)?, descriptor(store, &new_fd)?);

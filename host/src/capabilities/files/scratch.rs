@@ -33,8 +33,6 @@ pub struct Scratch {
     quota: u64,
     /// What it takes, at most.
     taken: Mutex<Room>,
-    /// What may yet come of what nobody waits for any more.
-    lost: Mutex<Room>,
     /// Whether it may take less than that.
     may_be_less: AtomicBool,
     /// Held together by those who write, and alone by who counts.
@@ -73,33 +71,15 @@ impl Room {
     }
 }
 
-/// A turn in which somebody else changes something in it.
+/// A turn in which somebody else changes something in it. It is to be dropped when that is done, whoever waits for it.
 #[derive(Debug)]
 pub(super) struct Turn {
     scratch: Arc<Scratch>,
-    /// What it takes at most that would be missed by who counts before it is done.
-    room: Room,
-    is_over: bool,
     _writing: OwnedRwLockReadGuard<()>,
-}
-
-impl Turn {
-    /// What was done in it is done. One that is dropped before, since nobody knows how far its work has come, counts for good.
-    pub(super) fn over<T>(turn: Option<Self>, done: T) -> T {
-        if let Some(mut turn) = turn {
-            turn.is_over = true;
-        }
-        done
-    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if !self.is_over {
-            let lost = self.scratch.lost.lock();
-            let mut lost = lost.unwrap_or_else(PoisonError::into_inner);
-            *lost = lost.and(self.room);
-        }
         self.scratch.may_be_less();
     }
 }
@@ -226,33 +206,24 @@ impl Scratch {
     pub(super) async fn room(self: &Arc<Self>, work: &Share, room: Room) -> io::Result<Turn> {
         let writing = self.writing().await;
         if self.take(room).is_ok() {
-            return Ok(self.begun(writing, room));
+            return Ok(self.begun(writing));
         }
         drop(writing);
         self.count(work).await?;
         let writing = self.writing().await;
         self.take(room)?;
-        Ok(self.begun(writing, room))
+        Ok(self.begun(writing))
     }
 
-    /// A turn to remove something.
-    pub(super) async fn removing(self: &Arc<Self>) -> Turn {
+    /// A turn to remove or to move something.
+    pub(super) async fn turn(self: &Arc<Self>) -> Turn {
         let writing = self.writing().await;
-        self.begun(writing, Room::default())
+        self.begun(writing)
     }
 
-    /// A turn to move something: who counts meanwhile may miss all of it.
-    pub(super) async fn moving(self: &Arc<Self>) -> Turn {
-        let writing = self.writing().await;
-        let all = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        self.begun(writing, all)
-    }
-
-    fn begun(self: &Arc<Self>, writing: OwnedRwLockReadGuard<()>, room: Room) -> Turn {
+    fn begun(self: &Arc<Self>, writing: OwnedRwLockReadGuard<()>) -> Turn {
         Turn {
             scratch: Arc::clone(self),
-            room,
-            is_over: false,
             _writing: writing,
         }
     }
@@ -322,8 +293,7 @@ impl Scratch {
             // Not before: whoever waits for a thread may give up.
             scratch.may_be_less.swap(false, Ordering::AcqRel);
             let room = scratch.there().inspect_err(|_| scratch.may_be_less())?;
-            let lost = *scratch.lost.lock().unwrap_or_else(PoisonError::into_inner);
-            *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room.and(lost);
+            *scratch.taken.lock().unwrap_or_else(PoisonError::into_inner) = room;
             drop(alone);
             Ok(())
         })
@@ -479,7 +449,6 @@ impl ScratchShare {
                 path,
                 quota,
                 taken: Mutex::default(),
-                lost: Mutex::default(),
                 may_be_less: AtomicBool::new(false),
                 turns: Arc::new(RwLock::with_max_readers((), limits::SCRATCH_WRITERS)),
                 open: Mutex::default(),
@@ -648,16 +617,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_back_while_it_was_done_counts_for_good() {
+    async fn who_counts_waits_for_what_is_done_and_what_was_given_up_takes_no_room() {
         let (scratch, work) = made().await;
-        let taken = || *scratch.taken.lock().expect("whole");
-        // Nobody says that it is over.
-        drop(scratch.room(&work, Room::DIRECTORY).await.expect("room"));
-        scratch.count(&work).await.expect("counted");
-        assert_eq!(taken(), Room::DIRECTORY);
-        let turn = scratch.room(&work, Room::FILE).await.expect("room");
-        Turn::over(Some(turn), ());
-        scratch.count(&work).await.expect("counted");
-        assert_eq!(taken(), Room::DIRECTORY);
+        let turn = scratch.room(&work, Room::DIRECTORY).await.expect("room");
+        let mut count = Box::pin(scratch.count(&work));
+        assert!(futures_util::poll!(&mut count).is_pending());
+        // Nothing was made in it.
+        drop(turn);
+        count.await.expect("counted");
+        assert_eq!(*scratch.taken.lock().expect("whole"), Room::default());
     }
 }
