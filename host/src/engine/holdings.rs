@@ -17,8 +17,7 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::{FieldMap, p3};
 
 use super::answers::Answer;
-use crate::capabilities::files::Entries;
-use crate::limits::{BODY_CHUNK, DATAGRAM, LISTING_PAGE};
+use crate::limits::{BODY_CHUNK, DATAGRAM};
 
 /// What the objects in a table take.
 pub(super) struct Holdings {
@@ -65,8 +64,6 @@ fn bytes_in(object: &mut (dyn Any + Send)) -> usize {
         bytes_of(response.headers())
     } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = object.downcast_ref() {
         bytes_of(trailers)
-    } else if object.is::<Entries>() {
-        LISTING
     } else if object.is::<IncomingDatagramStream>()
         || object.is::<OutgoingDatagramStream>()
         || object.is::<p2::TcpSocket>()
@@ -102,9 +99,6 @@ fn bytes_of(fields: &HeaderMap) -> usize {
 
 /// An object with its place in the table.
 const OBJECT: usize = 512;
-
-/// A page of a directory's listing as the kernel gives it, and its names with what each is.
-const LISTING: usize = 4 * LISTING_PAGE;
 
 /// What a guest can have written of a body before anybody reads it: the channel takes two pieces.
 const UNREAD_BODY: usize = 2 * BODY_CHUNK;

@@ -22,13 +22,13 @@ use crate::capabilities::share::Share;
 use crate::limits;
 
 /// What is in a directory, on its way to a guest of 0.2, which asks for one name after the other.
-pub struct Entries {
+pub(super) struct Entries {
     work: Share,
     directory: Directory,
     page: std::vec::IntoIter<io::Result<Entry>>,
     is_over: bool,
-    /// For as long as this is open.
-    _counted: Arc<()>,
+    /// That this is open, and that a page of it may be in the host's memory.
+    _counted: (Arc<()>, Piece),
 }
 
 impl Entries {
@@ -36,7 +36,7 @@ impl Entries {
     pub(super) async fn open(
         work: Share,
         directory: Arc<File>,
-        counted: Arc<()>,
+        counted: (Arc<()>, Piece),
     ) -> io::Result<Self> {
         let mut entries = Self {
             work,

@@ -27,14 +27,13 @@ use wasmtime_wasi::filesystem::{
 };
 use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 
-pub use listing::Entries;
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
 use crate::meter::Meter;
-use pieces::Pieces;
+use pieces::{Piece, Pieces};
 use reading::Source;
 use scratch::At;
 use writing::{Sink, Target};
@@ -79,7 +78,7 @@ impl Files {
         }
     }
 
-    /// Bytes of its streams that are in the host's memory.
+    /// Bytes of its streams and listings that are in the host's memory.
     #[must_use]
     pub fn holds(&self) -> usize {
         self.pieces.bytes()
@@ -193,6 +192,12 @@ impl FilesView<'_> {
             at,
             pieces: self.files.pieces.clone(),
         })
+    }
+
+    /// A listing that is open: a file, and a page as the kernel gives it, with its names and what each is.
+    fn open_listing(&self) -> (Arc<()>, Piece) {
+        let page = self.files.pieces.hold(4 * limits::LISTING_PAGE);
+        (Arc::clone(&self.files.listings), page)
     }
 
     /// The scratch directory, if this is in it.

@@ -126,7 +126,7 @@ impl HostDescriptor for FilesView<'_> {
         let Descriptor::Dir(directory) = self.wasi.table.get(&fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
-        let (directory, counted) = (directory.dir.clone(), Arc::clone(&self.files.listings));
+        let (directory, counted) = (directory.dir.clone(), self.open_listing());
         let entries = Entries::open(self.work(), directory, counted).await?;
         let entries = self.wasi.table.push(entries)?;
         Ok(Resource::new_own(entries.rep()))

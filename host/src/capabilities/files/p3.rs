@@ -31,10 +31,7 @@ impl FilesView<'_> {
         directory: Arc<File>,
         end: oneshot::Sender<Result<(), ErrorCode>>,
     ) -> Listing {
-        // A page as the kernel gives it, and its names with what each is.
-        let page = self.files.pieces.hold(4 * limits::LISTING_PAGE);
-        let counted = (Arc::clone(&self.files.listings), page);
-        Listing::new(self.work(), directory, end, counted)
+        Listing::new(self.work(), directory, end, self.open_listing())
     }
 }
 
