@@ -37,18 +37,18 @@ fn h2_request(target: &str) -> http::Request<()> {
     request.body(()).expect("a request")
 }
 
-/// Five rounds of as many requests. What the host keeps from the first on is no loss, nor what its allocator holds back and
-/// gives away again: a loss is in each of the rounds that follow.
+/// Five rounds of as many requests, and more if none of them was quiet. What the host keeps from the first on is no loss, nor
+/// what its allocator holds back and gives away again: a loss is in each round.
 fn assert_loses_no_memory(host: &TestHost, requests: usize, what: &str, mut round: impl FnMut()) {
     round();
     let mut before = host.memory();
-    let grown = [(); 4].map(|()| {
+    let mut grown = Vec::new();
+    while grown.len() < 4 || grown.iter().all(|grown| *grown >= requests * LEAK) {
+        assert!(grown.len() < 12, "{what}: it grows: {grown:?}");
         round();
         let now = host.memory();
-        now.saturating_sub(std::mem::replace(&mut before, now))
-    });
-    let is_lost = |grown: &usize| *grown >= requests * LEAK;
-    assert!(!grown.iter().all(is_lost), "{what}: it grows: {grown:?}");
+        grown.push(now.saturating_sub(std::mem::replace(&mut before, now)));
+    }
 }
 
 /// Asks for `target` so often, over a few connections.
