@@ -118,7 +118,7 @@ impl HostDescriptor for FilesView<'_> {
         .await
     }
 
-    /// Wasmtime's would be read whole. The guest has [`Entries`] in its place, by the same number.
+    /// Wasmtime's would be read whole. The guest has `Entries` in its place, by the same number.
     async fn read_directory(
         &mut self,
         fd: Resource<Descriptor>,
