@@ -136,6 +136,18 @@ fn one_instance_of_0_3_serves_requests_at_once_when_told() {
     assert!(busy.reply_after(head).is_complete);
 }
 
+#[test]
+fn an_instance_is_shared_again_when_what_burned_in_it_is_done() {
+    let flags = "--max-instance-reuse-count 1000 --max-instance-concurrent-reuse-count 8";
+    let host = TestHost::serve(FAULTS_P3, flags);
+    let mut connection = host.connect();
+    // Where that ends an instance, each that counts is the first of another.
+    eventually("more than two requests in one instance", || {
+        assert_eq!(connection.get("/burn?ms=10").status(), 200);
+        (count(&mut connection) > 2).then_some(())
+    });
+}
+
 /// One instance for all.
 const SHARED: &str = "--max-instance-reuse-count 100000 --idle-instance-timeout 1h --max-instance-concurrent-reuse-count 16";
 

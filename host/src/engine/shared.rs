@@ -22,6 +22,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 
+use super::background::Background;
 use super::call::{Answer, Call};
 use super::caution::{Caution, Uses};
 use super::clearing::InUse;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     taken: AtomicU32,
     /// Nobody else is let in: it failed, was cut off, or has served enough.
     retired: AtomicBool,
+    /// Nobody else is let in for now: they would wait for whoever burns in it.
+    burns: AtomicBool,
 }
 
 /// A place in an instance. Leaving before the end retires the instance.
@@ -98,7 +101,8 @@ impl Shared {
 
     fn take(&self, uses: Uses) -> bool {
         let is_full = self.seated.load(Ordering::Relaxed) >= uses.at_once;
-        if self.retired.load(Ordering::Relaxed) || is_full {
+        let burns = self.burns.load(Ordering::Relaxed);
+        if self.retired.load(Ordering::Relaxed) || burns || is_full {
             return false;
         }
         self.seated.fetch_add(1, Ordering::Relaxed);
@@ -194,6 +198,7 @@ impl Guest {
             seated: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            burns: AtomicBool::new(false),
         });
         shared.take(self.caution.now());
         self.shared
@@ -210,20 +215,63 @@ impl Guest {
         );
         let (background, of_task) = (Arc::clone(&self.engine.background), Arc::clone(&shared));
         tokio::spawn(async move {
-            let mut driven: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driven);
-            let is_over = poll_fn(|cx| match driven.as_mut().poll(cx) {
-                Poll::Pending if meter.is_burning() || meter.is_over_share() => Poll::Ready(false),
-                polled => polled.map(|()| true),
-            });
-            if !is_over.await {
-                // Nobody else is to wait for whoever burns in it, and it does not come back to the front.
-                of_task.retired.store(true, Ordering::Relaxed);
-                // It ends when those in it do, whoever waits for the task.
-                drop(background.spawn(driven, meter));
+            let mut driven: Driven = Box::pin(driven);
+            loop {
+                let is_over = poll_fn(|cx| match driven.as_mut().poll(cx) {
+                    Poll::Pending if meter.is_burning() || meter.is_over_share() => {
+                        Poll::Ready(false)
+                    }
+                    polled => polled.map(|()| true),
+                });
+                if is_over.await {
+                    return;
+                }
+                let away = in_background(driven, Arc::clone(&meter), &of_task, &background);
+                match away.await {
+                    Some(back) => driven = back,
+                    None => return,
+                }
+                meter.returns_to_front();
             }
         });
         Ok(shared)
     }
+}
+
+type Driven = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Drives an instance in the background until it only waits and its account has credit again: then it is given back.
+/// It goes on there also when nobody waits for that.
+async fn in_background(
+    driven: Driven,
+    meter: Arc<Meter>,
+    instance: &Arc<Shared>,
+    background: &Background,
+) -> Option<Driven> {
+    let (sender, back) = oneshot::channel();
+    let (of_task, instance) = (Arc::clone(&meter), Arc::clone(instance));
+    instance.burns.store(meter.is_sliced(), Ordering::Relaxed);
+    let mut away = Some((driven, sender));
+    let until_it_waits = poll_fn(move |cx| {
+        let Some((driven, _)) = &mut away else {
+            return Poll::Ready(());
+        };
+        if driven.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let burns = of_task.is_sliced();
+        instance.burns.store(burns, Ordering::Relaxed);
+        if burns || !of_task.account().has_credit() {
+            return Poll::Pending;
+        }
+        if let Some((driven, sender)) = away.take() {
+            // The other end is there as long as the threads that serve are.
+            let _ = sender.send(driven);
+        }
+        Poll::Ready(())
+    });
+    drop(background.spawn(Box::pin(until_it_waits), meter));
+    back.await.ok()
 }
 
 /// Who is in an instance.
