@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::host::limits::REUSE_RECOVERS;
 
 use crate::support::operator::{OPERATOR, Office, Operator};
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 /// How many requests the instance that answered has served.
@@ -70,11 +71,20 @@ fn an_instance_is_not_used_again_after_a_fault() {
 #[test]
 fn an_instance_is_not_used_again_after_its_client_left() {
     for guest in BOTH_FAULTS {
-        let host = TestHost::serve(
-            guest,
+        let (office, flags) = (
+            Office::new(),
             "--max-instance-reuse-count 100 --idle-instance-timeout 1m",
         );
+        let host = TestHost::serve(guest, &format!("{flags} {}", office.flags()));
         assert_eq!(count(&mut host.connect()), 1, "{guest}");
+        // It is kept a moment after its answer has come.
+        let operator = Operator::of(&host);
+        eventually("an instance that waits", || {
+            let idle = operator
+                .metrics()
+                .sum("host_instances", &[("host_state", "idle")]);
+            (idle == 1.0).then_some(())
+        });
         let mut leaving = host.send("GET /drip?n=1000&ms=20 HTTP/1.1\r\nHost: a\r\n\r\n");
         leaving.head();
         drop(leaving);
