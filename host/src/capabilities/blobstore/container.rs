@@ -114,8 +114,9 @@ impl Container {
         })
     }
 
-    /// Takes it out of sight in one step. Gives where it is now, to be removed when others have their turn.
-    pub(super) fn delete(&self, mut counted: Counted) -> Result<PathBuf, Error> {
+    /// Takes it out of sight in one step, and removes it while others have their turn. What is left of it after a crash is removed
+    /// at the next start.
+    pub(super) fn delete(&self, mut counted: Counted) -> Result<(), Error> {
         let aside = tempfile::Builder::new()
             .prefix("deleted-")
             .tempdir_in(&self.incoming)
@@ -125,15 +126,16 @@ impl Container {
             Ok(()) => {
                 *counted = None;
                 self.sync()?;
-                Ok(aside)
             }
             // Who deletes what is not there has what he wants.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let _ = fs::remove_dir(&aside);
-                Err(Error::of(&error))
+                return Err(Error::of(&error));
             }
         }
+        drop(counted);
+        fs::remove_dir_all(aside).map_err(|error| Error::of(&error))
     }
 
     pub(super) fn open(&self, name: &Name) -> Result<(File, Info), Error> {
@@ -327,4 +329,51 @@ fn of_object(about: &fs::Metadata) -> Info {
 pub(super) fn object(file: &fs::DirEntry) -> Option<String> {
     let bytes = NAMES.decode(file.file_name().to_str()?).ok()?;
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+    use crate::capabilities::blobstore::work::Lane;
+    use crate::capabilities::share::{Shared, Sharer};
+
+    /// How many files and directories are in one.
+    fn count(directory: &Path) -> usize {
+        fs::read_dir(directory).expect("a directory").count()
+    }
+
+    /// Begins something with a container that has an object, and gives it up. Gives where what is removed goes, and what is left in the
+    /// container, if that is there.
+    async fn given_up(
+        change: impl FnOnce(Arc<Container>, Counted) -> Result<(), Error> + Send + 'static,
+    ) -> (usize, Option<usize>) {
+        let state = tempfile::tempdir().expect("a directory");
+        let (incoming, directory) = (state.path().join("incoming"), state.path().join("box"));
+        fs::create_dir_all(&incoming).expect("made");
+        fs::create_dir_all(&directory).expect("made");
+        fs::write(directory.join("object"), "value").expect("written");
+        let container = Arc::new(Container::new(directory.clone(), incoming.clone()));
+        let lane = Lane(Shared::new(1).share(&Sharer::of(&Arc::from("handler"), None)));
+        let turn = container.turn().await.expect("nobody has it");
+        let changed = Arc::clone(&container);
+        let mut changing = Box::pin(lane.run(move || change(changed, turn)));
+        assert!(poll!(&mut changing).is_pending());
+        drop(changing);
+        // Whoever works has a place until it is done.
+        drop(lane.0.take(1).await);
+        (
+            count(&incoming),
+            directory.exists().then(|| count(&directory)),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_or_cleared_is_gone_also_if_nobody_waits_for_it() {
+        let deleted = given_up(|container, turn| container.delete(turn)).await;
+        assert_eq!(deleted, (0, None));
+        let cleared = given_up(|container, turn| container.clear(turn)).await;
+        assert_eq!(cleared, (0, Some(0)));
+    }
 }

@@ -4,7 +4,7 @@
     reason = "what is generated names these types in public"
 )]
 
-use std::fs::{self, File, ReadDir};
+use std::fs::{File, ReadDir};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -131,10 +131,8 @@ impl View<'_> {
     pub(super) async fn delete(&mut self, name: &str) -> Result<(), Error> {
         let (place, granted) = self.find(name)?;
         let (container, turn) = turn(&granted).await?;
-        let deleted = place.lane.run(move || container.delete(turn)).await?;
-        // It is out of sight, and what is left of it after a crash is removed at the next start.
-        let remove = move || fs::remove_dir_all(deleted).map_err(|error| Error::of(&error));
-        place.lane.run(remove).await
+        // In one piece: what has begun is finished, also if the guest is gone.
+        place.lane.run(move || container.delete(turn)).await
     }
 
     pub(super) async fn exists(&mut self, name: &str) -> Result<bool, Error> {
