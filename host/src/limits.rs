@@ -700,7 +700,8 @@ pub const KEYVALUE_WITHIN: Duration = Duration::from_secs(60);
 pub const KEYVALUE_QUEUE_BYTES: usize = 64 * MIB;
 /// Writes of one transaction: so many guests share one sync of the disk.
 pub const KEYVALUE_WRITES: usize = 1_000;
-/// Bytes of one transaction's writes.
+/// Bytes of one transaction's writes, each key with what it takes besides: some 65,000 keys at most, so that who waits for the next
+/// transaction waits part of a second.
 pub const KEYVALUE_WRITES_BYTES: usize = 16 * MIB;
 /// Reads of one store that go on at once, each on a thread that may wait for a disk; of one tenant, or handler without one, a
 /// [`SHARE`]th.

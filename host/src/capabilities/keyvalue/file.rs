@@ -25,7 +25,8 @@ use tokio::sync::oneshot;
 
 use super::caught::caught;
 use super::store::{
-    Answer, Change, Changed, Entries, Entry, Error, Listed, Place, Store, Totals, apply, is_full,
+    Answer, Change, Changed, Entries, Entry, Error, Former, Listed, Place, Store, Totals, apply,
+    is_full,
 };
 use super::{grant, too_much, unavailable};
 use crate::capabilities::share::Held;
@@ -470,7 +471,19 @@ impl Entries for Writer<'_, '_> {
         Ok(self.entries.get((self.bucket, key))?.map(entry))
     }
 
-    fn put(&mut self, key: &str, entry: Entry, former: Option<Entry>) -> Result<(), redb::Error> {
+    fn look(&self, key: &str) -> Result<Option<Former>, redb::Error> {
+        let row = self.entries.get((self.bucket, key))?;
+        Ok(row.map(|row| {
+            let (revision, born, value) = row.value();
+            Former {
+                revision,
+                born,
+                bytes: value.len() as u64,
+            }
+        }))
+    }
+
+    fn put(&mut self, key: &str, entry: Entry, former: Option<Former>) -> Result<(), redb::Error> {
         if former.is_none() {
             self.births.insert((self.bucket, entry.born), key)?;
         }
@@ -479,7 +492,7 @@ impl Entries for Writer<'_, '_> {
         Ok(())
     }
 
-    fn remove(&mut self, key: &str, former: Entry) -> Result<(), redb::Error> {
+    fn remove(&mut self, key: &str, former: Former) -> Result<(), redb::Error> {
         self.entries.remove((self.bucket, key))?;
         self.births.remove((self.bucket, former.born))?;
         Ok(())

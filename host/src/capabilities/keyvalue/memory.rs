@@ -6,7 +6,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::store::{
-    Answer, Change, Changed, Entries, Entry, Listed, Place, Store, Totals, apply, is_full,
+    Answer, Change, Changed, Entries, Entry, Former, Listed, Place, Store, Totals, apply, is_full,
 };
 use super::too_much;
 use crate::limits;
@@ -93,7 +93,11 @@ impl Entries for Kept {
         Ok(self.by_key.get(key).cloned())
     }
 
-    fn put(&mut self, key: &str, entry: Entry, former: Option<Entry>) -> Result<(), Infallible> {
+    fn look(&self, key: &str) -> Result<Option<Former>, Infallible> {
+        Ok(self.by_key.get(key).map(Entry::former))
+    }
+
+    fn put(&mut self, key: &str, entry: Entry, former: Option<Former>) -> Result<(), Infallible> {
         if former.is_some()
             && let Some(kept) = self.by_key.get_mut(key)
         {
@@ -106,7 +110,7 @@ impl Entries for Kept {
         Ok(())
     }
 
-    fn remove(&mut self, key: &str, former: Entry) -> Result<(), Infallible> {
+    fn remove(&mut self, key: &str, former: Former) -> Result<(), Infallible> {
         self.by_key.remove(key);
         self.by_birth.remove(&former.born);
         Ok(())

@@ -62,6 +62,25 @@ pub(super) struct Entry {
     pub(super) value: Vec<u8>,
 }
 
+impl Entry {
+    pub(super) fn former(&self) -> Former {
+        Former {
+            revision: self.revision,
+            born: self.born,
+            bytes: self.value.len() as u64,
+        }
+    }
+}
+
+/// What is at a key, without its value, which may be large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Former {
+    pub(super) revision: u64,
+    pub(super) born: u64,
+    /// Of the value.
+    pub(super) bytes: u64,
+}
+
 /// A write.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
@@ -84,19 +103,21 @@ pub(super) enum Change {
 impl Change {
     /// What it takes while it waits.
     pub(super) fn bytes(&self) -> usize {
+        let one = |key: &str, value: usize| ROOM + key.len() + value;
         ROOM + match self {
             Self::Put(entries) => {
                 let entries = entries.iter();
-                entries.map(|(key, value)| key.len() + value.len()).sum()
+                entries.map(|(key, value)| one(key, value.len())).sum()
             }
-            Self::Delete(keys) => keys.iter().map(String::len).sum(),
-            Self::Increment { key, .. } => key.len(),
-            Self::Swap { key, value, .. } => key.len() + value.len(),
+            Self::Delete(keys) => keys.iter().map(|key| one(key, 0)).sum(),
+            Self::Increment { key, .. } => one(key, 0),
+            Self::Swap { key, value, .. } => one(key, value.len()),
         }
     }
 }
 
-/// What a change takes besides keys and values.
+/// What a change takes besides keys and values, and each of its keys. Keys of a byte take the writer as long as others, and so a
+/// transaction has a bounded number of them.
 const ROOM: usize = 256;
 
 /// What became of a change.
@@ -149,15 +170,20 @@ pub(super) struct Totals {
 pub(super) trait Entries {
     type Broken;
 
+    /// Copies the value.
     fn get(&self, key: &str) -> Result<Option<Entry>, Self::Broken>;
 
-    /// `former` is what was there.
-    fn put(&mut self, key: &str, entry: Entry, former: Option<Entry>) -> Result<(), Self::Broken>;
+    /// Copies nothing.
+    fn look(&self, key: &str) -> Result<Option<Former>, Self::Broken>;
 
-    fn remove(&mut self, key: &str, former: Entry) -> Result<(), Self::Broken>;
+    /// `former` is what was there.
+    fn put(&mut self, key: &str, entry: Entry, former: Option<Former>) -> Result<(), Self::Broken>;
+
+    fn remove(&mut self, key: &str, former: Former) -> Result<(), Self::Broken>;
 }
 
-/// Changes a bucket, if its quota allows all of it. The inner error changes nothing.
+/// Changes a bucket, if its quota allows all of it. The inner error changes nothing. Others wait meanwhile, so no value is copied
+/// that nobody gets.
 pub(super) fn apply<E: Entries>(
     entries: &mut E,
     totals: &mut Totals,
@@ -171,13 +197,16 @@ pub(super) fn apply<E: Entries>(
             revision,
             value,
         } => {
-            let now = entries.get(&key)?;
-            if now.as_ref().map_or(0, |now| now.revision) != revision {
-                return Ok(Ok(Changed::Stale(now)));
+            if entries.look(&key)?.map_or(0, |now| now.revision) != revision {
+                return Ok(Ok(Changed::Stale(entries.get(&key)?)));
             }
             (BTreeMap::from([(key, value)]), Changed::Done)
         }
         Change::Increment { key, by, within } => {
+            let now = entries.look(&key)?;
+            if now.is_some_and(|now| now.bytes > DIGITS) {
+                return Ok(Err(not_a_number()));
+            }
             let now = entries.get(&key)?;
             let sum = match sum(now.as_ref().map(|now| &*now.value), by, within) {
                 Ok(sum) => sum,
@@ -188,21 +217,31 @@ pub(super) fn apply<E: Entries>(
         }
         Change::Delete(keys) => {
             for key in keys {
-                if let Some(former) = entries.get(&key)? {
+                if let Some(former) = entries.look(&key)? {
                     totals.keys -= 1;
-                    totals.bytes -= (key.len() + former.value.len()) as u64;
+                    totals.bytes -= key.len() as u64 + former.bytes;
                     entries.remove(&key, former)?;
                 }
             }
             return Ok(Ok(Changed::Done));
         }
     };
+    // All of it is there afterwards, whatever it replaces: what is too much by itself is refused before anything is read.
+    let bytes = |(key, value): (&String, &Vec<u8>)| (key.len() + value.len()) as u64;
+    let least = Totals {
+        keys: put.len() as u64,
+        bytes: put.iter().map(bytes).sum(),
+        last: totals.last,
+    };
+    if let Err(error) = quota.allows(totals, &least) {
+        return Ok(Err(error));
+    }
     let mut after = *totals;
     let mut formers = Vec::with_capacity(put.len());
     for (key, value) in &put {
-        let former = entries.get(key)?;
-        match &former {
-            Some(former) => after.bytes -= former.value.len() as u64,
+        let former = entries.look(key)?;
+        match former {
+            Some(former) => after.bytes -= former.bytes,
             None => {
                 after.keys += 1;
                 after.bytes += key.len() as u64;
@@ -218,7 +257,7 @@ pub(super) fn apply<E: Entries>(
         after.last += 1;
         let entry = Entry {
             revision: after.last,
-            born: former.as_ref().map_or(after.last, |former| former.born),
+            born: former.map_or(after.last, |former| former.born),
             value,
         };
         entries.put(&key, entry, former)?;
@@ -227,12 +266,16 @@ pub(super) fn apply<E: Entries>(
     Ok(Ok(changed))
 }
 
+/// The longest counter.
+const DIGITS: u64 = 20;
+
 /// Counters are numbers in decimal, as Redis has them.
 fn sum(now: Option<&[u8]>, by: i128, (least, most): (i128, i128)) -> Result<i128, Error> {
     let now = match now {
         None => 0,
         Some(text) => {
-            let number = std::str::from_utf8(text).ok().filter(|it| it.len() <= 20);
+            let number = std::str::from_utf8(text).ok();
+            let number = number.filter(|text| text.len() as u64 <= DIGITS);
             let number = number.and_then(|text| Some((text, text.parse::<i128>().ok()?)));
             // Written otherwise, Redis takes it for none.
             let number = number.filter(|(text, number)| number.to_string() == **text);
@@ -258,4 +301,127 @@ pub(super) fn too_large() -> Error {
 /// What a page of keys has room for.
 pub(super) fn is_full(listed: &Listed, bytes: usize) -> bool {
     listed.keys.len() >= limits::KEYVALUE_PAGE || bytes >= limits::KEYVALUE_PAGE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Entries that know how often they were looked at, and copied.
+    #[derive(Default)]
+    struct Seen {
+        there: BTreeMap<String, Entry>,
+        looks: Cell<usize>,
+        copies: Cell<usize>,
+    }
+
+    impl Entries for Seen {
+        type Broken = Infallible;
+
+        fn get(&self, key: &str) -> Result<Option<Entry>, Infallible> {
+            self.copies.update(|copies| copies + 1);
+            Ok(self.there.get(key).cloned())
+        }
+
+        fn look(&self, key: &str) -> Result<Option<Former>, Infallible> {
+            self.looks.update(|looks| looks + 1);
+            Ok(self.there.get(key).map(Entry::former))
+        }
+
+        fn put(&mut self, key: &str, entry: Entry, _: Option<Former>) -> Result<(), Infallible> {
+            self.there.insert(key.to_owned(), entry);
+            Ok(())
+        }
+
+        fn remove(&mut self, key: &str, _: Former) -> Result<(), Infallible> {
+            self.there.remove(key);
+            Ok(())
+        }
+    }
+
+    const QUOTA: Quota = Quota {
+        keys: 2,
+        value: 100,
+        bytes: 100,
+    };
+
+    fn put(entries: &[(&str, usize)]) -> Change {
+        let entries = entries.iter();
+        let entries = entries.map(|(key, bytes)| ((*key).to_owned(), vec![b'x'; *bytes]));
+        Change::Put(entries.collect())
+    }
+
+    /// What becomes of a change of a bucket with `a` and `b`, how often it looks at an entry, and how many it copies.
+    fn changed(quota: Quota, change: Change) -> (Result<Changed, Error>, usize, usize) {
+        let (mut entries, mut totals) = (Seen::default(), Totals::default());
+        let begun = apply(
+            &mut entries,
+            &mut totals,
+            QUOTA,
+            put(&[("a", 49), ("b", 49)]),
+        );
+        assert_eq!(begun, Ok(Ok(Changed::Done)));
+        let (before, there) = (totals, entries.there.clone());
+        entries.looks.set(0);
+        let Ok(answer) = apply(&mut entries, &mut totals, quota, change);
+        if !matches!(answer, Ok(Changed::Done | Changed::Sum(_))) {
+            assert_eq!((totals, &entries.there), (before, &there));
+        }
+        (answer, entries.looks.get(), entries.copies.get())
+    }
+
+    fn swap(revision: u64) -> Change {
+        Change::Swap {
+            key: "a".to_owned(),
+            revision,
+            value: vec![b'y'; 49],
+        }
+    }
+
+    #[test]
+    fn no_value_is_copied_that_nobody_gets() {
+        let increment = Change::Increment {
+            key: "a".to_owned(),
+            by: 1,
+            within: (0, 9),
+        };
+        for (change, answer) in [
+            (put(&[("a", 50)]), Err(QUOTA.no_more_bytes())),
+            (put(&[("a", 0), ("c", 0)]), Err(QUOTA.no_more_keys())),
+            (put(&[("a", 9), ("b", 9)]), Ok(Changed::Done)),
+            (increment, Err(not_a_number())),
+            (Change::Delete(vec!["a".to_owned()]), Ok(Changed::Done)),
+            (swap(1), Ok(Changed::Done)),
+        ] {
+            let (is, _, copies) = changed(QUOTA, change.clone());
+            assert_eq!((is, copies), (answer, 0), "{change:?}");
+        }
+        let (stale, _, copies) = changed(QUOTA, swap(9));
+        assert!(matches!(stale, Ok(Changed::Stale(Some(_)))), "{stale:?}");
+        assert_eq!(copies, 1);
+    }
+
+    #[test]
+    fn what_is_too_much_by_itself_is_refused_before_anything_is_read() {
+        let bytes = put(&[("a", 60), ("b", 60)]);
+        assert_eq!(changed(QUOTA, bytes), (Err(QUOTA.no_more_bytes()), 0, 0));
+        let keys = put(&[("a", 0), ("b", 0), ("c", 0)]);
+        assert_eq!(changed(QUOTA, keys), (Err(QUOTA.no_more_keys()), 0, 0));
+        // A bucket that is too large already may be made smaller, if only a little.
+        let lowered = Quota { bytes: 50, ..QUOTA };
+        let smaller = put(&[("a", 49), ("b", 48)]);
+        assert_eq!(changed(lowered, smaller).0, Ok(Changed::Done));
+    }
+
+    #[test]
+    fn one_transaction_has_a_bounded_number_of_keys_however_short_they_are() {
+        let keys: Vec<String> = vec!["k".to_owned(); limits::KEYVALUE_BATCH];
+        let each = Change::Delete(keys).bytes() / limits::KEYVALUE_BATCH;
+        assert!(limits::KEYVALUE_WRITES_BYTES / each < 100_000, "{each}");
+        let each = put(&[("a", 0), ("b", 0), ("c", 0), ("d", 0)]).bytes() / 4;
+        assert!(limits::KEYVALUE_WRITES_BYTES / each < 100_000, "{each}");
+    }
 }
