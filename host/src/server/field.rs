@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::intake::length_of;
+
 /// What a name is the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -10,6 +12,8 @@ pub(super) enum Kind {
     Header,
     /// A header that may say one thing alone
     Te,
+    /// The length of the body, which is said once
+    Length,
     /// A header of a connection, of which HTTP/2 has none
     OfConnection,
     /// Nothing that a request has
@@ -28,6 +32,7 @@ impl Kind {
             b":authority" => Kind::Pseudo(8),
             b":protocol" => Kind::Pseudo(16),
             b"te" => Kind::Te,
+            b"content-length" => Kind::Length,
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
             | b"upgrade" => Kind::OfConnection,
             _ if !name.is_empty() && name.iter().all(|&byte| is_of_a_name(byte)) => Kind::Header,
@@ -50,6 +55,7 @@ impl Kind {
                 .iter()
                 .all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f),
             Kind::Te => value == b"trailers",
+            Kind::Length => length_of(value).is_some(),
             Kind::OfConnection | Kind::Wrong => false,
         }
     }
@@ -65,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_request_can_have_these_fields_and_not_those() {
-        let fields: [(&str, &[u8], &[u8]); 8] = [
+        let fields: [(&str, &[u8], &[u8]); 14] = [
             (":method", b"GET", b"GET /"),
             (":method", b"purge", b""),
             (":path", b"/a?b", b"/a#b"),
@@ -74,6 +80,16 @@ mod tests {
             ("x-a", b"", b"a\nb"),
             ("x-a", b"a\tb \xe9", b"\x7f"),
             ("te", b"trailers", b"gzip"),
+            ("content-length", b"0", b""),
+            ("content-length", b"05", b"+5"),
+            ("content-length", b"5", b" 5"),
+            ("content-length", b"5", b"5, 5"),
+            ("content-length", b"5", b"0x5"),
+            (
+                "content-length",
+                b"9223372036854775807",
+                b"9223372036854775808",
+            ),
         ];
         for (name, good, bad) in fields {
             let kind = Kind::of(name.as_bytes());

@@ -136,6 +136,7 @@ impl HeaderLists {
         let mut is_malformed = depends_on_itself;
         let mut pseudo = 0;
         let mut has_header = false;
+        let mut has_length = false;
         let mut kept = 0;
         let mut room = Room::default();
         let mut reader = Reader::new(&list);
@@ -148,6 +149,11 @@ impl HeaderLists {
                 pseudo |= bit;
             } else {
                 has_header = true;
+                if field.kind == Kind::Length {
+                    // Once, also if it is the same again: as `intake` has it for HTTP/1.
+                    is_malformed |= has_length;
+                    has_length = true;
+                }
             }
         }
         if !is_malformed {
@@ -372,8 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn whatever_h2_takes_for_malformed_is_replaced() {
-        let lists: [(&str, Vec<u8>); 8] = [
+    fn whatever_no_request_has_is_replaced() {
+        let twice = [(ONCE, "content-length", "1"), (ONCE, "content-length", "1")];
+        let lists: [(&str, Vec<u8>); 10] = [
             ("a method twice", b"\x82\x83".to_vec()),
             ("a method behind a header", b"\x90\x82".to_vec()),
             ("a status", b"\x88".to_vec()),
@@ -382,6 +389,8 @@ mod tests {
             ("te", list(&[(ONCE, "te", "gzip")])),
             ("a path that is none", list(&[(ONCE, ":path", "a")])),
             ("no name", list(&[(ONCE, "", "")])),
+            ("a length of nothing", b"\x9c".to_vec()),
+            ("a length twice", list(&twice)),
         ];
         for (what, list) in lists {
             for bytes in [1, 1_000] {

@@ -87,7 +87,9 @@ impl Table {
         let index = index.checked_sub(1).ok_or(Unreadable)?;
         if let Some(name) = KNOWN.get(index) {
             let kind = Kind::of(name.as_bytes());
-            return Ok((kind, matches!(kind, Kind::OfConnection | Kind::Wrong)));
+            // A length has no value there, and so is none.
+            let is_malformed = matches!(kind, Kind::Length | Kind::OfConnection | Kind::Wrong);
+            return Ok((kind, is_malformed));
         }
         let entry = self.entries.get(index - KNOWN.len()).ok_or(Unreadable)?;
         Ok((entry.kind, entry.is_malformed))

@@ -256,7 +256,7 @@ fn framing(fields: &[httparse::Header<'_>], is_http_11: bool) -> Result<Place, H
 }
 
 /// Digits and nothing else; above 2^63 it is an attack on somebody's arithmetic.
-fn length_of(digits: &[u8]) -> Option<u64> {
+pub(super) fn length_of(digits: &[u8]) -> Option<u64> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
