@@ -2,8 +2,8 @@
 //!
 //! h2 bounds what a client opens and what it makes us hold: streams, resets before they were looked at, header lists,
 //! CONTINUATION, small DATA. It answers every PING and every SETTINGS, and takes WINDOW_UPDATE, PRIORITY and unknown frames,
-//! as fast as they come and for ever. So they are counted here, beneath it: a frame that moves nothing costs, and what moves
-//! gives back.
+//! as fast as they come and for ever, and what comes for a stream that is over. So they are counted here, beneath it: a frame
+//! that moves nothing costs, and what moves gives back.
 
 use tokio::time::Instant;
 
@@ -36,11 +36,13 @@ pub(super) struct Frames {
     is_settled: bool,
     /// The last stream that the client opened
     last_stream: u32,
+    /// The last that is served, as our GOAWAY says; h2 throws away what comes for those behind it
+    last_served: u32,
     /// The stream of a list of headers that has begun and is not complete, and how many frames of it there are
     in_list: Option<(u32, u32)>,
     /// How many there may be
     most_in_list: u32,
-    /// Streams that the client opened and whose answer has not ended
+    /// Streams that the client opened and that are not over: neither reset, nor ended both ways
     open: Vec<Open>,
     /// What h2 may read of it
     pub(super) lists: HeaderLists,
@@ -52,6 +54,8 @@ struct Open {
     is_asked: bool,
     /// Whether the answer has begun
     is_answering: bool,
+    /// Whether all of the answer has gone
+    is_answered: bool,
 }
 
 /// Why a connection ends here.
@@ -90,6 +94,7 @@ impl Frames {
             ),
             is_settled: false,
             last_stream: 0,
+            last_served: u32::MAX,
             in_list: None,
             most_in_list: most_in_list(config),
             open: Vec::new(),
@@ -104,12 +109,13 @@ impl Frames {
             budget,
             is_settled,
             last_stream,
+            last_served,
             in_list,
             most_in_list,
             open,
             ..
         } = self;
-        incoming.pass(bytes, |frame| {
+        incoming.pass(bytes, |frame, _| {
             let is_of_another_length = match frame.kind {
                 PING => frame.length != 8,
                 RST_STREAM | WINDOW_UPDATE => frame.length != 4,
@@ -138,37 +144,43 @@ impl Frames {
                 }
                 *in_list = Some((frame.stream, frames));
             }
-            if matches!(frame.kind, DATA | HEADERS) {
-                let is_end = frame.has(END_STREAM);
-                if frame.kind == HEADERS && frame.stream > *last_stream {
+            let is_end = frame.has(END_STREAM);
+            let at = open.iter().position(|it| it.stream == frame.stream);
+            match (frame.kind, at) {
+                // How many there are is bounded by the streams that may be open, and by what a reset costs.
+                (HEADERS, None) if frame.stream > *last_stream && frame.stream <= *last_served => {
+                    *last_stream = frame.stream;
                     // Those beyond are refused.
                     if open.len() < MAX_OPEN {
                         open.push(Open {
                             stream: frame.stream,
                             is_asked: is_end,
                             is_answering: false,
+                            is_answered: false,
                         });
                     }
-                } else if let Some(it) = open.iter_mut().find(|it| it.stream == frame.stream) {
-                    if it.is_asked {
+                    return Ok(());
+                }
+                (DATA | HEADERS, Some(at)) => {
+                    if open[at].is_asked {
                         return Err(Violation::Closed);
                     }
-                    it.is_asked = is_end;
+                    open[at].is_asked = is_end;
+                    if is_end && open[at].is_answered {
+                        open.swap_remove(at);
+                    }
+                    if frame.kind == DATA && frame.length > 0 {
+                        // Clients that measure the path send a PING for what they send and get (gRPC's do).
+                        budget.earn(1);
+                        return Ok(());
+                    }
+                    if frame.kind == HEADERS || is_end {
+                        return Ok(());
+                    }
                 }
-            }
-            match frame.kind {
-                DATA if frame.length > 0 => {
-                    // Clients that measure the path send a PING for what they send and get (gRPC's do).
-                    budget.earn(1);
-                    return Ok(());
+                (RST_STREAM, Some(at)) => {
+                    open.swap_remove(at);
                 }
-                DATA if frame.has(END_STREAM) => return Ok(()),
-                // How many there are is bounded by the streams that may be open, and by what a reset costs.
-                HEADERS => {
-                    *last_stream = frame.stream.max(*last_stream);
-                    return Ok(());
-                }
-                RST_STREAM => open.retain(|it| it.stream != frame.stream),
                 _ => {}
             }
             if budget.spend() {
@@ -185,11 +197,12 @@ impl Frames {
         let Frames {
             outgoing,
             budget,
+            last_served,
             open,
             ..
         } = self;
         let mut unheard = 0;
-        let Ok(()) = outgoing.pass(bytes, |frame| {
+        let Ok(()) = outgoing.pass(bytes, |frame, word| {
             let at = open.iter().position(|it| it.stream == frame.stream);
             match frame.kind {
                 // A client may give back the window of each, of the stream and of the connection.
@@ -200,6 +213,10 @@ impl Frames {
                 }
                 // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing.
                 RST_STREAM => drop(budget.spend()),
+                GOAWAY => {
+                    *last_served = word & !(1 << 31);
+                    open.retain(|it| it.stream <= *last_served);
+                }
                 _ => {}
             }
             let has_ended = frame.kind == RST_STREAM
@@ -208,8 +225,12 @@ impl Frames {
                 if frame.kind != RST_STREAM {
                     budget.earn(1);
                 }
-                if let Some(at) = at {
-                    open.swap_remove(at);
+                match at {
+                    Some(at) if frame.kind == RST_STREAM || open[at].is_asked => {
+                        open.swap_remove(at);
+                    }
+                    Some(at) => open[at].is_answered = true,
+                    None => {}
                 }
             } else if let (HEADERS, Some(at)) = (frame.kind, at) {
                 open[at].is_answering = true;
@@ -238,7 +259,8 @@ impl Frames {
         let mut frame = [0; 17];
         frame[2] = 8;
         frame[3] = GOAWAY;
-        frame[9..13].copy_from_slice(&self.last_stream.to_be_bytes());
+        let last = self.last_stream.min(self.last_served);
+        frame[9..13].copy_from_slice(&last.to_be_bytes());
         frame[13..].copy_from_slice(&code.to_be_bytes());
         self.outgoing.is_between_frames().then_some(frame)
     }
@@ -277,7 +299,8 @@ impl Head {
 
 /// Finds the frames in a stream of bytes, however they are cut.
 struct Cutter {
-    head: [u8; HEAD_BYTES],
+    /// The head of a frame, and of GOAWAY the stream that it names
+    head: [u8; HEAD_BYTES + WORD_BYTES],
     filled: usize,
     /// Bytes to come of the frame whose head was seen last
     left: usize,
@@ -287,37 +310,48 @@ struct Cutter {
 impl Cutter {
     fn after(left: usize) -> Cutter {
         Cutter {
-            head: [0; HEAD_BYTES],
+            head: [0; HEAD_BYTES + WORD_BYTES],
             filled: 0,
             left,
             kind: u8::MAX,
         }
     }
 
+    /// Shows the head of each frame, and the word behind it, which is one in GOAWAY alone.
     fn pass<E>(
         &mut self,
         mut bytes: &[u8],
-        mut see: impl FnMut(Head) -> Result<(), E>,
+        mut see: impl FnMut(Head, u32) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
             let payload = self.left.min(bytes.len());
             bytes = &bytes[payload..];
             self.left -= payload;
-            let missing = (HEAD_BYTES - self.filled).min(bytes.len());
-            if self.left > 0 || missing == 0 {
+            if self.left > 0 {
+                return Ok(());
+            }
+            let [head @ .., w1, w2, w3, w4] = self.head;
+            let head = Head::read(head);
+            let wanted = match head.kind {
+                GOAWAY if self.filled >= HEAD_BYTES => {
+                    HEAD_BYTES + WORD_BYTES.min(head.length as usize)
+                }
+                _ => HEAD_BYTES,
+            };
+            if self.filled == wanted {
+                self.filled = 0;
+                self.left = head.length as usize - (wanted - HEAD_BYTES);
+                self.kind = head.kind;
+                see(head, u32::from_be_bytes([w1, w2, w3, w4]))?;
+                continue;
+            }
+            let missing = (wanted - self.filled).min(bytes.len());
+            if missing == 0 {
                 return Ok(());
             }
             self.head[self.filled..self.filled + missing].copy_from_slice(&bytes[..missing]);
             bytes = &bytes[missing..];
             self.filled += missing;
-            if self.filled < HEAD_BYTES {
-                return Ok(());
-            }
-            self.filled = 0;
-            let head = Head::read(self.head);
-            self.left = head.length as usize;
-            self.kind = head.kind;
-            see(head)?;
         }
     }
 
@@ -374,6 +408,9 @@ const FINEST_READ: u32 = 2048;
 
 pub(super) const HEAD_BYTES: usize = 9;
 
+/// The last stream that a GOAWAY names (RFC 9113, section 6.8).
+const WORD_BYTES: usize = 4;
+
 /// A `:status` in any of the forms that HPACK has for it. An answer of ours has a request id too.
 const BARE_STATUS_BYTES: u32 = 8;
 
@@ -395,6 +432,7 @@ mod tests {
             budget: Budget::new(10, 5),
             is_settled: true,
             last_stream: 0,
+            last_served: u32::MAX,
             in_list: None,
             most_in_list: 6,
             open: Vec::new(),
@@ -445,6 +483,8 @@ mod tests {
             ),
         ] {
             let mut frames = frames();
+            let head = frame(HEADERS, END_HEADERS, 1, b"headers");
+            frames.came(&head).expect("a request");
             for _ in 0..1_000 {
                 frames.came(&ping).expect(what);
                 if is_ours {
@@ -592,10 +632,60 @@ mod tests {
                 );
             }
         }
-        // Of one that is over h2 knows more.
+        // Of one that is over h2 knows more. An answer may end before what is asked does.
         let mut over = frames();
         over.came(&last(HEADERS)).expect("a request");
         over.went(&last(HEADERS));
         over.came(&frame(DATA, 0, 1, b"more")).expect("for h2");
+        let mut early = frames();
+        early.came(&head).expect("a part of a request");
+        early.went(&last(HEADERS));
+        early.came(&last(DATA)).expect("its end");
+        assert!(early.open.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_comes_for_a_stream_that_is_over_costs() {
+        let reset = frame(RST_STREAM, 0, 3, &[0; 4]);
+        let end = END_HEADERS | END_STREAM;
+        for (what, came, went, stream) in [
+            ("reset by the client", reset.clone(), vec![], 3),
+            ("reset by us", vec![], reset, 3),
+            (
+                "ended",
+                frame(DATA, END_STREAM, 3, b"more"),
+                frame(HEADERS, end, 3, &[0; 40]),
+                3,
+            ),
+            (
+                "behind our GOAWAY",
+                vec![],
+                frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]),
+                5,
+            ),
+        ] {
+            for (kind, flags, payload) in [
+                (HEADERS, END_HEADERS, &b"headers"[..]),
+                (HEADERS, end, b"headers"),
+                (DATA, 0, b"more"),
+                (DATA, END_STREAM, b"more"),
+                (DATA, END_STREAM, b""),
+                (PRIORITY, 0, &[0; 5]),
+                (WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
+            ] {
+                let mut over = frames();
+                let head = frame(HEADERS, END_HEADERS, 3, b"headers");
+                over.came(&[head, came.clone()].concat()).expect(what);
+                for byte in &went {
+                    over.went(&[*byte]);
+                }
+                over.budget.left = 1;
+                let sent = frame(kind, flags, stream, payload);
+                over.came(&sent).expect(what);
+                assert!(over.open.is_empty(), "{what}: {kind} {flags}");
+                let more = over.came(&sent);
+                assert_eq!(more, Err(Violation::Flood), "{what}: {kind} {flags}");
+            }
+        }
     }
 }

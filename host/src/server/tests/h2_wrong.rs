@@ -721,6 +721,11 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         let wait = changed(|it| it[2].1 = "/wait");
         vec![(HEADERS, END_HEADERS | END_STREAM, 2 * round + 3, wait)]
     };
+    let behind_our_reset = move |round: u32| match round {
+        0 => provoked(0),
+        // h2 counts what is small and no end.
+        _ => vec![(DATA, END_STREAM, 3, b"x".to_vec())],
+    };
     type Flood<'a> = Box<dyn Fn(u32) -> Vec<Sent> + 'a>;
     let single = |kind, flags, stream, payload: Vec<u8>| -> Flood<'_> {
         Box::new(move |_| vec![(kind, flags, stream, payload.clone())])
@@ -744,6 +749,7 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         ("unknown frames", single(0xbe, 0, 0, vec![0; 20])),
         ("resets", Box::new(cancelled)),
         ("resets that we are made to send", Box::new(provoked)),
+        ("DATA behind our reset", Box::new(behind_our_reset)),
         ("streams beyond the ceiling", Box::new(refused)),
         (
             "CONTINUATION",
@@ -781,6 +787,32 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         eventually(|| count(&door.counters.open) == 1).await;
         eventually(|| count(&door.seen.dropped) == count(&door.seen.requests) - 1).await;
     }
+}
+
+#[tokio::test]
+async fn what_comes_behind_our_goaway_is_not_for_nothing() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    client.get(1, "/wait").await;
+    eventually(|| count(&door.seen.requests) == 1).await;
+    door.asker.ask();
+    // Before it comes one that names no stream, and a PING.
+    loop {
+        let frame = client.next().await.expect("the connection ended");
+        if frame.kind == GOAWAY && frame.payload[..4] == 1_u32.to_be_bytes() {
+            break;
+        }
+    }
+    let requests = |round| {
+        let stream = 2 * round + 3;
+        vec![
+            (HEADERS, END_HEADERS, stream, changed(|_| ())),
+            (DATA, END_STREAM, stream, b"x".to_vec()),
+        ]
+    };
+    let ended = flood(&door, &mut client, requests).await;
+    assert_eq!(ended, ENHANCE_YOUR_CALM);
+    assert_eq!(count(&door.seen.requests), 1);
 }
 
 #[tokio::test]
