@@ -98,7 +98,7 @@ impl Frames {
             in_list: None,
             most_in_list: most_in_list(config),
             open: Vec::new(),
-            lists: HeaderLists::new(),
+            lists: HeaderLists::new(config.max_headers, config.max_head_bytes),
         }
     }
 
@@ -113,6 +113,7 @@ impl Frames {
             in_list,
             most_in_list,
             open,
+            lists,
             ..
         } = self;
         incoming.pass(bytes, |frame, _| {
@@ -146,6 +147,9 @@ impl Frames {
             }
             let is_end = frame.has(END_STREAM);
             let at = open.iter().position(|it| it.stream == frame.stream);
+            if frame.kind == HEADERS {
+                lists.expect(at.is_some());
+            }
             match (frame.kind, at) {
                 // How many there are is bounded by the streams that may be open, and by what a reset costs.
                 (HEADERS, None) if frame.stream > *last_stream && frame.stream <= *last_served => {
@@ -421,6 +425,8 @@ const MAX_OPEN: usize = 1_024;
 mod tests {
     use std::time::Duration;
 
+    use tokio::io::ReadBuf;
+
     use super::*;
 
     const PRIORITY: u8 = 2;
@@ -436,7 +442,7 @@ mod tests {
             in_list: None,
             most_in_list: 6,
             open: Vec::new(),
-            lists: HeaderLists::new(),
+            lists: HeaderLists::new(100, 64 * 1024),
         };
         frames.came(PREFACE).expect("the preface is no frame");
         frames
@@ -642,6 +648,30 @@ mod tests {
         early.went(&last(HEADERS));
         early.came(&last(DATA)).expect("its end");
         assert!(early.open.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trailers_are_known_for_what_they_are_also_behind_the_end_of_the_answer() {
+        fn given(frames: &mut Frames, bytes: &[u8]) -> Vec<u8> {
+            let mut room = [0; 100];
+            let mut buffer = ReadBuf::new(&mut room);
+            buffer.put_slice(bytes);
+            frames.lists.look(&mut buffer, 0).expect("lists");
+            buffer.filled().to_vec()
+        }
+        // A path, which is none in trailers.
+        let head = frame(HEADERS, END_HEADERS, 1, b"\x84");
+        for is_answered in [false, true] {
+            let mut frames = frames();
+            given(&mut frames, PREFACE);
+            frames.came(&head).expect("a head");
+            assert_eq!(given(&mut frames, &head), head);
+            if is_answered {
+                frames.went(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0; 40]));
+            }
+            frames.came(&head).expect("trailers");
+            assert_ne!(given(&mut frames, &head), head, "{is_answered}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,9 +7,13 @@
 //! stream. That puts into the table what takes as much room there as what the client has put into its own, or what a client
 //! refers to afterwards would not be what it means.
 //!
+//! Trailers are held to what heads are, and more: nothing above looks at how many there are, and h2 cuts off those that are too large
+//! without a word.
+//!
 //! SETTINGS pass here too: for a window that cannot be h2 has another code than the standard.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tokio::io::ReadBuf;
@@ -22,6 +26,11 @@ use super::preface::PREFACE;
 /// How far the reading of a connection is. What is held is bounded by the frames that `frames` lets a list have.
 pub(super) struct HeaderLists {
     table: Table,
+    /// How many fields trailers may have, and how large they may be together
+    max_fields: usize,
+    max_bytes: usize,
+    /// Of each list that has begun and was not read, whether it is trailers
+    expected: VecDeque<bool>,
     /// Bytes to come that pass as they are
     passing: usize,
     /// The beginning of a list, or of SETTINGS, that has to be whole first
@@ -31,13 +40,21 @@ pub(super) struct HeaderLists {
 }
 
 impl HeaderLists {
-    pub(super) fn new() -> HeaderLists {
+    pub(super) fn new(max_fields: usize, max_bytes: usize) -> HeaderLists {
         HeaderLists {
             table: Table::new(),
+            max_fields,
+            max_bytes,
+            expected: VecDeque::new(),
             passing: PREFACE.len(),
             held: Vec::new(),
             ready: Bytes::new(),
         }
+    }
+
+    /// A list begins.
+    pub(super) fn expect(&mut self, is_trailers: bool) {
+        self.expected.push_back(is_trailers);
     }
 
     /// Gives h2 what it may have without more bytes from the client.
@@ -128,6 +145,7 @@ impl HeaderLists {
 
     /// Reads a list, in as many frames as it has. Gives the frame that h2 gets, if the list is malformed.
     fn instead_of(&mut self, frames: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
+        let is_trailers = self.expected.pop_front().unwrap_or_default();
         let Some((head, list, depends_on_itself)) = list_of(frames) else {
             // h2 ends the connection for it.
             return Ok(None);
@@ -138,11 +156,16 @@ impl HeaderLists {
         let mut has_header = false;
         let mut has_length = false;
         let mut kept = 0;
+        let (mut fields, mut bytes) = (0, 0);
         let mut room = Room::default();
         let mut reader = Reader::new(&list);
         while let Some(field) = reader.field(&mut self.table, &mut room)? {
             is_malformed |= field.is_malformed;
             kept += usize::from(field.is_kept);
+            fields += 1;
+            bytes += field.bytes;
+            // What is asked for, and how long it is, stands in the head (RFC 9113, 8.1, and RFC 9110, 6.5.1).
+            is_malformed |= is_trailers && matches!(field.kind, Kind::Pseudo(_) | Kind::Length);
             if let Kind::Pseudo(bit) = field.kind {
                 // Each once, and before all others (RFC 9113, 8.3).
                 is_malformed |= has_header || pseudo & bit != 0;
@@ -156,6 +179,7 @@ impl HeaderLists {
                 }
             }
         }
+        is_malformed |= is_trailers && (fields > self.max_fields || bytes > self.max_bytes);
         if !is_malformed {
             return Ok(None);
         }
@@ -239,6 +263,10 @@ mod tests {
 
     const NEVER: u8 = 0x10;
 
+    fn begun() -> HeaderLists {
+        HeaderLists::new(3, 200)
+    }
+
     fn frame(flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         frame_of(HEADERS, flags, stream, payload)
     }
@@ -312,7 +340,7 @@ mod tests {
         for at in 0..sent.len() {
             for room in [1, 7, 1_000] {
                 let pieces = [&sent[..at], &sent[at..]];
-                let passed = passed(&mut HeaderLists::new(), &pieces, room);
+                let passed = passed(&mut begun(), &pieces, room);
                 let passed = passed.as_deref();
                 assert_eq!(passed, Ok(wanted), "cut at {at}, {room} at a time");
             }
@@ -396,7 +424,7 @@ mod tests {
             for bytes in [1, 1_000] {
                 let sent = [PREFACE.to_vec(), frames(0, 1, &list, bytes)].concat();
                 let wanted = [PREFACE.to_vec(), refused(END_HEADERS, 1, &[])].concat();
-                let passed = passed(&mut HeaderLists::new(), &[&sent], 1_000);
+                let passed = passed(&mut begun(), &[&sent], 1_000);
                 assert_eq!(passed, Ok(wanted), "{what}, {bytes} bytes in a frame");
             }
         }
@@ -412,10 +440,48 @@ mod tests {
         let references = frame(END_HEADERS, 3, &references).repeat(100);
         let sent = [PREFACE.to_vec(), named, references].concat();
         let start = Instant::now();
-        let passed = passed(&mut HeaderLists::new(), &[&sent], 16_384);
+        let passed = passed(&mut begun(), &[&sent], 16_384);
         assert!(passed == Ok(sent), "it is well formed");
         let took = start.elapsed();
         assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn trailers_have_no_part_of_a_head_and_a_ceiling() {
+        let end = END_HEADERS | END_STREAM;
+        let long = "v".repeat(200);
+        for (what, fields) in [
+            ("a path", &[(ONCE, ":path", "/")][..]),
+            ("a length", &[(ONCE, "content-length", "1")]),
+            ("too many", &[(ONCE, "x", "y"); 4]),
+            ("too large", &[(ONCE, "x", &*long)]),
+        ] {
+            let sent = [PREFACE.to_vec(), frame(end, 1, &list(fields))].concat();
+            assert_eq!(
+                passed(&mut begun(), &[&sent], 1_000).as_ref(),
+                Ok(&sent),
+                "{what}, of a head"
+            );
+            let wanted = [PREFACE.to_vec(), refused(end, 1, &[])].concat();
+            let mut lists = begun();
+            lists.expect(true);
+            assert_eq!(passed(&mut lists, &[&sent], 1_000), Ok(wanted), "{what}");
+        }
+        // One of these is 183 bytes, and what is referred to is as large as what is written.
+        let kept = list(&[(INDEXED, "x", &*"v".repeat(150))]);
+        let pass = [
+            PREFACE.to_vec(),
+            frame(END_HEADERS, 1, &kept),
+            frame(end, 1, b"\xbe"),
+        ]
+        .concat();
+        let sent = [pass.clone(), frame(end, 3, b"\xbe\xbe")].concat();
+        let wanted = [pass, refused(end, 3, &[])].concat();
+        let mut lists = begun();
+        for is_trailers in [false, true, true] {
+            lists.expect(is_trailers);
+        }
+        assert_eq!(passed(&mut lists, &[&sent], 1_000), Ok(wanted));
     }
 
     #[test]
@@ -426,7 +492,7 @@ mod tests {
         ] {
             for bytes in [1, 1_000] {
                 let sent = [PREFACE.to_vec(), frames(0, 1, &list, bytes)].concat();
-                let passed = passed(&mut HeaderLists::new(), &[&sent], 1_000);
+                let passed = passed(&mut begun(), &[&sent], 1_000);
                 assert_eq!(passed, Err(Violation::Compression), "{what}");
             }
         }

@@ -104,6 +104,13 @@ impl Table {
         Ok(entry.name.clone())
     }
 
+    fn bytes_of(&self, index: usize) -> Result<usize, Unreadable> {
+        match index.checked_sub(KNOWN.len() + 1) {
+            Some(nth) => Ok(self.entries.get(nth).ok_or(Unreadable)?.bytes),
+            None => Ok(ENTRY_BYTES + self.name(index)?.len()),
+        }
+    }
+
     fn resize(&mut self, bytes: usize) -> Result<(), Unreadable> {
         if bytes > HEADER_TABLE_BYTES as usize {
             return Err(Unreadable);
@@ -137,6 +144,8 @@ pub(super) struct Field {
     pub(super) is_malformed: bool,
     /// Whether it went into the table
     pub(super) is_kept: bool,
+    /// How large it is, as the table counts; without the few bytes of a value that is always there
+    pub(super) bytes: usize,
 }
 
 /// Where texts in Huffman's code are unpacked: one for a list, and not one for each of its fields.
@@ -182,6 +191,7 @@ impl<'a> Reader<'a> {
                 kind,
                 is_malformed,
                 is_kept: false,
+                bytes: table.bytes_of(index)?,
             }));
         }
         let is_kept = first & INDEXED != 0;
@@ -195,6 +205,12 @@ impl<'a> Reader<'a> {
         let value_at = self.list.len() - self.rest.len();
         let value = self.text(&mut room.value)?;
         let is_malformed = !kind.takes(value);
+        let name_bytes = if index == 0 {
+            written.len()
+        } else {
+            table.name(index)?.len()
+        };
+        let bytes = ENTRY_BYTES + name_bytes + value.len();
         if is_kept {
             let name = if index == 0 {
                 Bytes::copy_from_slice(written)
@@ -205,7 +221,7 @@ impl<'a> Reader<'a> {
             let is_no_method = kind == METHOD && value.is_empty();
             table.insert(Entry {
                 kind: if is_no_method { Kind::Wrong } else { kind },
-                bytes: ENTRY_BYTES + name.len() + value.len(),
+                bytes,
                 name,
                 value_at,
                 is_malformed,
@@ -215,6 +231,7 @@ impl<'a> Reader<'a> {
             kind,
             is_malformed,
             is_kept,
+            bytes,
         }))
     }
 

@@ -350,15 +350,27 @@ async fn trailers_that_are_wrong_reset_their_stream_alone() {
         it[0].1 = "POST";
         it[2].1 = "/wait";
     });
-    client.send(HEADERS, END_HEADERS, 1, &post).await;
-    let trailers = H2Client::list([("X-Upper", "1")]);
-    client
-        .send(HEADERS, END_STREAM | END_HEADERS, 1, &trailers)
-        .await;
-    let reset = client.end_of(1).await;
-    assert_eq!((reset.kind, code(&reset)), (RST_STREAM, PROTOCOL_ERROR));
-    client.get(3, "/hello").await;
-    assert_eq!(client.expect(DATA, 3).await.payload, b"hello");
+    for (stream, what, trailers) in [
+        (1, "a name in capitals", vec![("X-Upper", "1")]),
+        (5, "a path", vec![(":path", "/")]),
+        (9, "a length", vec![("content-length", "0")]),
+        (13, "too many", vec![("x", "1"); config().max_headers + 1]),
+    ] {
+        client.send(HEADERS, END_HEADERS, stream, &post).await;
+        let trailers = H2Client::list(trailers);
+        client
+            .send(HEADERS, END_STREAM | END_HEADERS, stream, &trailers)
+            .await;
+        let reset = client.end_of(stream).await;
+        assert_eq!(
+            (reset.kind, code(&reset)),
+            (RST_STREAM, PROTOCOL_ERROR),
+            "{what}"
+        );
+        client.get(stream + 2, "/hello").await;
+        let answer = client.expect(DATA, stream + 2).await;
+        assert_eq!(answer.payload, b"hello", "{what}");
+    }
 }
 
 #[tokio::test]
