@@ -283,6 +283,26 @@ fn cookies_in_many_crumbs_count_as_headers() {
 }
 
 #[test]
+fn a_guest_sees_crumbs_as_one_cookie() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let request = Request::get("http://a/headers")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2; c=3");
+        let reply = host
+            .h2()
+            .exchange(request.body(()).expect("a request"), b"", None);
+        let seen = reply.text();
+        let cookies: Vec<_> = seen
+            .lines()
+            .filter_map(|line| line.strip_prefix("cookie\t"))
+            .collect();
+        // `a=1; b=2; c=3`
+        assert_eq!(cookies, ["613d313b20623d323b20633d33"], "{guest}");
+    }
+}
+
+#[test]
 fn trailers_go_both_ways_over_h2() {
     for guest in BOTH_ECHOES {
         let host = TestHost::serve(guest, "");

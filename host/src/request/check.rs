@@ -24,6 +24,9 @@ pub(super) fn head(
     {
         return Err(Failure::HeadTooLarge);
     }
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
     certificate(&mut parts.headers, origin.certificate.as_deref());
     let mut authority = authority(&parts.uri, &parts.headers, parts.version, origin.local)?;
     if let Some(host) = &origin.host {
@@ -83,6 +86,19 @@ pub(super) fn call(
         .map_err(invalid)?;
     parts.headers.insert(header::HOST, host);
     Ok(())
+}
+
+/// RFC 9113, section 8.2.3: a cookie in several fields is one field to who does not speak HTTP/2. It stands where the first stood.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    // What is put together of values is one.
+    if let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
 }
 
 /// Tells the guest of the certificate that its client has shown. What a client says of it itself is thrown away, also where
@@ -244,6 +260,30 @@ mod tests {
         }
         assert!(asked("/", None).is_err());
         assert!(asked("http://a.example/", Some("b.example")).is_err());
+    }
+
+    #[test]
+    fn a_cookie_in_several_fields_is_one_where_the_first_stood() {
+        for (crumbs, cookie) in [
+            (&[][..], &[][..]),
+            (&["a=1"], &["a=1"]),
+            (&["a=1; b=2", "", "c=\u{e9};"], &["a=1; b=2; ; c=\u{e9};"]),
+        ] {
+            let with = |cookies: &[&str]| {
+                let mut headers = HeaderMap::new();
+                headers.insert("x-before", HeaderValue::from_static("1"));
+                for cookie in cookies {
+                    let cookie = HeaderValue::from_bytes(cookie.as_bytes()).expect("a value");
+                    headers.append(header::COOKIE, cookie);
+                }
+                headers.insert("x-behind", HeaderValue::from_static("2"));
+                headers
+            };
+            let mut joined = with(crumbs);
+            join_cookies(&mut joined);
+            let wanted = with(cookie);
+            assert!(joined.iter().eq(wanted.iter()), "{joined:?}");
+        }
     }
 
     #[test]
