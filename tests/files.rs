@@ -172,6 +172,28 @@ fn what_the_host_does_with_files_is_charged_to_the_request_that_asks_for_it() {
 }
 
 #[test]
+fn a_guest_that_only_waits_for_what_the_host_does_for_it_is_stopped_meanwhile() {
+    const WHOLE: u64 = 256 << 20;
+    let site = site();
+    let granted_to = |name: &str| site.path().join("granted").join(name);
+    let whole = fs::File::create(granted_to("whole")).expect("made");
+    whole.set_len(WHOLE).expect("it takes no room");
+    for more in ["", "--max-instance-concurrent-reuse-count 8"] {
+        let flags = format!("--cpu 50ms {more} {}", granted(&site, ":rw"));
+        let host = TestHost::serve(PROBE_P3, &flags);
+        let reply = host.get("/copy?path=/data/inside&to=/data/copy");
+        assert_eq!(reply.text(), "done\n", "{more}");
+        let copied = fs::read(granted_to("copy")).expect("copied");
+        assert_eq!(copied, b"inside", "{more}");
+        let reply = host.get("/copy?path=/data/whole&to=/data/copy");
+        assert_eq!(reply.status(), 500, "{more}");
+        assert_eq!(host.access(&reply).label(), "cpu-limit", "{more}");
+        let copied = fs::metadata(granted_to("copy")).expect("begun").len();
+        assert!(copied < WHOLE, "{more}: {copied} bytes");
+    }
+}
+
+#[test]
 fn a_listing_of_a_large_directory_is_never_whole_in_memory() {
     let site = site();
     let many = site.path().join("granted/many");

@@ -241,6 +241,11 @@ impl Meter {
         self.sliced.load(Ordering::Relaxed)
     }
 
+    /// Whether more is used than may be, in polls that have ended and by the host's threads.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.used() > self.budget()
+    }
+
     /// Whether the guest that is being polled on this thread has used up its budget.
     pub(crate) fn is_spent(&self) -> bool {
         self.used() + since_entered() > self.budget()

@@ -84,6 +84,27 @@ async fn written(file: &Descriptor, n: u64, append: bool) -> String {
     }
 }
 
+/// Gives the host what it reads from a file to be written to another, and waits.
+pub(crate) async fn copy(asked: &Asked<'_>) -> String {
+    let from = open(
+        asked.text("path"),
+        OpenFlags::empty(),
+        DescriptorFlags::READ,
+    );
+    let to = open(
+        asked.text("to"),
+        OpenFlags::CREATE | OpenFlags::TRUNCATE,
+        DescriptorFlags::WRITE,
+    );
+    match (from.await, to.await) {
+        (Ok(from), Ok(to)) => {
+            let (contents, _end) = from.read_via_stream(0);
+            said(to.write_via_stream(contents, 0).await)
+        }
+        (Err(code), _) | (_, Err(code)) => format!("refused: {code:?}\n"),
+    }
+}
+
 /// So many files of so many bytes each, or those that can be.
 pub(crate) async fn fill(asked: &Asked<'_>) -> String {
     for i in 0..asked.number("files", 10) {

@@ -38,6 +38,7 @@ impl Guest for Probe {
             "/write" => files::write(&asked, false).await,
             "/append" => files::write(&asked, true).await,
             "/fill" => files::fill(&asked).await,
+            "/copy" => files::copy(&asked).await,
             "/list" => files::list(&asked).await,
             "/peek" => files::peek(&asked).await,
             "/hoard" => files::hoard(&asked).await,

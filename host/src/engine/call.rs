@@ -1,6 +1,6 @@
 //! One call of a guest: a request in, a response out, the same for both generations.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,6 +13,7 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use super::again::Again;
 use super::clearing::InUse;
+use super::fault::CpuBudgetSpent;
 use super::guest::{Exports, Guest};
 use super::running::{Blame, Ending, Outcome};
 use super::shared::Job;
@@ -182,6 +183,7 @@ impl Guest {
     {
         let _ticking = self.engine.epoch.ticking();
         let clearing = &self.engine.background.clearing;
+        let meter = Arc::clone(&call.meter);
         let mut in_use = match self.instance(call, is_again).await {
             Ok(instance) => InUse::new(instance, held, clearing),
             Err(fault) => {
@@ -202,9 +204,10 @@ impl Guest {
             ending: &ending,
             broken: &broken,
         };
+        let store = &mut instance.store;
         let outcome = match &instance.exports {
-            Exports::P2(proxy) => p2::call(&mut instance.store, proxy, request, answer).await,
-            Exports::P3(service) => p3::call(&mut instance.store, service, request, answer).await,
+            Exports::P2(proxy) => p2::call(store, proxy, request, answer, &meter).await,
+            Exports::P3(service) => p3::call(store, service, request, answer, &meter).await,
         };
         let well = outcome.result.is_ok() && !outcome.body_unfinished;
         if !well {
@@ -223,6 +226,22 @@ impl Guest {
             in_use.instance = self.keep(instance);
         }
     }
+}
+
+/// Ends a call that has spent its budget, also while no wasm runs, which alone meets the ticks: what the host does for a guest
+/// that waits is charged too.
+pub(super) async fn within_budget<T>(
+    meter: &Meter,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    let mut call = pin!(call);
+    std::future::poll_fn(|cx| {
+        if meter.is_overdrawn() {
+            return Poll::Ready(Err(CpuBudgetSpent.into()));
+        }
+        call.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// A call that is dropped, or panics, has not finished its bodies.
@@ -317,6 +336,7 @@ mod tests {
     use tokio::task::coop;
 
     use super::*;
+    use crate::account::Account;
 
     #[tokio::test]
     async fn an_answer_that_is_there_is_found_by_a_task_that_has_done_much() {
@@ -332,6 +352,22 @@ mod tests {
             poll_answer(&mut answered, true, cx)
         });
         assert_eq!(found.await, Some("an answer"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_only_waits_for_what_the_host_does_has_a_budget_too() {
+        let ms = std::time::Duration::from_millis;
+        let meter = Meter::new(ms(10), Account::new());
+        let mut polls = 0;
+        let call = std::future::poll_fn(|cx| {
+            polls += 1;
+            meter.charge(ms(4));
+            cx.waker().wake_by_ref();
+            Poll::<wasmtime::Result<()>>::Pending
+        });
+        let ended = within_budget(&meter, call).await;
+        assert!(ended.is_err_and(|error| error.is::<CpuBudgetSpent>()));
+        assert_eq!(polls, 3);
     }
 
     #[tokio::test]

@@ -9,21 +9,23 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView as _};
 
-use super::call::{Answer, Head};
+use super::call::{Answer, Head, within_budget};
 use super::fault::{Stage, classify};
 use super::running::{Blame, Outcome};
 use super::state::State;
+use crate::meter::Meter;
 
 pub(super) async fn call<B>(
     store: &mut Store<State>,
     proxy: &Proxy,
     request: Request<B>,
     answer: Answer,
+    meter: &Meter,
 ) -> Outcome
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let result = handle(store, proxy, request, answer).await;
+    let result = within_budget(meter, handle(store, proxy, request, answer)).await;
     // A body is in the table until the guest finishes or drops it, and a dropped one fails itself.
     let body_unfinished = store
         .data_mut()

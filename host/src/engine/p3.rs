@@ -10,27 +10,29 @@ use wasmtime_wasi_http::p3::Request as GuestRequest;
 use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView as _};
 
-use super::call::{Answer, Head};
+use super::call::{Answer, Head, within_budget};
 use super::fault::{Stage, classify};
 use super::running::{Blame, Outcome};
 use super::state::State;
+use crate::meter::Meter;
 
 pub(super) async fn call<B>(
     store: &mut Store<State>,
     service: &Service,
     request: Request<B>,
     answer: Answer,
+    meter: &Meter,
 ) -> Outcome
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let result = store
-        .run_concurrent(async |accessor| {
-            handle(accessor, service, request, answer).await?;
-            // Work that goes on after the response is the guest's until it ends.
-            std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            wasmtime::Result::Ok(())
-        })
+    let call = store.run_concurrent(async |accessor| {
+        handle(accessor, service, request, answer).await?;
+        // Work that goes on after the response is the guest's until it ends.
+        std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        wasmtime::Result::Ok(())
+    });
+    let result = within_budget(meter, call)
         .await
         .flatten()
         .map_err(|error| classify(&error, store.data(), Stage::Call));

@@ -27,7 +27,7 @@ use super::call::{Answer, Call};
 use super::caution::{Caution, Uses};
 use super::clearing::InUse;
 use super::epoch::Ticking;
-use super::fault::{Fault, Stage, classify};
+use super::fault::{CpuBudgetSpent, Fault, Stage, classify};
 use super::guest::{Exports, Guest, Instance};
 use super::running::{Blame, Ending, Outcome, Running};
 use super::state::State;
@@ -337,8 +337,9 @@ impl Seated {
         }
     }
 
-    /// Charges everyone for what the instance has used, and gives it what the poorest has left.
-    fn settle(&self, instance: &Meter, used: Duration) {
+    /// Charges everyone for what the instance has used, and gives it what the poorest has left. Whether there is somebody, and
+    /// nobody has anything left: while somebody has, it ends at a tick only, when it works and does not wait.
+    fn settle(&self, instance: &Meter, used: Duration) -> bool {
         let entries = self.entries();
         // Nobody pays for what a guest does between its requests.
         let mut left = if entries.is_empty() {
@@ -352,6 +353,7 @@ impl Seated {
             left = left.min(entry.charged.budget().saturating_sub(entry.charged.used()));
         }
         instance.allow(instance.used().saturating_add(left));
+        !entries.is_empty() && entries.iter().all(|entry| entry.charged.is_overdrawn())
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -443,8 +445,12 @@ async fn drive(
             }
             // What the host did for it meanwhile is in it too.
             let used = meter.used();
-            seated.settle(&meter, used.saturating_sub(settled));
+            let is_overdrawn = seated.settle(&meter, used.saturating_sub(settled));
             settled = used;
+            // What is charged to those in it, and not to the instance, which may have served many before.
+            if ended.is_pending() && is_overdrawn {
+                return Poll::Ready(Err(CpuBudgetSpent.into()));
+            }
             ended
         })
         .await
