@@ -158,6 +158,17 @@ fn an_instance_is_shared_again_when_what_burned_in_it_is_done() {
     });
 }
 
+#[test]
+fn who_comes_into_an_instance_that_nobody_is_in_has_all_of_its_budget_at_once() {
+    let host = TestHost::serve(FAULTS_P3, SHARED);
+    assert_eq!(count(&mut host.connect()), 1);
+    // Milliseconds in one poll, which nothing can stop.
+    let reply = host.get("/alloc?mib=64");
+    assert_eq!(reply.text(), format!("{}\n", 64 << 20));
+    let line = host.access(&reply);
+    assert!(line.0["host.tried_again"].is_null(), "{line:?}");
+}
+
 /// One instance for all.
 const SHARED: &str = "--max-instance-reuse-count 100000 --idle-instance-timeout 1h --max-instance-concurrent-reuse-count 16";
 

@@ -67,7 +67,10 @@ impl Guest for Faults {
             "/overflow" => crashes::overflow(),
             "/grow" => crashes::grow(),
             "/grow-politely" => answer(&format!("{}\n", crashes::grow_politely())),
-            "/alloc" => answer(&format!("{}\n", crashes::alloc())),
+            "/alloc" => answer(&format!(
+                "{}\n",
+                crashes::alloc(number("mib").unwrap_or(1024))
+            )),
             "/table" => crashes::table(Fields::new),
             "/hoard" => answer(&format!("{}\n", crashes::hoard(reach::request_by_method))),
 

@@ -55,9 +55,9 @@ pub(crate) fn grow_politely() -> usize {
     mib
 }
 
-/// 1 GiB in one piece, every page of it written to.
-pub(crate) fn alloc() -> usize {
-    black_box(vec![1_u8; 1024 * MIB]).len()
+/// So many MiB in one piece, every page of it written to.
+pub(crate) fn alloc(mib: u64) -> usize {
+    black_box(vec![1_u8; mib as usize * MIB]).len()
 }
 
 /// A resource of the host, again and again, and never given back.

@@ -52,7 +52,10 @@ impl Guest for Faults {
             "/overflow" => crashes::overflow(),
             "/grow" => crashes::grow(),
             "/grow-politely" => answer(out, &format!("{}\n", crashes::grow_politely())),
-            "/alloc" => answer(out, &format!("{}\n", crashes::alloc())),
+            "/alloc" => answer(
+                out,
+                &format!("{}\n", crashes::alloc(number("mib").unwrap_or(1024))),
+            ),
             "/table" => crashes::table(Fields::new),
             "/hoard" => answer(
                 out,

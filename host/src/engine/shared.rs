@@ -496,6 +496,8 @@ async fn one(
     });
     accessor.with(|mut store| {
         let state = store.data_mut();
+        // Before it works, and not after the poll: an idle instance has next to nothing, which would be all it gets in its first.
+        seated.settle(state.memory.meter(), Duration::ZERO);
         state.output.replace(output);
         state.outbound_http.caller = seated.caller();
         state.outbound_http.is_shared = true;
