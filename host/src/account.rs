@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use crate::limits::{FAIR, FRONT_CREDIT, FRONT_REFILL, FRONT_SHARE};
+use crate::limits::{FAIR, FRONT_CREDIT, FRONT_REFILL, FRONT_SHARE, FRONT_UNSTOPPED_REFILL};
 
 /// Who pays, and what it has saved up. Whoever makes two for the same gives it two shares.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Account {
     id: u64,
     /// For its long bursts on the threads that serve.
     bursts: Credit,
+    /// For what could not be stopped there, of which nothing is saved up.
+    unstopped: Credit,
     /// For all that it does there, where there are others.
     share: Credit,
     is_among_others: AtomicBool,
@@ -33,6 +35,7 @@ impl Account {
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             bursts: Credit::new(FRONT_CREDIT, 1, FRONT_REFILL),
+            unstopped: Credit::new(Duration::from_nanos(1), 1, FRONT_UNSTOPPED_REFILL),
             // As of all that accounts share: one takes so many times what it leaves to the others.
             share: Credit::new(
                 FRONT_SHARE * u32::try_from(*THREADS).unwrap_or(u32::MAX),
@@ -59,6 +62,11 @@ impl Account {
         self.bursts.spend(time);
     }
 
+    /// A guest of it has kept a thread that serves for so long, and could not be stopped.
+    pub(crate) fn could_not_be_stopped(&self, time: Duration) {
+        self.unstopped.spend(time);
+    }
+
     /// It has used so much of the threads that serve, in a burst of any length.
     pub(crate) fn spend_share(&self, time: Duration) {
         if self.is_among_others.load(Ordering::Relaxed) {
@@ -69,7 +77,12 @@ impl Account {
     /// Whether it may use more of the threads that serve, as far as its bursts and its share go.
     #[must_use]
     pub fn has_credit(&self) -> bool {
-        self.bursts.is_left() && self.has_share()
+        self.bursts.is_left() && self.can_be_stopped() && self.has_share()
+    }
+
+    /// Whether its guests may be polled on threads that serve at all: none of them has kept one for too long of late.
+    pub(crate) fn can_be_stopped(&self) -> bool {
+        self.unstopped.is_left()
     }
 
     /// Whether it has left to others what is theirs of the threads that serve.
@@ -156,6 +169,19 @@ mod tests {
         account.bursts.refill(begun + 1_000 * debt);
         account.spend_credit(FRONT_CREDIT + Duration::from_millis(1));
         assert!(!account.has_credit());
+    }
+
+    #[test]
+    fn who_could_not_be_stopped_waits_for_longer_than_who_bursts_for_as_long() {
+        let account = Account::new();
+        let time = Duration::from_millis(40);
+        account.could_not_be_stopped(time);
+        assert!(!account.has_credit() && !account.can_be_stopped());
+        let begun = now();
+        let debt = u64::try_from(nanos(time)).expect("no debt") * FRONT_UNSTOPPED_REFILL;
+        assert!(!account.unstopped.refill(begun + debt / 2));
+        assert!(account.unstopped.refill(begun + debt + debt / 2));
+        assert!(account.has_credit() && account.can_be_stopped());
     }
 
     #[test]

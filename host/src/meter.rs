@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
-use crate::limits::{BYTE_EARNS, FREE_BURST, FRONT_TIME, TICK};
+use crate::limits::{BYTE_EARNS, FREE_BURST, FRONT_TIME, FRONT_UNSTOPPED, TICK};
 
 thread_local! {
     /// When the guest that this thread polls now was entered.
@@ -188,7 +188,7 @@ impl Meter {
     }
 
     /// Runs one poll of the guest on the clock. On a thread that serves it is of its account's share, and what is longer than
-    /// [`FREE_BURST`] costs credit too.
+    /// [`FREE_BURST`] costs credit too, and what is longer than [`FRONT_UNSTOPPED`] all that its account has.
     pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.sliced.store(false, Ordering::Relaxed);
         let before = self.burst();
@@ -200,6 +200,9 @@ impl Meter {
         let burst = before + spent;
         if !self.in_background.load(Ordering::Relaxed) {
             self.account.spend_share(spent);
+            if spent > FRONT_UNSTOPPED {
+                self.account.could_not_be_stopped(spent);
+            }
             if burst > FREE_BURST {
                 self.account
                     .spend_credit(if before > FREE_BURST { spent } else { burst });

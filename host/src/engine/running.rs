@@ -101,6 +101,10 @@ impl Running {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Of many that wait in front, each could do what one has done.
+        if !self.meter.account().can_be_stopped() {
+            self.move_to_background();
+        }
         let ended = match &mut self.place {
             Place::Front(guest, nudge) => nudge.poll(cx, &self.meter, guest.as_mut()).is_ready(),
             Place::Background(task) => Pin::new(&mut task.0).poll(cx).is_ready(),
@@ -135,6 +139,7 @@ impl Running {
             .map_or(Ok(()), |outcome| outcome.result.clone())
     }
 
+    /// Unless it is there, or is driven by another task, or is over.
     fn move_to_background(&mut self) {
         let Place::Front(guest, _) = &mut self.place else {
             return;
@@ -146,5 +151,70 @@ impl Running {
             .background
             .spawn(Box::pin(metered), Arc::clone(&self.meter));
         self.place = Place::Background(AbortOnDrop(task));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::account::Account;
+    use crate::limits::FRONT_UNSTOPPED;
+
+    /// The name of the thread that polls it when it has waited.
+    async fn where_it_goes_on(wait: oneshot::Receiver<()>, seen: oneshot::Sender<String>) {
+        let _ = wait.await;
+        let thread = std::thread::current();
+        let _ = seen.send(thread.name().unwrap_or_default().to_owned());
+    }
+
+    /// As a fill of much memory does, which no tick stops.
+    async fn burn() {
+        let meter = Meter::new(Duration::MAX, Account::new());
+        while meter.used() < FRONT_UNSTOPPED * 2 {
+            meter.work(|| {
+                for turn in 0..1_000 {
+                    black_box(turn);
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn after_one_that_could_not_be_stopped_no_guest_of_its_account_is_polled_in_front() {
+        let background = Background::start().expect("threads");
+        let [burns, other] = [Account::new(), Account::new()];
+        let start = |account: &Arc<Account>, wait| {
+            let (tell, seen) = oneshot::channel();
+            let meter = Arc::new(Meter::new(Duration::from_secs(5), Arc::clone(account)));
+            let guest = where_it_goes_on(wait, tell);
+            let background = Arc::clone(&background);
+            (
+                Running::new(guest, Ending::default(), meter, background),
+                seen,
+            )
+        };
+        let (go, wait) = oneshot::channel();
+        let (mut waits, seen) = start(&burns, wait);
+        assert!(poll_fn(|cx| Poll::Ready(waits.poll(cx).is_pending())).await);
+
+        let meter = Arc::new(Meter::new(Duration::from_secs(5), Arc::clone(&burns)));
+        let first = Running::new(burn(), Ending::default(), meter, Arc::clone(&background));
+        first.finish().await.expect("no fault");
+
+        drop(go);
+        waits.finish().await.expect("no fault");
+        assert_eq!(seen.await.expect("it was polled"), "background");
+        for (account, is_away) in [(&burns, true), (&other, false)] {
+            let (_, wait) = oneshot::channel();
+            let (next, seen) = start(account, wait);
+            next.finish().await.expect("no fault");
+            let thread = seen.await.expect("it was polled");
+            assert_eq!(thread == "background", is_away, "{thread}");
+        }
     }
 }

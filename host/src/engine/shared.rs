@@ -217,11 +217,17 @@ impl Guest {
         tokio::spawn(async move {
             let mut driven: Driven = Box::pin(driven);
             loop {
-                let is_over = poll_fn(|cx| match driven.as_mut().poll(cx) {
-                    Poll::Pending if meter.is_burning() || meter.is_over_share() => {
-                        Poll::Ready(false)
+                let is_over = poll_fn(|cx| {
+                    // As for one that is alone (`running.rs`): all that are in it go.
+                    if !meter.account().can_be_stopped() {
+                        return Poll::Ready(false);
                     }
-                    polled => polled.map(|()| true),
+                    match driven.as_mut().poll(cx) {
+                        Poll::Pending if meter.is_burning() || meter.is_over_share() => {
+                            Poll::Ready(false)
+                        }
+                        polled => polled.map(|()| true),
+                    }
                 });
                 if is_over.await {
                     return;
