@@ -6,7 +6,6 @@ use std::time::Duration;
 use ::host::limits::REUSE_RECOVERS;
 
 use crate::support::operator::{OPERATOR, Office, Operator};
-use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 /// How many requests the instance that answered has served.
