@@ -387,6 +387,25 @@ fn a_rollback_of_a_file_brings_back_routes_and_limits_and_no_secret_is_written_d
 }
 
 #[test]
+fn a_version_of_a_file_has_its_methods_after_a_restart_too() {
+    let here = Place::new();
+    here.put("shop.wasm", &version(1));
+    here.put(
+        "shop.toml",
+        b"routes = [{ path = \"/x\", methods = [\"GET\"] }]\n",
+    );
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    let served = restarted(&here, served);
+    is_listed(&served, "file v1, rolled back");
+    assert_eq!(served.get("/x").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(served.connect().post("/x", "said").status(), 405);
+}
+
+#[test]
 fn a_rollback_of_a_file_brings_back_which_keys_it_was_told_and_not_their_values() {
     let here = Place::new();
     here.put("shop.wasm", &fs::read(CONFIG.path()).expect("read"));

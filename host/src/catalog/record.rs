@@ -467,6 +467,7 @@ pub enum Action {
 }
 
 mod routes {
+    use http::Method;
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -476,12 +477,15 @@ mod routes {
     struct Written {
         route: String,
         strip_prefix: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        methods: Vec<String>,
     }
 
     pub(super) fn serialize<S: Serializer>(routes: &[Route], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(routes.iter().map(|route| Written {
             route: route.to_string(),
             strip_prefix: route.strip_prefix,
+            methods: route.methods.iter().map(Method::to_string).collect(),
         }))
     }
 
@@ -490,6 +494,10 @@ mod routes {
         let parse = |one: Written| {
             let mut route: Route = one.route.parse().map_err(D::Error::custom)?;
             route.strip_prefix = one.strip_prefix;
+            let methods = one.methods.iter().map(|method| method.parse::<Method>());
+            route.methods = methods
+                .collect::<Result<_, _>>()
+                .map_err(D::Error::custom)?;
             Ok(route)
         };
         written.into_iter().map(parse).collect()
@@ -562,7 +570,9 @@ pub(super) mod tests {
     #[test]
     fn what_is_written_down_is_what_is_read() {
         let mut record = record("shop");
-        record.versions[0].routes[0].strip_prefix = true;
+        let route = &mut record.versions[0].routes[0];
+        route.strip_prefix = true;
+        route.methods = vec![http::Method::GET, "PURGE".parse().expect("a method")];
         let written = serde_json::to_string(&record).expect("written");
         assert_eq!(
             serde_json::from_str::<Record>(&written).expect("read"),
@@ -571,6 +581,7 @@ pub(super) mod tests {
         assert!(
             serde_json::from_str::<Record>(&written.replace("\"shop\"", "\"../shop\"")).is_err()
         );
+        assert!(serde_json::from_str::<Record>(&written.replace("PURGE", "PUR GE")).is_err());
     }
 
     #[test]
