@@ -483,6 +483,25 @@ fn a_change_to_a_state_that_is_gone_is_refused() {
 }
 
 #[test]
+fn a_tag_of_a_handler_that_is_gone_fits_no_other_of_its_name() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let put = |admin| ask(admin, "PUT", "/handlers/shop", "", &version(1));
+    let tag = put(admin).header("etag").expect("a tag").to_owned();
+    let with_tag = format!("If-Match: {tag}\r\n");
+    let undeployed = ask(admin, "DELETE", "/handlers/shop", &with_tag, b"");
+    assert_eq!(undeployed.status(), 200, "{}", undeployed.text());
+    host.stop();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    // The same component, and yet another handler.
+    assert_eq!(put(admin).status(), 201);
+    let refused = ask(admin, "DELETE", "/handlers/shop", &with_tag, b"");
+    assert_eq!(refused.status(), 412, "{}", refused.text());
+}
+
+#[test]
 fn of_two_deploys_of_one_name_one_wins_and_the_other_is_told() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.tcp());

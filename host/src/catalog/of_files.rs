@@ -267,7 +267,7 @@ impl Versions {
         let mut record = Record::clone(&former);
         record.current = record.latest()?.number;
         record.was_taken_away = true;
-        record.revision += 1;
+        record.revision = self.store.next_revision();
         let (who, tenant) = (FILES.to_owned(), tenant.as_deref().map(str::to_owned));
         let line = AuditLine::now(who, Action::Undeploy, name, tenant, Some(&former), None);
         Some(Next {
@@ -332,7 +332,7 @@ impl Versions {
         }
         record.was_taken_away = false;
         record.file = Some(file);
-        record.revision += 1;
+        record.revision = self.store.next_revision();
         Ok(Some(Next { record, line, kept }))
     }
 

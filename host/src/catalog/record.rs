@@ -33,7 +33,8 @@ pub struct Record {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub was_taken_away: bool,
-    /// Counts its changes, so that two states of it can be told apart.
+    /// The number of this state among all of the state directory. No other has it, nor had it, also not one of a handler of
+    /// this name that is gone.
     pub revision: u64,
 }
 

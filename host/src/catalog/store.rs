@@ -12,6 +12,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
@@ -49,6 +50,8 @@ pub struct Store {
     /// None after an error: redb takes nothing more after one of the disk until it is opened again.
     database: Mutex<Option<Opened>>,
     names: Mutex<Names>,
+    /// The last number that was given to a state of a record.
+    revision: AtomicU64,
     /// Held from the look whether somebody names a component until its file is gone, and while one is pinned.
     removing: Mutex<()>,
 }
@@ -57,6 +60,8 @@ pub struct Store {
 struct Opened {
     database: Database,
     audit: Numbers,
+    /// The highest number of a state of a record, also of one that is gone.
+    revision: u64,
 }
 
 /// A file's device and its number there.
@@ -194,6 +199,7 @@ impl Store {
             .mode(0o600)
             .open(&catalog)?;
         let (opened, records) = open_database(directory)?;
+        let revision = opened.revision;
         file.set_permissions(Permissions::from_mode(0o600))?;
         make(&components)?;
         // The directory's own entries: a database whose name is lost is lost.
@@ -207,6 +213,7 @@ impl Store {
                 records,
                 ..Names::default()
             }),
+            revision: AtomicU64::new(revision),
             removing: Mutex::default(),
         };
         store.sweep()?;
@@ -239,6 +246,12 @@ impl Store {
     /// What is deployed under a name.
     pub fn record(&self, name: &HandlerName) -> Option<Arc<Record>> {
         self.names().records.get(name).cloned()
+    }
+
+    /// A number for a state of a record that is about to be put. None has it twice, whatever its name, and of two states the
+    /// later has the higher one.
+    pub(super) fn next_revision(&self) -> u64 {
+        self.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Where the component of a version lies.
@@ -297,6 +310,11 @@ impl Store {
         let (puts, lines): (Vec<Arc<Record>>, Vec<Option<AuditLine>>) =
             puts.map(|(record, line)| (Arc::new(record), line)).unzip();
         let change = |transaction: &WriteTransaction, audit: &mut Numbers| {
+            if let Some(revision) = puts.iter().map(|record| record.revision).max() {
+                let mut meta = transaction.open_table(META)?;
+                let before = meta.get(REVISION_KEY)?.map_or(0, |number| number.value());
+                meta.insert(REVISION_KEY, revision.max(before))?;
+            }
             let mut table = transaction.open_table(HANDLERS)?;
             for record in &puts {
                 let json = serde_json::to_vec(&**record).map_err(io::Error::from)?;
@@ -363,9 +381,11 @@ impl Store {
         before: Option<jiff::Timestamp>,
         who: &Who,
     ) -> Result<Vec<AuditLine>, StoreError> {
-        self.with_database(|Opened { database, audit }| {
-            audit::latest(database, audit, most, before, who)
-        })
+        self.with_database(
+            |Opened {
+                 database, audit, ..
+             }| { audit::latest(database, audit, most, before, who) },
+        )
     }
 
     /// Opens the database again if an error has closed it: the cause may be gone.
@@ -395,13 +415,17 @@ impl Store {
         then: impl FnOnce(&mut Names) -> T,
     ) -> Result<T, StoreError> {
         self.is_still_ours()?;
-        self.with_database(|Opened { database, audit }| {
-            let transaction = database.begin_write()?;
-            change(&transaction, audit)?;
-            transaction.commit()?;
-            // Before the next one has the database, who would take what was here for what is there.
-            Ok(then(&mut self.names()))
-        })
+        self.with_database(
+            |Opened {
+                 database, audit, ..
+             }| {
+                let transaction = database.begin_write()?;
+                change(&transaction, audit)?;
+                transaction.commit()?;
+                // Before the next one has the database, who would take what was here for what is there.
+                Ok(then(&mut self.names()))
+            },
+        )
     }
 
     /// That the database is the file that it was. One without a name takes everything, and a restart finds nothing of it;
@@ -506,9 +530,13 @@ fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
         if format != FORMAT {
             return Err(StoreError::OtherFormat(directory.to_owned(), format));
         }
-        let records = read_all(&database)?;
-        let audit = Numbers::read(&database)?;
-        Ok((Opened { database, audit }, records))
+        let (records, revision) = read_all(&database)?;
+        let opened = Opened {
+            audit: Numbers::read(&database)?,
+            database,
+            revision,
+        };
+        Ok((opened, records))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -542,10 +570,18 @@ fn format_of(database: &Database) -> Result<u64, StoreError> {
 
 const FORMAT_KEY: &str = "format";
 
-fn read_all(database: &Database) -> Result<Records, StoreError> {
-    let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+/// The highest number of a state of a record that was ever put.
+const REVISION_KEY: &str = "revision";
+
+/// What it holds, and [`Opened::revision`].
+fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
+    let read = || -> Result<(Vec<(String, Vec<u8>)>, u64), redb::Error> {
         let transaction = database.begin_write()?;
-        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+        let revision = {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(FORMAT_KEY, FORMAT)?;
+            meta.get(REVISION_KEY)?.map_or(0, |number| number.value())
+        };
         let rows = {
             let table = transaction.open_table(HANDLERS)?;
             transaction.open_table(AUDIT)?;
@@ -556,10 +592,11 @@ fn read_all(database: &Database) -> Result<Records, StoreError> {
             rows.collect::<Result<_, redb::Error>>()?
         };
         transaction.commit()?;
-        Ok(rows)
+        Ok((rows, revision))
     };
     let mut records = BTreeMap::new();
-    for (name, json) in read()? {
+    let (rows, mut revision) = read()?;
+    for (name, json) in rows {
         let record: Record = serde_json::from_slice(&json).map_err(|error| {
             StoreError::Broken(format!("what is kept of `{name}` cannot be read: {error}"))
         })?;
@@ -569,9 +606,11 @@ fn read_all(database: &Database) -> Result<Records, StoreError> {
                 record.current
             )));
         }
+        // A directory of an earlier host does not say it.
+        revision = revision.max(record.revision);
         records.insert(record.name.clone(), Arc::new(record));
     }
-    Ok(records)
+    Ok((records, revision))
 }
 
 /// A component that is arriving. Dropping it leaves nothing.

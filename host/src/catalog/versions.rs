@@ -616,7 +616,6 @@ impl Versions {
             }
             record.put(version);
         }
-        record.revision += 1;
         // Said before the compiler is asked, and looked at again when it is done.
         if let Some(tenant) = &tenant {
             ownership::room(&self.store, tenant, turn.record.as_deref(), &mut record)?;
@@ -674,7 +673,6 @@ impl Versions {
         let kept = blocking(move || Ok(store.pin(&digest, size))).await?;
         let mut record = Record::clone(&former);
         record.current = version.number;
-        record.revision += 1;
         let next = Next {
             spec,
             replaces,
@@ -875,6 +873,7 @@ impl Versions {
                         ownership::room(&store, &tenant, turn.record.as_deref(), &mut record)?;
                     }
                 }
+                record.revision = store.next_revision();
                 Ok(store.put(record.clone(), &line)?)
             };
             let refused = deployer.commit_sealed(change, seal)?;
