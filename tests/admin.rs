@@ -928,6 +928,42 @@ fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
 }
 
 #[test]
+fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_undeployed() {
+    let here = Place::new();
+    let files = here.path("files");
+    fs::create_dir(&files).expect("made");
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("Admin on");
+    let one = here.component("one.wasm", &version(1));
+    here.deploy(&one, "--name one");
+    let digest = here.listed()["handlers"][0]["digest"].clone();
+    let digest = digest.as_str().expect("a digest");
+    host.stop();
+    let component = here.path(&format!("state/components/{digest}.wasm"));
+    fs::write(component, b"damaged").expect("written");
+    // A file wants its name, another its route.
+    fs::write(files.join("one.wasm"), version(3)).expect("written");
+    fs::write(files.join("two.wasm"), version(2)).expect("written");
+    fs::write(files.join("two.toml"), "routes = [\"/one/*\"]\n").expect("written");
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("`one` was deployed through the admin door: undeploy it");
+    let said = host.says("`two` is not deployed");
+    assert!(said.contains("one") && said.contains("/one/*"), "{said}");
+    let list = here.done("list");
+    assert!(list.contains("failed"), "{list}");
+    let deploy = |name: &str| format!("deploy {} --name {name} --route /one/*", one.display());
+    let said = here.refused(&deploy("three"));
+    assert!(said.contains("one") && said.contains("three"), "{said}");
+    assert_eq!(host.get("/one/").status(), 404);
+    // Whose it is takes its place.
+    here.deploy(&one, "--name one");
+    assert_eq!(host.get("/one/").text().trim_end(), greeting(1).trim_end());
+    here.done("undeploy one");
+    fs::write(files.join("last.wasm"), version(4)).expect("written");
+    comes_to_say(&host, "/one/", &greeting(3));
+}
+
+#[test]
 fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_made() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.unix());

@@ -1044,6 +1044,28 @@ fn handlers_of_a_tenant_that_is_gone_are_kept_and_not_served_until_it_is_back() 
 }
 
 #[test]
+fn of_two_that_had_one_route_the_one_that_had_it_last_has_it_after_a_start() {
+    let site = Site::new(TCP, BOTH);
+    let host = site.serve();
+    let door = Door::of(&host);
+    let route = "route=/acme/x";
+    let deployed = door.deploy(ACME, "able", route, &version(1));
+    assert_eq!(deployed.status(), 201, "{}", deployed.text());
+    site.say_again(&host, "", 1);
+    comes_to(&host, "/acme/x", 404);
+    let deployed = door.deploy(OPERATOR, "baker", route, &version(2));
+    assert_eq!(deployed.status(), 201, "{}", deployed.text());
+    host.stop();
+    site.say(BOTH);
+    let host = site.serve();
+    host.says("`able` is not deployed");
+    assert_eq!(
+        host.get("/acme/x").text().trim_end(),
+        greeting(2).trim_end()
+    );
+}
+
+#[test]
 fn mistakes_in_what_is_said_of_tenants_are_found() {
     let site = Site::new(
         TCP,

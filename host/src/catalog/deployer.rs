@@ -14,8 +14,8 @@ use super::hot::Hot;
 use super::loader::Loader;
 use super::router::Router;
 use super::{
-    Alike, Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy, Route,
-    Service, Source, Spellings, Target, Tenants,
+    Alike, Awaited, Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy,
+    Route, Service, Source, Spellings, Target, Tenants,
 };
 use crate::account::Account;
 use crate::capabilities::Services;
@@ -69,6 +69,8 @@ impl Deploys {
 pub enum Unready {
     /// It has not been made, or is gone.
     NotDeployed,
+    /// It was deployed before the host was started, and is still being made.
+    Starting,
     /// See [`Service::Quarantined`].
     Quarantined,
     /// See [`Service::Unloadable`].
@@ -81,6 +83,7 @@ impl Unready {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotDeployed => "not deployed",
+            Self::Starting => "starting",
             Self::Quarantined => "quarantined",
             Self::Unloadable => "cannot be loaded",
         }
@@ -94,6 +97,11 @@ pub(super) struct Change {
     pub(super) remove: Vec<HandlerName>,
     pub(super) own: Option<Vec<(Route, OwnAnswer)>>,
     pub(super) every: Option<Option<Arc<Policy>>>,
+    /// Handlers that served before the host was started, with the routes that they had; who served last comes first. Names
+    /// and routes are kept for them until they are put or removed.
+    pub(super) awaited: Vec<(HandlerName, Vec<Route>)>,
+    /// Of those, some that cannot be made.
+    pub(super) failed: Vec<HandlerName>,
     /// Whether handlers are still to come that were there before.
     pub(super) is_incomplete: Option<bool>,
     /// Where the handlers come from that it puts and removes.
@@ -229,6 +237,7 @@ impl Deployer {
     pub fn unready(&self) -> Vec<(HandlerName, Unready)> {
         let catalog = self.catalog.load();
         let why = |name: &HandlerName| match catalog.handler(name) {
+            None if catalog.is_starting(name) => Some(Unready::Starting),
             None => Some(Unready::NotDeployed),
             Some(handler) => match handler.service() {
                 Service::Ready => None,
@@ -387,18 +396,33 @@ impl Deployer {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.catalog.load_full();
         let mut base = now.entries.clone();
+        let mut awaited = now.awaited.clone();
         let origin = change.origin;
         for name in &change.remove {
             if base.get(name).is_some_and(|entry| entry.origin == origin) {
                 base.remove(name);
             }
+            if awaited.get(name).is_some_and(|it| it.origin == origin) {
+                awaited.remove(name);
+            }
+        }
+        for name in &change.failed {
+            if let Some(awaited) = awaited.get_mut(name) {
+                awaited.has_failed = true;
+            }
         }
         let mut put: BTreeMap<HandlerName, Entry> = BTreeMap::new();
         let mut own = change.own;
+        if !change.awaited.is_empty() {
+            // The host's own answers give way, where they may.
+            let of_own: &[_] = if own.is_none() { &now.own } else { &[] };
+            await_all(&mut awaited, &base, of_own, change.awaited, origin);
+        }
         let mut refused: Vec<Refused> = Vec::new();
         for (routes, handler) in change.put {
             let name = handler.spec.name.clone();
-            match base.get(&name).map(|entry| entry.origin) {
+            let of_awaited = || awaited.get(&name).map(|it| it.origin);
+            match base.get(&name).map(|it| it.origin).or_else(of_awaited) {
                 Some(other) if other != origin => refused.push(Refused {
                     name: name.shared(),
                     conflicts: Vec::new(),
@@ -415,9 +439,9 @@ impl Deployer {
             }
         }
         let (entries, own, router) = loop {
-            let (entries, alike) = together(&base, &put);
+            let (entries, alike) = together(&base, &awaited, &put);
             let answers = own.as_ref().unwrap_or(&now.own);
-            let conflicts = match table(&entries, answers) {
+            let conflicts = match table(&entries, &awaited, answers) {
                 Ok(router) => {
                     put.retain(|name, _| entries.contains_key(name));
                     refused.extend(alike.into_iter().map(|alike| Refused {
@@ -430,12 +454,20 @@ impl Deployer {
                 Err(conflicts) => conflicts,
             };
             // The host's own answers give way, each for itself; of handlers, who is there already stays, and of two that
-            // come together the first by name.
+            // come together the one that had the route before the host was started, or the first by name.
             let of_own = |conflict: &&Conflict| *conflict.first == *OWN || *conflict.second == *OWN;
             let newcomer = conflicts.iter().find_map(|conflict| {
                 let of =
                     |owner: &Arc<str>| put.keys().find(|name| name.shared() == *owner).cloned();
-                of(&conflict.second).or_else(|| of(&conflict.first))
+                let had = |name: &HandlerName| {
+                    let mut routes = awaited.get(name).into_iter().flat_map(|it| &it.routes);
+                    routes.any(|route| clash(route, &conflict.route))
+                };
+                let (first, second) = (of(&conflict.first), of(&conflict.second));
+                match second {
+                    Some(second) if first.is_none() || !had(&second) => Some(second),
+                    _ => first,
+                }
             });
             let name = if let Some(own) = own
                 .as_mut()
@@ -479,9 +511,11 @@ impl Deployer {
         for entry in entries.values() {
             entry.handler.account.set_among_others(is_shared);
         }
+        awaited.retain(|name, _| !entries.contains_key(name));
         self.catalog.store(Arc::new(Catalog {
             is_shared,
             entries,
+            awaited,
             own,
             every: change.every.unwrap_or_else(|| now.every.clone()),
             is_incomplete: change.is_incomplete.unwrap_or(now.is_incomplete),
@@ -502,17 +536,55 @@ impl Deployer {
 /// Who has the routes that need no guest, in messages.
 pub(super) const OWN: &str = "[[routes]]";
 
+/// Keeps the names and the routes of these for them, so far as nobody has them.
+fn await_all(
+    awaited: &mut BTreeMap<HandlerName, Awaited>,
+    base: &BTreeMap<HandlerName, Entry>,
+    own: &[(Route, OwnAnswer)],
+    all: Vec<(HandlerName, Vec<Route>)>,
+    origin: Origin,
+) {
+    let names = base.keys().chain(awaited.keys());
+    let mut spellings: Spellings = names.map(HandlerName::shared).collect();
+    let mut taken = Router::default();
+    let of_base = base.iter().map(|(name, entry)| (name, &entry.routes));
+    let of_awaited = awaited.iter().map(|(name, it)| (name, &it.routes));
+    for (name, routes) in of_base.chain(of_awaited) {
+        for route in routes {
+            taken.take(route.clone(), name.shared(), ());
+        }
+    }
+    for (route, _) in own {
+        taken.take(route.clone(), Arc::from(OWN), ());
+    }
+    for (name, mut routes) in all {
+        let is_there = base.contains_key(&name) || awaited.contains_key(&name);
+        if is_there || spellings.take(&name.shared()).is_err() {
+            continue;
+        }
+        routes.retain(|route| taken.take(route.clone(), name.shared(), ()).is_empty());
+        let new = Awaited {
+            routes,
+            origin,
+            has_failed: false,
+        };
+        awaited.insert(name, new);
+    }
+}
+
 /// What there is, with what comes. Of those who come, who has a name that differs from another's in case only is left out: who is
-/// there already stays, and of two that come together the first by name.
+/// there already or is awaited stays, and of two that come together the first by name.
 fn together(
     base: &BTreeMap<HandlerName, Entry>,
+    awaited: &BTreeMap<HandlerName, Awaited>,
     put: &BTreeMap<HandlerName, Entry>,
 ) -> (BTreeMap<HandlerName, Entry>, Vec<Alike>) {
     let (mut entries, mut alike) = (base.clone(), Vec::new());
     if put.is_empty() {
         return (entries, alike);
     }
-    let mut spellings: Spellings = base.keys().map(HandlerName::shared).collect();
+    let names = base.keys().chain(awaited.keys());
+    let mut spellings: Spellings = names.map(HandlerName::shared).collect();
     for (name, entry) in put {
         match spellings.take(&name.shared()) {
             Ok(()) => drop(entries.insert(name.clone(), entry.clone())),
@@ -528,8 +600,10 @@ fn clash(one: &Route, other: &Route) -> bool {
     Router::build(both).is_err()
 }
 
+/// Where requests go. Nothing goes to who is awaited, and nobody else gets what is his.
 fn table(
     entries: &BTreeMap<HandlerName, Entry>,
+    awaited: &BTreeMap<HandlerName, Awaited>,
     own: &[(Route, OwnAnswer)],
 ) -> Result<Router<Target>, Vec<Conflict>> {
     let of_handlers = entries.iter().flat_map(|(name, entry)| {
@@ -540,5 +614,17 @@ fn table(
     let of_host = own
         .iter()
         .map(|(route, answer)| (route.clone(), Arc::from(OWN), Target::Own(answer.clone())));
-    Router::build(of_handlers.chain(of_host))
+    let all = of_handlers.chain(of_host);
+    // Who comes just now has them by his entry.
+    let mut waiting = awaited
+        .iter()
+        .filter(|(name, _)| !entries.contains_key(*name))
+        .flat_map(|(name, it)| it.routes.iter().map(move |route| (route, name)))
+        .peekable();
+    if waiting.peek().is_some() {
+        let waiting = waiting.map(|(route, name)| (route.clone(), name.shared(), ()));
+        let taken = all.clone().map(|(route, owner, _)| (route, owner, ()));
+        Router::build(taken.chain(waiting))?;
+    }
+    Router::build(all)
 }

@@ -57,8 +57,20 @@ pub struct Catalog {
     /// What the host does on routes that say nothing of it, and where there is none.
     every: Option<Arc<Policy>>,
     router: Router<Target>,
+    /// Handlers that served before the host was started and do not yet. None of them is among the entries.
+    awaited: BTreeMap<HandlerName, Awaited>,
     is_shared: bool,
     is_incomplete: bool,
+}
+
+/// What is kept for a handler that served before the host was started, until it does again or is taken away.
+#[derive(Debug, Clone)]
+struct Awaited {
+    /// Of its routes those that nobody else had.
+    routes: Vec<Route>,
+    origin: Origin,
+    /// It could not be made.
+    has_failed: bool,
 }
 
 /// A handler and where it is.
@@ -147,6 +159,14 @@ impl Catalog {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.is_incomplete
+    }
+
+    /// Whether a handler was deployed before the host was started, and is still being made.
+    #[must_use]
+    pub fn is_starting(&self, name: &HandlerName) -> bool {
+        let of_door = self.awaited.get(name);
+        let of_door = of_door.filter(|awaited| awaited.origin == Origin::Admin);
+        of_door.is_some_and(|awaited| self.is_incomplete && !awaited.has_failed)
     }
 
     /// Every handler, by name.

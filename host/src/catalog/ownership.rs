@@ -171,12 +171,12 @@ impl Versions {
             .filter(|record| self.tenant_is_away(record))
             .collect();
         let catalog = self.deployer.catalog().load_full();
-        let serving = gone.iter().map(|record| &record.name);
+        let names = gone.iter().map(|record| &record.name);
+        let is_there = |name: &&HandlerName| {
+            catalog.origin(name) == Some(Origin::Admin) || catalog.awaited.contains_key(*name)
+        };
         let change = Change {
-            remove: serving
-                .filter(|name| catalog.origin(name) == Some(Origin::Admin))
-                .cloned()
-                .collect(),
+            remove: names.filter(is_there).cloned().collect(),
             ..Change::of_door()
         };
         if !change.remove.is_empty() {

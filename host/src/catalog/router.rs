@@ -84,12 +84,7 @@ impl<T> Router<T> {
         let mut router = Self::default();
         let mut conflicts = Vec::new();
         for (route, owner, target) in routes {
-            let entry = Entry {
-                route,
-                owner,
-                target,
-            };
-            conflicts.extend(router.insert(entry));
+            conflicts.extend(router.take(route, owner, target));
         }
         if conflicts.is_empty() {
             Ok(router)
@@ -128,7 +123,13 @@ impl<T> Router<T> {
         }
     }
 
-    fn insert(&mut self, entry: Entry<T>) -> Vec<Conflict> {
+    /// Adds a route, if it is in no conflict.
+    pub(super) fn take(&mut self, route: Route, owner: Arc<str>, target: T) -> Vec<Conflict> {
+        let entry = Entry {
+            route,
+            owner,
+            target,
+        };
         let table = match &entry.route.host.0 {
             Hosts::Any => &mut self.any,
             Hosts::Exact(name) => self.exact.entry(name.clone()).or_default(),

@@ -4,6 +4,7 @@
 //! What fails before that step has changed nothing. The step holds the deployer's lock while the disk is written, so
 //! what serves is what a restart gives, and who is told that it is done is told the truth.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,8 @@ pub struct Listed {
     pub digest: String,
     /// It answers requests. One that could not be made at the start of the host does not.
     pub is_serving: bool,
+    /// It will: it is still being made since the start of the host.
+    pub is_starting: bool,
     /// What is remembered of it. None if it is served from a file and its version is not written down.
     pub record: Option<Arc<Record>>,
     /// The file that it is served from, if it was not deployed. A tenant knows no place of the host.
@@ -280,11 +283,14 @@ impl Versions {
 
     /// Puts in place what was deployed when the host ended. What has to be made anew is waited for `patience` at most, and
     /// comes later otherwise. What cannot be is told and stays in the store: another deploy or rollback of its name brings it
-    /// back.
+    /// back. For as long as it is there, it keeps its name and its routes.
     pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
         let mut change = Change::of_door();
-        for record in self.store.records() {
+        let mut records = self.store.records();
+        // Of two with one route, the one that was written down last had it last.
+        records.sort_by_key(|record| Reverse(record.revision));
+        for record in records {
             let of_door = record.current().filter(|_| record.file.is_none());
             let Some(version) = of_door else {
                 continue;
@@ -293,6 +299,8 @@ impl Versions {
                 self.put_away(&record);
                 continue;
             }
+            let routes = version.routes.clone();
+            change.awaited.push((record.name.clone(), routes));
             let spec = self.spec(&record, version);
             let digest = version.digest.clone();
             match self
@@ -311,19 +319,22 @@ impl Versions {
                 }
             }
         }
+        let mut failed = Vec::new();
         let deadline = Instant::now() + patience;
         while let Ok(Some(made)) = timeout_at(deadline, making.join_next()).await {
-            let handler = restored(made);
-            change
-                .put
-                .extend(handler.map(|it| (it.spec.routes.clone(), it)));
+            match restored(made) {
+                Ok(handler) => change.put.push((handler.spec.routes.clone(), handler)),
+                Err(name) => failed.extend(name),
+            }
         }
         change.is_incomplete = Some(!making.is_empty());
         let count = change.put.len();
         let refused = self.deployer.commit(change);
         for refused in &refused {
             tracing::error!("`{}` is not deployed: {refused}", refused.name);
+            failed.extend(refused.name.parse().ok());
         }
+        self.has_failed(failed);
         self.deployer.save_known();
         if count > 0 {
             tracing::info!(
@@ -343,9 +354,12 @@ impl Versions {
             // Each by itself: one whose name is being changed waits, and the others do not.
             let mut late = JoinSet::new();
             while let Some(made) = making.join_next().await {
-                if let Some(handler) = restored(made) {
-                    let this = Arc::clone(&this);
-                    late.spawn(async move { this.restore_late(handler).await });
+                match restored(made) {
+                    Ok(handler) => {
+                        let this = Arc::clone(&this);
+                        late.spawn(async move { this.restore_late(handler).await });
+                    }
+                    Err(name) => this.has_failed(name.into_iter().collect()),
                 }
             }
             while late.join_next().await.is_some() {}
@@ -354,6 +368,16 @@ impl Versions {
                 ..Change::of_door()
             });
         });
+    }
+
+    /// Notes that what served before the start cannot be made. It keeps its name and its routes.
+    fn has_failed(&self, failed: Vec<HandlerName>) {
+        if !failed.is_empty() {
+            self.deployer.commit(Change {
+                failed,
+                ..Change::of_door()
+            });
+        }
     }
 
     /// Puts in place what took long to make, unless somebody has changed it meanwhile: who is about to may be refused.
@@ -384,7 +408,10 @@ impl Versions {
         };
         match self.deployer.commit(change).into_iter().next() {
             None => tracing::info!("`{name}` is deployed again"),
-            Some(refused) => tracing::error!("`{name}` is not deployed: {refused}"),
+            Some(refused) => {
+                tracing::error!("`{name}` is not deployed: {refused}");
+                self.has_failed(vec![name]);
+            }
         }
         self.deployer.save_known();
     }
@@ -935,6 +962,7 @@ impl Versions {
             routes: entry.routes.clone(),
             digest: handler.digest.clone(),
             is_serving: true,
+            is_starting: false,
             file: Some(path.to_owned()),
             tenant: handler.spec.tenant.as_deref().map(str::to_owned),
             handler: Some(Arc::clone(handler)),
@@ -952,6 +980,7 @@ impl Versions {
             routes: current.map_or_else(Vec::new, |version| version.routes.clone()),
             digest: current.map_or_else(String::new, |version| version.digest.clone()),
             is_serving,
+            is_starting: !is_serving && catalog.is_starting(&record.name),
             handler: handler.cloned(),
             tenant: record.tenant.clone(),
             record: Some(record),
@@ -1003,20 +1032,23 @@ impl Receiving {
     }
 }
 
-/// What was made of a deployed version, or why it is none.
+/// What was made of a deployed version. If it cannot be, that is said, and here is its name, if it is known.
 fn restored(
     made: Result<(anyhow::Result<Arc<Handler>>, HandlerName, String), JoinError>,
-) -> Option<Arc<Handler>> {
+) -> Result<Arc<Handler>, Option<HandlerName>> {
+    let (made, name, digest) = made.map_err(|stopped| {
+        tracing::error!("a handler is not deployed: {stopped}");
+        None
+    })?;
     match made {
-        Ok((Ok(handler), _, digest)) if handler.digest == digest => return Some(handler),
-        Ok((Ok(handler), name, digest)) => tracing::error!(
+        Ok(handler) if handler.digest == digest => return Ok(handler),
+        Ok(handler) => tracing::error!(
             "`{name}` is not deployed: the file of its component is damaged (it is {:.12}, and was {digest}): deploy it again",
             handler.digest,
         ),
-        Ok((Err(why), name, _)) => tracing::error!("`{name}` is not deployed: {why:#}"),
-        Err(stopped) => tracing::error!("a handler is not deployed: {stopped}"),
+        Err(why) => tracing::error!("`{name}` is not deployed: {why:#}"),
     }
-    None
+    Err(Some(name))
 }
 
 /// What a component wants that somebody would have to grant, before anything is compiled.
