@@ -974,6 +974,11 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
     let host = TestHost::serve_nothing(&format!("{flags} --restore-timeout 1ms"));
     host.says("still being made: 1 handler of the state directory");
     eventually("the handler", || {
+        let list = here.done("list");
+        assert!(list.contains("starting") || list.contains("v1"), "{list}");
+        let mut door = Connection::to_unix(&here.path("admin.sock"));
+        door.send("GET /readyz/one HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(matches!(door.reply().status(), 200 | 503));
         let reply = host.get("/one/");
         // It is not said that there is none.
         assert!(matches!(reply.status(), 200 | 503), "{}", reply.text());

@@ -179,10 +179,15 @@ impl Desk {
         // Whether it is there for him.
         self.versions.find(name, who)?;
         let catalog = self.watched.deployer.catalog().load_full();
+        let lifecycle = &self.watched.lifecycle;
+        if catalog.is_starting(name) {
+            let ready = Ready::of_starting(lifecycle, name);
+            return Ok(answer(ready.code(), &ready));
+        }
         let Some(handler) = catalog.handler(name) else {
             return Err(NotDone::Absent(name.clone()).into());
         };
-        let ready = Ready::of_handler(&self.watched.lifecycle, handler);
+        let ready = Ready::of_handler(lifecycle, handler);
         Ok(answer(ready.code(), &ready))
     }
 

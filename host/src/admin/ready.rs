@@ -59,11 +59,22 @@ impl Ready {
             Service::Quarantined => Unready::Quarantined,
             Service::Unloadable => Unready::Unloadable,
         };
-        ready.handlers = Some(vec![NotReady {
-            name: handler.spec.name.clone(),
+        ready.because(&handler.spec.name, why)
+    }
+
+    /// One handler that is still being made since the start.
+    pub(super) fn of_starting(lifecycle: &Lifecycle, name: &HandlerName) -> Self {
+        let mut ready = Self::new(false);
+        ready.phase = Some(lifecycle.phase().as_str());
+        ready.because(name, Unready::Starting)
+    }
+
+    fn because(mut self, name: &HandlerName, why: Unready) -> Self {
+        self.handlers = Some(vec![NotReady {
+            name: name.clone(),
             why: why.as_str(),
         }]);
-        ready
+        self
     }
 
     pub(super) fn code(&self) -> StatusCode {

@@ -29,6 +29,9 @@ pub struct HandlerView {
     pub digest: String,
     /// It answers requests.
     pub serving: bool,
+    /// It will: it is still being made since the host was started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starting: bool,
     /// An earlier version serves than the latest.
     #[serde(default)]
     pub rolled_back: bool,
@@ -197,6 +200,7 @@ impl From<&Listed> for HandlerView {
             routes: routes(&listed.routes),
             digest: listed.digest.clone(),
             serving: listed.is_serving,
+            starting: listed.is_starting,
             rolled_back: record.is_some_and(Record::is_rolled_back),
             etag: record.map(Record::tag),
             file: listed.file.as_ref().map(|file| file.display().to_string()),

@@ -43,6 +43,7 @@ const TENANT: usize = 3;
 fn row(handler: &HandlerView) -> Vec<String> {
     let current = handler.versions.iter().find(|version| version.current);
     let version = match current {
+        _ if handler.starting => "starting".to_owned(),
         _ if !handler.serving => "failed".to_owned(),
         Some(version) => {
             let file = if handler.file.is_some() { "file " } else { "" };

@@ -34,7 +34,9 @@ impl Show {
 fn shown(handler: HandlerView) -> String {
     let mut facts = vec![("name", handler.name.clone())];
     facts.extend(handler.tenant.clone().map(|tenant| ("tenant", tenant)));
-    if !handler.serving {
+    if handler.starting {
+        facts.push(("state", "starting: it is still being made".to_owned()));
+    } else if !handler.serving {
         facts.push(("state", "not serving: the host's log says why".to_owned()));
     }
     if handler.rolled_back {
