@@ -387,6 +387,55 @@ fn a_rollback_of_a_file_brings_back_routes_and_limits_and_no_secret_is_written_d
 }
 
 #[test]
+fn a_route_is_after_a_start_whose_it_was_also_when_his_file_has_changed_meanwhile() {
+    let here = Place::new();
+    here.put("shop.toml", b"routes = [\"/x\"]\n");
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    // The first by name wants it too.
+    here.put("able.toml", b"routes = [\"/x\"]\n");
+    here.put("able.wasm", &version(2));
+    served.says("`able` is not deployed");
+    let says = |served: &TestHost, target: &str, number: usize| {
+        let said = served.get(target).text();
+        assert_eq!(said.trim_end(), greeting(number).trim_end());
+    };
+
+    assert_eq!(served.stop().code, Some(0));
+    here.put("shop.wasm", &version(3));
+    let served = here.serve();
+    says(&served, "/x", 3);
+    is_listed(&served, "file v2");
+
+    // What cannot be made replaces nothing, as while the host runs.
+    assert_eq!(served.stop().code, Some(0));
+    here.put("shop.wasm", b"no component");
+    let served = here.serve();
+    served.says("`shop` is not replaced");
+    says(&served, "/x", 3);
+    is_listed(&served, "file v2");
+
+    // While it is not known what is wanted of it, nobody has it.
+    assert_eq!(served.stop().code, Some(0));
+    here.put("shop.toml", b"routs = [\"/x\"]\n");
+    let served = here.serve();
+    let said = served.says("`able` is not deployed");
+    assert!(said.contains("shop"), "{said}");
+    assert_eq!(served.get("/x").status(), 404);
+
+    here.put("shop.toml", b"routes = [\"/y\"]\n");
+    here.put("shop.wasm", &version(4));
+    comes_to_say(&served, "/y", &greeting(4));
+    comes_to_say(&served, "/x", &greeting(2));
+    assert_eq!(served.stop().code, Some(0));
+    fs::remove_file(here.path("files/able.wasm")).expect("removed");
+    let served = here.serve();
+    says(&served, "/y", 4);
+    assert_eq!(served.get("/x").status(), 404);
+}
+
+#[test]
 fn a_version_of_a_file_has_its_methods_after_a_restart_too() {
     let here = Place::new();
     here.put("shop.wasm", &version(1));

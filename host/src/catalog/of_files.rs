@@ -4,6 +4,7 @@
 //! by threads that may wait: a state directory that is slow or full never keeps a file from being served. While an earlier
 //! version serves, it takes the place of what the files say, until they say something else.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Read as _};
 use std::path::{self, Path};
@@ -20,8 +21,8 @@ use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
 use super::store::{Kept, StoreError};
 use super::versions::{also_wanted, blocking, no_version, now, wants_of};
 use super::{
-    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Source, Turn,
-    Versions, Who,
+    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Route, Source,
+    Turn, Versions, Who,
 };
 use crate::components::Stamp;
 use crate::{files, limits};
@@ -114,19 +115,53 @@ impl Versions {
         record.is_some_and(|record| number.is_some_and(|number| number != record.current))
     }
 
-    fn earlier(&self, said: &HandlerSpec) -> Option<HandlerSpec> {
-        if self.of_files.taken_away().contains_key(&said.name) {
+    /// Of these names, each with its file if that is known, those whose handlers have served, with the routes that they had
+    /// last. The one that was written down last comes first.
+    pub(super) fn served<'a>(
+        &self,
+        names: impl Iterator<Item = (&'a HandlerName, Option<&'a Path>)>,
+    ) -> Vec<(HandlerName, Vec<Route>)> {
+        let records = names.filter_map(|(name, path)| self.record_of(name, path));
+        let mut records: Vec<Arc<Record>> = records.collect();
+        records.sort_by_key(|record| Reverse(record.revision));
+        let routes = |record: &Arc<Record>| Some(record.current()?.routes.clone());
+        let served = records.iter();
+        served
+            .filter_map(|record| Some((record.name.clone(), routes(record)?)))
+            .collect()
+    }
+
+    /// The version that served last of what lies in a file, if the files say all that it needs, and the digest of its
+    /// component.
+    pub(super) fn last(&self, said: &HandlerSpec) -> Option<(HandlerSpec, String)> {
+        let record = self.record_of(&said.name, Some(said.source.path()))?;
+        let version = record.current()?;
+        let component = Source::Wasm(self.store.component(&version.digest));
+        let spec = version.instead_of(said, component).ok()?;
+        Some((spec, version.digest.clone()))
+    }
+
+    /// What is remembered of a handler whose file was not taken away: of one in this file, or of one whose file is there.
+    fn record_of(&self, name: &HandlerName, path: Option<&Path>) -> Option<Arc<Record>> {
+        if self.of_files.taken_away().contains_key(name) {
             return None;
         }
-        let record = self.store.record(&said.name)?;
+        let record = self.store.record(name)?;
+        let file = record.file.as_ref().filter(|_| !record.was_taken_away)?;
+        // Hosts of several directories may take turns with a state directory.
+        let is_it = match path {
+            Some(path) => path::absolute(path).ok()? == file.path,
+            None => file.path.is_file(),
+        };
+        is_it.then_some(record)
+    }
+
+    fn earlier(&self, said: &HandlerSpec) -> Option<HandlerSpec> {
+        let path = said.source.path();
+        let record = self.record_of(&said.name, Some(path))?;
         let file = record.file.as_ref()?;
         let latest = record.latest().filter(|_| record.is_rolled_back())?;
         if !Version::of_file(said, &said.routes, &latest.digest).is_like(latest) {
-            return None;
-        }
-        let path = said.source.path();
-        // Hosts of several directories may take turns with a state directory.
-        if path::absolute(path).ok()? != file.path {
             return None;
         }
         if let Some(stamp) = Stamp::of(path).filter(|stamp| *stamp != file.stamp) {

@@ -19,7 +19,7 @@ pub struct Rollout {
     deployer: Arc<Deployer>,
     /// What keeps the versions of what it deploys.
     versions: Option<Arc<Versions>>,
-    making: JoinSet<(HandlerName, anyhow::Result<Arc<Handler>>)>,
+    making: JoinSet<(HandlerName, Made)>,
     /// What was last tried, by name.
     tried: HashMap<HandlerName, Try>,
     /// Handlers whose routes somebody else has: he may be about to give them up.
@@ -28,12 +28,24 @@ pub struct Rollout {
     own: Vec<(Route, OwnAnswer)>,
     /// Some of it is not in place.
     own_waits: bool,
+    /// It was told what is wanted.
+    has_begun: bool,
 }
 
 struct Waiting {
     routes: Vec<Route>,
     handler: Arc<Handler>,
     is_told: bool,
+}
+
+/// What came out of making a handler.
+enum Made {
+    /// It.
+    New(Arc<Handler>),
+    /// The version that served before the host was started, and why not the new one.
+    Former(Arc<Handler>, anyhow::Error),
+    /// Nothing.
+    Nothing(anyhow::Error),
 }
 
 struct Try {
@@ -73,6 +85,7 @@ impl Rollout {
             waiting: BTreeMap::new(),
             own: Vec::new(),
             own_waits: false,
+            has_begun: false,
         }
     }
 
@@ -103,11 +116,25 @@ impl Rollout {
         let required = required.map(|spec| spec.name.clone());
         self.deployer.require(required.chain(kept));
         let catalog = self.deployer.catalog().load_full();
+        let mut change = Change::default();
+        let is_start = !std::mem::replace(&mut self.has_begun, true);
+        // What served before the host was started has its routes before others that are made sooner.
+        if let Some(versions) = self.versions.as_ref().filter(|_| is_start) {
+            let of_specs = wanted.handlers.iter();
+            let of_specs = of_specs.map(|said| (&said.name, Some(said.source.path())));
+            let all = of_specs.chain(wanted.kept.iter().map(|name| (name, None)));
+            change.awaited = versions.served(all);
+        }
+        let awaited = catalog.awaited.iter();
+        let awaited = awaited.filter(|(_, it)| it.origin == Origin::Files);
+        let (awaited, of_gone): (Vec<_>, Vec<_>) = awaited
+            .map(|(name, _)| name.clone())
+            .partition(|name| names.contains(name));
+        change.remove.extend(of_gone);
+        let of_start = change.awaited.iter().map(|(name, _)| name.clone());
+        let awaited: HashSet<HandlerName> = awaited.into_iter().chain(of_start).collect();
         (self.own, self.own_waits) = (wanted.own, true);
-        let mut change = Change {
-            every: Some(wanted.every),
-            ..Change::default()
-        };
+        change.every = Some(wanted.every);
         let mut events = Vec::new();
         for name in gone {
             self.forget(&name);
@@ -152,7 +179,11 @@ impl Rollout {
                 );
                 continue;
             }
-            self.make(spec, stamp);
+            // What serves goes on if the new one cannot be made. After a start nothing does yet.
+            let former = versions
+                .filter(|_| spec.version.is_none() && awaited.contains(&spec.name))
+                .and_then(|versions| versions.last(&spec));
+            self.make(spec, stamp, former);
         }
         let removed = change.remove.iter();
         let removed: Vec<Arc<Handler>> = removed
@@ -173,13 +204,13 @@ impl Rollout {
             made.push(more);
         }
         let catalog = self.deployer.catalog().load_full();
-        let mut events = Vec::new();
+        let (mut events, mut not_replaced) = (Vec::new(), Vec::new());
         let mut change = Change::default();
         let versions = self.versions.as_ref();
         let is_left_behind =
             |handler: &Handler| versions.is_some_and(|versions| versions.is_left_behind(handler));
         // An error is a task that was aborted.
-        for (task, (name, result)) in made.into_iter().flatten() {
+        for (task, (name, made)) in made.into_iter().flatten() {
             let of_task = |making: &mut AbortHandle| making.id() == task;
             let Some(tried) = self.tried.get_mut(&name) else {
                 continue;
@@ -188,17 +219,26 @@ impl Rollout {
             if tried.making.take_if(of_task).is_none() {
                 continue;
             }
-            match result {
-                Err(why) => events.push(self.refused(name.shared(), why)),
-                // Somebody has taken another version meanwhile, and that serves.
-                Ok(handler) if is_left_behind(&handler) => {}
-                Ok(handler) => {
-                    // A file that was written anew with the same bytes: its instances stay warm.
-                    let now = catalog.handler(&name).filter(|now| now.is_same(&handler));
-                    let handler = now.cloned().unwrap_or(handler);
-                    change.put.push((tried.spec.routes.clone(), handler));
+            let (handler, routes) = match made {
+                Made::New(handler) => (handler, tried.spec.routes.clone()),
+                Made::Former(handler, why) => {
+                    not_replaced.push((name.shared(), why));
+                    let routes = handler.spec.routes.clone();
+                    (handler, routes)
                 }
+                Made::Nothing(why) => {
+                    events.push(self.refused(name.shared(), why));
+                    continue;
+                }
+            };
+            // Somebody has taken another version meanwhile, and that serves.
+            if is_left_behind(&handler) {
+                continue;
             }
+            // A file that was written anew with the same bytes: its instances stay warm.
+            let now = catalog.handler(&name).filter(|now| now.is_same(&handler));
+            let handler = now.cloned().unwrap_or(handler);
+            change.put.push((routes, handler));
         }
         let is_new = |handler: &&Arc<Handler>| {
             let now = catalog.handler(&handler.spec.name);
@@ -207,6 +247,8 @@ impl Rollout {
         let made = change.put.iter().map(|(_, handler)| handler).filter(is_new);
         let made: HashSet<HandlerName> = made.map(|handler| handler.spec.name.clone()).collect();
         events.extend(self.commit(change, &made));
+        let not_replaced = not_replaced.into_iter();
+        events.extend(not_replaced.map(|(name, why)| self.refused(name, why)));
         Some(events)
     }
 
@@ -297,13 +339,26 @@ impl Rollout {
             .count()
     }
 
-    fn make(&mut self, spec: HandlerSpec, stamp: Option<Stamp>) {
+    /// Makes it, or else a former version, of a component of this digest.
+    fn make(
+        &mut self,
+        spec: HandlerSpec,
+        stamp: Option<Stamp>,
+        former: Option<(HandlerSpec, String)>,
+    ) {
         self.forget(&spec.name);
         let (deployer, name, of_task) =
             (Arc::clone(&self.deployer), spec.name.clone(), spec.clone());
         let making = self.making.spawn(async move {
             let name = of_task.name.clone();
-            (name, deployer.build(of_task).await)
+            let made = match deployer.build(of_task).await {
+                Ok(handler) => Made::New(handler),
+                Err(why) => match last_of(&deployer, former).await {
+                    Some(handler) => Made::Former(handler, why),
+                    None => Made::Nothing(why),
+                },
+            };
+            (name, made)
         });
         let tried = Try {
             spec,
@@ -334,4 +389,14 @@ impl Rollout {
             has_former,
         }
     }
+}
+
+/// A version that served, if it can be made again of the same component.
+async fn last_of(
+    deployer: &Deployer,
+    version: Option<(HandlerSpec, String)>,
+) -> Option<Arc<Handler>> {
+    let (spec, digest) = version?;
+    let made = deployer.build_again(spec).await.ok();
+    made.filter(|handler| handler.digest == digest)
 }
