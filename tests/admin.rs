@@ -898,6 +898,31 @@ fn every_change_is_in_the_audit_log_with_who_and_from_which_digest_to_which() {
 }
 
 #[test]
+fn a_handler_with_two_spellings_of_one_path_is_served_also_after_a_restart() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let routes = "--route /%67reet/* --route /greet/*";
+    let one = here.component("one.wasm", &version(1));
+    here.deploy(&one, &format!("--name one {routes}"));
+    let refused = here.refused(&format!(
+        "deploy {} --name two --route /gr%65et/*",
+        one.display()
+    ));
+    assert!(refused.contains("both have the route"), "{refused}");
+    host.stop();
+    // Both are written down, as they were before one was told from the other.
+    let host = TestHost::serve_nothing(&here.unix());
+    for target in ["/greet/", "/%67reet/", "/gree%74/"] {
+        assert_eq!(host.get(target).text().trim_end(), greeting(1).trim_end());
+    }
+    let show = here.done("show one");
+    assert!(
+        show.contains("/%67reet/*") && show.contains("/greet/*"),
+        "{show}"
+    );
+}
+
+#[test]
 fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.unix());

@@ -211,6 +211,49 @@ routes = [
 }
 
 #[test]
+fn what_a_route_says_holds_for_every_spelling_of_its_path() {
+    let file = File::new(
+        r#"
+[handlers.faults]
+source = "faults.wasm"
+routes = [
+  "/*",
+  { path = "/admin/*", deny = ["127.0.0.1"] },
+  { path = "/%72%65ports/*", basic_auth = { file = "people.htpasswd" } },
+  { path = "/short/*", strip_prefix = true },
+]
+"#,
+    );
+    let host = file.serve();
+    for (target, status) in [
+        ("/admin/ok", 403),
+        ("/%61dmin/ok", 403),
+        ("/%61%64%6D%69%6e/", 403),
+        ("/reports/ok", 401),
+        ("/r%65ports/ok", 401),
+        // Other paths, which the guest does not have.
+        ("/%41dmin/ok", 404),
+        ("/admin%2Fok", 404),
+        ("/%2561dmin/ok", 404),
+        // The guest has `/ok`, and gets the path as it was written.
+        ("/%6Fk", 404),
+        ("/short/%6Fk", 404),
+        ("/sh%6Frt/ok", 200),
+    ] {
+        assert_eq!(host.get(target).status(), status, "{target}");
+    }
+    let seen = host.get("/%73hor%74/request?a=%61").text();
+    assert!(
+        seen.ends_with("\npath_with_query: /request?a=%61\n"),
+        "{seen}"
+    );
+    assert_eq!(
+        host.access_to("/%73hor%74/request").text("http.route"),
+        "/short/*"
+    );
+}
+
+#[test]
 fn who_is_not_let_in_takes_no_place() {
     let file = File::new(
         r#"

@@ -15,7 +15,7 @@ use super::loader::Loader;
 use super::router::Router;
 use super::{
     Alike, Awaited, Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy,
-    Route, Service, Source, Spellings, Target, Tenants,
+    Route, Service, Source, Spellings, Target, Tenants, Unrepeated,
 };
 use crate::account::Account;
 use crate::capabilities::Services;
@@ -609,7 +609,9 @@ fn table(
     let of_handlers = entries.iter().flat_map(|(name, entry)| {
         let target = Target::Handler(Arc::clone(&entry.handler));
         let one = move |route: &Route| (route.clone(), name.shared(), target.clone());
-        entry.routes.iter().map(one)
+        let mut before = Unrepeated::default();
+        let routes = entry.routes.iter();
+        routes.filter(move |&route| before.is_new(route)).map(one)
     });
     let of_host = own
         .iter()

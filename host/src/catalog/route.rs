@@ -1,5 +1,6 @@
 //! Which requests a handler gets, as an operator says it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::Policy;
+use super::{Policy, path};
 use crate::limits;
 
 /// Requests for a host, a path and some methods. Its text, `[HOST]/PATH`, says the first two.
@@ -67,10 +68,30 @@ impl Route {
         if !self.strip_prefix {
             return path_and_query;
         }
-        path_and_query
-            .strip_prefix(self.path.prefix())
-            .filter(|rest| rest.starts_with('/'))
-            .unwrap_or(path_and_query)
+        self.path.rest_of(path_and_query).unwrap_or(path_and_query)
+    }
+
+    /// Whether this, which is for the same host and path as `other`, says the same in another spelling.
+    fn is_respelled(&self, other: &Self) -> bool {
+        self.path.is_respelled(&other.path)
+            && (&self.methods, self.strip_prefix, &self.policy)
+                == (&other.methods, other.strip_prefix, &other.policy)
+    }
+}
+
+/// The routes of one handler, one after the other: which of them say what none before them does. One that only spells
+/// another otherwise may be from before they were compared in one form, and is left out. One that is written alike is a
+/// mistake.
+#[derive(Debug, Default)]
+pub(crate) struct Unrepeated<'a>(HashMap<(&'a HostPattern, &'a str), Vec<&'a Route>>);
+
+impl<'a> Unrepeated<'a> {
+    /// Whether it is not another spelling of one before it.
+    pub(crate) fn is_new(&mut self, route: &'a Route) -> bool {
+        let before = self.0.entry((&route.host, &*route.path.form)).or_default();
+        let is_new = !before.iter().any(|other| route.is_respelled(other));
+        before.push(route);
+        is_new
     }
 }
 
@@ -110,10 +131,10 @@ impl FromStr for Route {
 
 /// Hosts: every one (`*`, the default), one name or address, or all names below one (`*.example.com`). A port is not
 /// part of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HostPattern(pub(super) Hosts);
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) enum Hosts {
     #[default]
     Any,
@@ -224,12 +245,15 @@ fn check_name(name: &str, is_below: bool) -> Result<(), fn(Shown) -> RouteError>
     Ok(())
 }
 
-/// Paths, compared with those of requests byte by byte, as they were sent. `{name}` is any one segment, `{*name}` at the
-/// end is one or more, `*` at the end is everything from there on, also nothing.
+/// Paths, compared with those of requests in the form that all spellings have: `/%61` is `/a`, and `%2F` is no `/`.
+/// `{name}` is any one segment, `{*name}` at the end is one or more, `*` at the end is everything from there on, also
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     text: Arc<str>,
-    /// Bytes before the slash of the first parameter or wildcard; all, if there is none.
+    /// What is compared: the same for all patterns of the same paths.
+    form: Arc<str>,
+    /// Bytes of the form before the slash of the first parameter or wildcard; all, if there is none.
     prefix: usize,
 }
 
@@ -237,8 +261,10 @@ impl PathPattern {
     /// `/*`: every path.
     #[must_use]
     pub fn everything() -> Self {
+        let text: Arc<str> = Arc::from("/*");
         Self {
-            text: Arc::from("/*"),
+            form: Arc::clone(&text),
+            text,
             prefix: 0,
         }
     }
@@ -255,8 +281,22 @@ impl PathPattern {
         Arc::clone(&self.text)
     }
 
-    fn prefix(&self) -> &str {
-        &self.text[..self.prefix]
+    /// What comes after the literal part of a target on it, as it was sent.
+    fn rest_of<'a>(&self, target: &'a str) -> Option<&'a str> {
+        let prefix = &self.form[..self.prefix];
+        let sent = target.split('?').next().unwrap_or(target);
+        // No spelling has more slashes than another.
+        let (at, _) = sent.match_indices('/').nth(prefix.matches('/').count())?;
+        (path::form(&sent[..at]) == prefix).then(|| &target[at..])
+    }
+
+    /// Whether another pattern of the same paths spells one of its literal segments otherwise.
+    pub(super) fn is_respelled(&self, other: &Self) -> bool {
+        let mut both = self.text.split('/').zip(other.text.split('/'));
+        self.form == other.form
+            && both.any(|(mine, other)| {
+                mine != other && matches!(Segment::of(mine), Segment::Literal(_))
+            })
     }
 
     /// As the router matches: a parameter is never empty, `{*name}` neither, and `*` may be.
@@ -283,8 +323,9 @@ impl PathPattern {
         }
     }
 
+    /// In the form that is compared, where parameters have no names.
     pub(super) fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
-        self.text.split('/').skip(1).map(Segment::of)
+        self.form.split('/').skip(1).map(Segment::of)
     }
 }
 
@@ -299,16 +340,30 @@ impl FromStr for PathPattern {
 
     fn from_str(text: &str) -> Result<Self, RouteError> {
         check_path(text).map_err(|error| error(Shown::of(text)))?;
-        let mut prefix = 0;
+        let (mut form, mut prefix) = (String::with_capacity(text.len()), None);
         for segment in text.split('/').skip(1) {
+            let before = form.len();
+            form.push('/');
             match Segment::of(segment) {
-                Segment::Literal(_) => prefix += 1 + segment.len(),
-                Segment::Parameter(_) | Segment::Rest(_) | Segment::Everything => break,
+                Segment::Literal(text) => {
+                    form.push_str(&path::form(text));
+                    continue;
+                }
+                Segment::Parameter(_) => form.push_str("{}"),
+                Segment::Rest(_) => form.push_str("{*}"),
+                Segment::Everything => form.push('*'),
             }
+            prefix.get_or_insert(before);
         }
+        let shared: Arc<str> = Arc::from(text);
         Ok(Self {
-            text: Arc::from(text),
-            prefix,
+            prefix: prefix.unwrap_or(form.len()),
+            form: if form == text {
+                Arc::clone(&shared)
+            } else {
+                Arc::from(form)
+            },
+            text: shared,
         })
     }
 }
@@ -360,9 +415,8 @@ fn check_literal(text: &str) -> Result<(), fn(Shown) -> RouteError> {
     if text.contains(['{', '}']) {
         return Err(RouteError::PathBrace);
     }
-    // What the URL standard takes for `.` and `..`: clients resolve them before they send a path.
-    let dots = text.to_ascii_lowercase().replace("%2e", ".");
-    if dots == "." || dots == ".." {
+    // Clients resolve them before they send a path, and who does not is refused.
+    if path::is_dots(text) {
         return Err(RouteError::PathDots);
     }
     let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
@@ -609,6 +663,8 @@ mod tests {
     fn a_route_is_within_another_if_no_request_on_it_is_outside() {
         for (route, other) in [
             ("/acme/", "/acme/*"),
+            ("/%61cme/", "/acme/*"),
+            ("/caf%c3%a9/x", "/caf%C3%A9/*"),
             ("/acme/*", "/acme/*"),
             ("/acme/shop/*", "/acme/*"),
             ("/acme/{id}/x", "/acme/*"),
@@ -639,7 +695,7 @@ mod tests {
             ("/acme", "/acme/*"),
             ("/acmex/", "/acme/*"),
             ("/Acme/", "/acme/*"),
-            ("/%61cme/", "/acme/*"),
+            ("/acme%2Fx", "/acme/*"),
             ("/{id}/x", "/acme/*"),
             ("/{*rest}", "/acme/*"),
             ("/{id}", "/acme"),
@@ -690,6 +746,11 @@ mod tests {
             ("/shop", "/shop?x=1", "/shop?x=1"),
             ("/shop/", "/shop/", "/shop/"),
             ("/", "/?x", "/?x"),
+            ("/shop/*", "/%73ho%70/c%61rt%2f?x=%61", "/c%61rt%2f?x=%61"),
+            ("/%73hop/*", "/sho%70/cart", "/cart"),
+            ("/a|b/{id}", "/a%7cb/%37", "/%37"),
+            ("/a%2Fb/*", "/a%2fb/c", "/c"),
+            ("/shop/*", "/sh?p/cart", "/sh?p/cart"),
             ("/shop/*", "/shopping", "/shopping"),
             ("/shop/*", "/", "/"),
         ] {
@@ -788,6 +849,46 @@ mod tests {
         );
         let refused = "".parse::<HostPattern>().expect_err("no host");
         assert_eq!(refused, RouteError::HostEmpty);
+    }
+
+    #[test]
+    fn a_route_whose_characters_grow_when_they_are_encoded_is_read_as_long_as_it_was_written() {
+        for sign in ["|", "\"", "^"] {
+            let written = format!("/{}", sign.repeat(999));
+            let route: Route = written.parse().expect("a thousand bytes");
+            assert_eq!(route.to_string(), written);
+            assert_eq!(route.to_string().parse(), Ok(route));
+        }
+    }
+
+    #[test]
+    fn one_that_only_spells_another_otherwise_is_not_new() {
+        let routes = |texts: &[&str]| -> Vec<Route> {
+            let routes = texts.iter().map(|text| text.parse().expect(text));
+            routes.collect()
+        };
+        let are_new = |routes: &[Route]| -> Vec<bool> {
+            let mut before = Unrepeated::default();
+            routes.iter().map(|route| before.is_new(route)).collect()
+        };
+        let mut two = routes(&["/%67reet/{id}", "/greet/{name}"]);
+        assert_eq!(are_new(&two), [true, false]);
+        two.reverse();
+        assert_eq!(are_new(&two), [true, false]);
+        two[1].strip_prefix = true;
+        assert_eq!(are_new(&two), [true, true], "it says something else");
+        two[1].strip_prefix = false;
+        two[1].methods = vec![Method::GET];
+        assert_eq!(are_new(&two), [true, true], "it says something else");
+        for others in [
+            ["/greet/*", "/greet/*"],
+            ["/greet/{id}", "/greet/{name}"],
+            ["/greet/*", "a.example/%67reet/*"],
+            ["/greet/*", "/%67reet/{*rest}"],
+            ["/a%2Fb", "/a/b"],
+        ] {
+            assert_eq!(are_new(&routes(&others)), [true, true], "{others:?}");
+        }
     }
 
     #[test]

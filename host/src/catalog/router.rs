@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+use super::path;
 use super::route::{HOST_NAME, Hosts, PathPattern, Route, Segment, Shown};
 
 /// All routes at one moment, each with its target.
@@ -54,18 +55,25 @@ pub struct Conflict {
     pub second: Arc<str>,
     /// The route of the second. That of the first may have other names of parameters and more methods.
     pub route: Route,
+    /// How the path of the first is written, if that is another spelling.
+    pub also: Option<Arc<str>>,
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = Shown::of(&self.route.to_string());
         let (first, second) = (Shown::of(&self.first), Shown::of(&self.second));
+        let also = self.also.as_ref();
+        let also = also.map_or_else(String::new, |path| format!(", also as {}", Shown::of(path)));
         if self.first == self.second {
-            return write!(f, "{first} has the route {route} twice: leave one out");
+            return write!(
+                f,
+                "{first} has the route {route} twice{also}: leave one out"
+            );
         }
         write!(
             f,
-            "{first} and {second} both have the route {route}: take it from one of them"
+            "{first} and {second} both have the route {route}{also}: take it from one of them"
         )
     }
 }
@@ -93,10 +101,11 @@ impl<T> Router<T> {
         }
     }
 
-    /// Whom a request is for: with its authority, as the client sent it, its path without a query, and its method. A
+    /// Whom a request is for: with its authority and its path without a query, as the client sent them, and its method. A
     /// host that no name or address can be is matched by the routes for every host only.
     #[must_use]
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_, T> {
+        let path = path::form(path);
         let Some(path) = path.strip_prefix('/') else {
             return Found::Nothing;
         };
@@ -252,6 +261,8 @@ impl<T> Place<T> {
             first: Arc::clone(&other.owner),
             second: Arc::clone(&entry.owner),
             route: entry.route.clone(),
+            also: (other.route.path.is_respelled(&entry.route.path))
+                .then(|| other.route.path.shared()),
         };
         let conflicts: Vec<Conflict> = others.map(conflict).collect();
         if conflicts.is_empty() {
@@ -422,7 +433,12 @@ mod tests {
                 ("x/a", "/a"),
                 ("x/a/", "404"),
                 ("x/A", "404"),
-                ("x/%61", "404"),
+                ("x/%61", "/a"),
+                ("x/%41", "404"),
+                ("x/%63/1", "/c/{id}"),
+                ("x/c/1%2f2", "/c/{id}"),
+                ("x/c%2F1", "404"),
+                ("x/%65/%2e%2e/a", "/e/*"),
                 ("x//a", "404"),
                 ("x/b", "404"),
                 ("x/b/", "/b/"),
@@ -459,6 +475,28 @@ mod tests {
             Found::Nothing
         );
         assert_eq!(router(&["/*"]).find("x", "", &Method::GET), Found::Nothing);
+    }
+
+    #[test]
+    fn a_path_is_matched_in_every_spelling_of_client_and_operator() {
+        claim(
+            &["/%67reet/{id}", "/caf%c3%a9", "/a|b", "/%7Bid%7D", "/a%2fb"],
+            &[
+                ("x/greet/7", "/%67reet/{id}"),
+                ("x/%67r%65et/7", "/%67reet/{id}"),
+                ("x/caf%C3%A9", "/caf%c3%a9"),
+                ("x/caf%C3%a9", "/caf%c3%a9"),
+                ("x/café", "/caf%c3%a9"),
+                ("x/a|b", "/a|b"),
+                ("x/a%7cb", "/a|b"),
+                ("x/{id}", "/%7Bid%7D"),
+                ("x/%7bid%7d", "/%7Bid%7D"),
+                ("x/anything", "404"),
+                ("x/a%2Fb", "/a%2fb"),
+                ("x/a/b", "404"),
+                ("x/a%252fb", "404"),
+            ],
+        );
     }
 
     #[test]
@@ -637,6 +675,8 @@ mod tests {
             said("wiki", "/a/"),
             said("shop", "/a/{*more}"),
             said("sh\nop", "/a/*"),
+            said("wiki", "/%61/{*any}"),
+            said("shop", "/%61/"),
         ]);
         let refused = refused.expect_err("conflicts");
         let messages: Vec<String> = refused.iter().map(Conflict::to_string).collect();
@@ -649,6 +689,8 @@ mod tests {
                 "`wiki` has the route `/a/{other}` twice: leave one out",
                 "`wiki` and `shop` both have the route `/a/{*more}`: take it from one of them",
                 "`wiki` and `sh\\nop` both have the route `/a/*`: take it from one of them",
+                "`wiki` has the route `/%61/{*any}` twice, also as `/a/{*rest}`: leave one out",
+                "`wiki` and `shop` both have the route `/%61/`, also as `/a/`: take it from one of them",
             ]
         );
     }

@@ -32,7 +32,7 @@ pub use mistake::Mistakes;
 pub use schema::{manifest_schema, schema};
 
 use crate::capabilities::keyvalue::StoreKind;
-use crate::catalog::{HandlerSpec, Route, Router, Spellings, TenantSpec, Wanted};
+use crate::catalog::{HandlerSpec, Route, Router, Spellings, TenantSpec, Unrepeated, Wanted};
 use crate::components;
 use crate::files;
 use crate::limits::CONFIG_BYTES;
@@ -300,7 +300,9 @@ fn no_route_twice(reader: &Reader<'_>, handlers: &[HandlerConfig], fixed: &[Fixe
     let of_host: Arc<str> = Arc::from("[[routes]]");
     let of_handlers = handlers.iter().flat_map(|handler| {
         let places = handler.route_places.iter();
+        let mut before = Unrepeated::default();
         let routes = handler.routes.iter().zip(places);
+        let routes = routes.filter(move |&(route, _)| before.is_new(route));
         routes.map(|(route, place)| (route, &handler.name, place))
     });
     let without_guest = fixed

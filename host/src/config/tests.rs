@@ -1060,3 +1060,25 @@ fn two_names_of_handlers_that_differ_in_case_only_are_a_mistake() {
         "{said:?}"
     );
 }
+
+#[test]
+fn two_spellings_of_one_path_are_a_mistake_where_they_say_two_things() {
+    let handler = |name: &str, routes: &str| {
+        format!("[handlers.{name}]\nsource = \"a.wasm\"\nroutes = [{routes}]\n")
+    };
+    fine(&handler("a", "\"/%67reet/*\", \"/greet/*\""));
+    let differing = [
+        "\"/%67reet/*\", { path = \"/greet/*\", deny = [\"10.0.0.0/8\"] }",
+        "\"/%67reet/*\", { path = \"/greet/*\", strip_prefix = true }",
+        "{ path = \"/%67reet/*\", methods = [\"GET\"] }, { path = \"/greet/*\", methods = [\"GET\", \"PUT\"] }",
+    ];
+    for routes in differing {
+        let said = said(&handler("a", routes));
+        let message = "`a` has the route `/greet/*` twice, also as `/%67reet/*`: leave one out";
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said[0].0, message);
+    }
+    let of_two = handler("a", "\"/%67reet/*\"") + &handler("b", "\"/greet/*\"");
+    let said = said(&of_two);
+    assert!(said[0].0.starts_with("`a` and `b` both have"), "{said:?}");
+}

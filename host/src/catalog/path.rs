@@ -1,0 +1,105 @@
+//! The one form in which the paths of requests and of routes are compared, however they are spelled.
+
+use std::borrow::Cow;
+
+/// All spellings of a path have one form (RFC 3986, section 6.2.2, and RFC 9110, section 4.2.3): what is unreserved is
+/// itself, and what no path may hold is encoded, with digits in upper case. What is reserved stays as it was, since
+/// `%2F` is no `/`. A `%` that encodes nothing is the sign itself, as it is to who decodes it.
+pub(super) fn form(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(is_of_paths) {
+        return Cow::Borrowed(path);
+    }
+    let mut form = String::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let decoded = encoded(rest);
+        let (byte, stays) = match decoded {
+            Some(byte) => (byte, is_unreserved(byte)),
+            None => (first, is_of_paths(first)),
+        };
+        rest = if decoded.is_some() { &rest[3..] } else { after };
+        if stays {
+            form.push(char::from(byte));
+        } else {
+            let digits = [byte >> 4, byte & 0xf].map(|it| DIGITS[usize::from(it)]);
+            form.extend([b'%', digits[0], digits[1]].map(char::from));
+        }
+    }
+    Cow::Owned(form)
+}
+
+/// Whether a segment is `.` or `..`, which lead elsewhere, in any spelling (RFC 3986, section 5.2.4).
+pub(crate) fn is_dots(segment: &str) -> bool {
+    after_dot(segment).is_some_and(|rest| rest.is_empty() || after_dot(rest) == Some(""))
+}
+
+fn after_dot(text: &str) -> Option<&str> {
+    let mut spellings = [".", "%2e", "%2E"].into_iter();
+    spellings.find_map(|dot| text.strip_prefix(dot))
+}
+
+/// The byte that the first three of a text stand for, if they are `%` and two digits.
+fn encoded(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else {
+        return None;
+    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// RFC 3986, section 3.3: what a path holds as it is.
+fn is_of_paths(byte: u8) -> bool {
+    is_unreserved(byte) || b"/!$&'()*+,;=:@".contains(&byte)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_path_have_one_form() {
+        for (path, expected) in [
+            ("/%61dmin/%7Ea%2db%2E%5f", "/admin/~a-b._"),
+            ("/%41", "/A"),
+            ("/a%2fb%2Fc", "/a%2Fb%2Fc"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/café", "/caf%C3%A9"),
+            ("/a|b\\^`<>\"{}[]", "/a%7Cb%5C%5E%60%3C%3E%22%7B%7D%5B%5D"),
+            ("/a%7cb", "/a%7Cb"),
+            ("/%3A%40%2a", "/%3A%40%2A"),
+            ("/%25%36%31", "/%2561"),
+            ("/%2561", "/%2561"),
+            ("/100%", "/100%25"),
+            ("/%g0%4", "/%25g0%254"),
+            ("/%%361", "/%2561"),
+            ("/%+1%é", "/%25+1%25%C3%A9"),
+        ] {
+            assert_eq!(form(path), expected, "{path}");
+            assert_eq!(form(expected), expected, "the form of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_in_its_form_is_not_copied() {
+        let usual = "/shop/~x;v=1,2:@!$&'()*+/a-b_c.d";
+        assert!(matches!(form(usual), Cow::Borrowed(same) if same == usual));
+    }
+
+    #[test]
+    fn dots_lead_elsewhere_in_every_spelling() {
+        for dots in [".", "..", "%2e", "%2E", ".%2e", "%2E.", "%2e%2E"] {
+            assert!(is_dots(dots), "{dots}");
+        }
+        for other in [
+            "", "...", ".a", "a.", "%2e%2f", "..%2F", "%252e", "%2", "%2e%2e.", "é",
+        ] {
+            assert!(!is_dots(other), "{other}");
+        }
+    }
+}
