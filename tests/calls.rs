@@ -607,6 +607,24 @@ fn of_many_calls_at_once_an_instance_has_as_many_as_it_may() {
 }
 
 #[test]
+fn a_call_whose_path_could_lead_elsewhere_is_no_request() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, &format!("--allow-call {}", guest.handler()));
+        for (path, status) in [
+            ("/ok", 200),
+            ("/a/../ok", 400),
+            ("/a/%2E./ok", 400),
+            ("/a..b/ok", 404),
+        ] {
+            let url = format!("http://{}.handler.internal{path}", guest.handler());
+            let seen = host.get(&format!("/fetch?url={url}")).text();
+            let expected = format!("status {status}\n");
+            assert!(seen.contains(&expected), "{guest} {path}: {seen}");
+        }
+    }
+}
+
+#[test]
 fn requests_that_share_an_instance_call_too() {
     let more = format!("{CALLS}\nlimits = {{ max_instance_concurrent_reuse_count = 8 }}");
     let host = Calls::from(RELAY_P3, &more);

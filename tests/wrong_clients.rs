@@ -71,7 +71,10 @@ fn each_form_of_a_target_is_for_its_method() {
             ("CONNECT a:80 HTTP/1.1", 501),
             ("CONNECT /ok HTTP/1.1", 501),
             ("GET http://a/ok HTTP/1.1", 200),
-            ("GET //a/../ok HTTP/1.1", 404),
+            ("GET //a/./ok HTTP/1.1", 400),
+            ("GET /a/%2E%2e/ok HTTP/1.1", 400),
+            ("GET /a\\..\\ok HTTP/1.1", 400),
+            ("GET //a/..%2Fok HTTP/1.1", 404),
         ] {
             let mut connection = host.send(format!("{line}\r\nHost: a\r\n\r\n"));
             let reply = connection.reply();

@@ -37,6 +37,7 @@ pub use handler::{Handler, Overload, Service};
 pub use health::{Health, Quarantined};
 pub use own::OwnAnswer;
 pub use passwords::Passwords;
+pub(crate) use path::is_dots;
 pub use policy::{Access, BasicAuth, Cors, ErrorPages, HeaderChanges, Origins, Policy};
 pub use record::{Action, AuditLine, Record, Settings, Version};
 pub use rollout::{Event, Rollout};

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, req
 use super::Failure;
 use super::forwarded::Origin;
 use crate::capabilities::calls::SUFFIX;
+use crate::catalog::is_dots;
 use crate::client::{ClientCertificate, Peer};
 use crate::limits::DoorLimits;
 
@@ -52,9 +53,24 @@ fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Failure> {
         .scheme()
         .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     match uri.path_and_query() {
-        Some(path) if is_of_http && (path != "*" || method == Method::OPTIONS) => Ok(path.clone()),
+        Some(path) if is_of_http && (path != "*" || method == Method::OPTIONS) => {
+            leads_nowhere_else(path)?;
+            Ok(path.clone())
+        }
         _ => Err(invalid),
     }
+}
+
+/// Clients resolve dots before they send a path. Of those that do not, the guest could think that they lead elsewhere than to
+/// its route; and some take a backslash for a slash.
+fn leads_nowhere_else(target: &PathAndQuery) -> Result<(), Failure> {
+    let path = target.path();
+    if path.contains('\\') || path.split('/').any(is_dots) {
+        return Err(Failure::BadRequest(
+            "the request's path has a segment `.` or `..`, or a backslash",
+        ));
+    }
+    Ok(())
 }
 
 /// Checks the head of a call, and completes it to what a client of the handler of this name would send.
@@ -78,6 +94,7 @@ pub(super) fn call(
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     };
+    leads_nowhere_else(&path)?;
     parts.uri = Uri::builder()
         .scheme(Scheme::HTTP)
         .authority(host.as_bytes())
@@ -283,6 +300,27 @@ mod tests {
             join_cookies(&mut joined);
             let wanted = with(cookie);
             assert!(joined.iter().eq(wanted.iter()), "{joined:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_could_lead_elsewhere_is_refused() {
+        for (target, is_fine) in [
+            ("/a.b/...//.c?/../\\", true),
+            ("/a%2F..%2Fb", true),
+            ("/a%5C..", true),
+            ("http://a?x", true),
+            ("/.", false),
+            ("/a/../b", false),
+            ("/a/..", false),
+            ("/a/..?x", false),
+            ("//%2e%2E/b", false),
+            ("/a/.%2e/b", false),
+            ("http://a/%2e/b", false),
+            ("/a\\b", false),
+        ] {
+            let target = Uri::from_static(target);
+            assert_eq!(path(&target, &Method::GET).is_ok(), is_fine, "{target}");
         }
     }
 
