@@ -335,8 +335,52 @@ fn what_a_browser_asks_before_a_request_is_answered_without_the_guest() {
     let guests = question("/plain/x", "https://evil.example.com", "GET");
     assert_ne!(host.access(&guests).text("host.handler"), "");
     // OPTIONS that is no question is a request as any other.
-    let options = ask(&host, "OPTIONS /api/x\nOrigin: https://app.example.com");
-    assert_eq!(options.status(), 405);
+    let options = "OPTIONS /api/x\nOrigin: https://app.example.com";
+    assert_eq!(ask(&host, options).status(), 401);
+    let ann = "Authorization: Basic YW5uOnNlY3JldA==";
+    let refused = ask(&host, &format!("{options}\n{ann}"));
+    assert_eq!(refused.status(), 405);
+    assert_eq!(refused.header("allow"), Some("GET, HEAD, PUT"));
+    // A page that may read the answer may read this refusal too.
+    assert_eq!(
+        all(&refused, "access-control-allow-origin"),
+        ["https://app.example.com"]
+    );
+}
+
+#[test]
+fn who_is_not_let_in_does_not_learn_of_other_methods() {
+    let file = File::new(
+        r#"
+[every_route]
+error_pages = { 405 = "error.html" }
+[handlers.faults]
+source = "faults.wasm"
+routes = [
+  { path = "/ok", methods = ["GET"], deny = ["192.0.2.66"], headers = { set = { x-own = "yes" } }, error_pages = { 405 = "404.html" } },
+  { path = "/*", methods = ["GET", "PUT"] },
+]
+"#,
+    );
+    let host = file.serve();
+    let post = |target: &str, client: &str| {
+        let fields = format!("X-Forwarded-For: {client}\nAccept: text/html");
+        ask(&host, &format!("POST {target}\n{fields}"))
+    };
+    for target in ["/ok", "/%6Fk"] {
+        let denied = post(target, "192.0.2.66");
+        assert_eq!(denied.status(), 403, "{target}");
+        assert_eq!(denied.header("allow"), None, "{target}");
+        assert_eq!(all(&denied, "x-own"), ["yes"], "{target}");
+    }
+    let refused = post("/ok", "192.0.2.1");
+    assert_eq!(refused.status(), 405);
+    assert_eq!(refused.header("allow"), Some("GET, HEAD"));
+    assert_eq!(all(&refused, "x-own"), ["yes"]);
+    assert_eq!(refused.text(), "<h1>nothing here</h1>");
+    let other = post("/other", "192.0.2.66");
+    assert_eq!(other.status(), 405);
+    assert_eq!(other.text(), "<h1>oops, all of us</h1>");
 }
 
 #[test]

@@ -98,8 +98,8 @@ pub enum Target {
 pub enum Routed<'a> {
     /// To whom the route says.
     To(&'a Target, &'a Route),
-    /// Nowhere: the path is there for these methods only.
-    Method(&'a HeaderValue),
+    /// Nowhere: the path is there for these methods only, by this route and perhaps others.
+    Method(&'a HeaderValue, &'a Route),
     /// Nowhere.
     Nothing,
 }
@@ -119,7 +119,7 @@ impl Catalog {
         };
         match self.router.find(host, path, method) {
             Found::Target { target, route } => Routed::To(target, route),
-            Found::Method { allow } => Routed::Method(allow),
+            Found::Method { allow, route } => Routed::Method(allow, route),
             Found::Nothing => Routed::Nothing,
         }
     }
@@ -128,8 +128,9 @@ impl Catalog {
     #[must_use]
     pub fn policy<'a>(&'a self, routed: &Routed<'a>) -> Option<&'a Arc<Policy>> {
         let own = match routed {
-            Routed::To(_, route) => route.policy.as_ref(),
-            Routed::Method(_) | Routed::Nothing => None,
+            // Who is not let in does not learn what is there, either.
+            Routed::To(_, route) | Routed::Method(_, route) => route.policy.as_ref(),
+            Routed::Nothing => None,
         };
         own.or(self.every.as_ref())
     }

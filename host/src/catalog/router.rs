@@ -41,6 +41,8 @@ pub enum Found<'a, T> {
     Method {
         /// The methods of the most specific path that matches, for the field `allow`.
         allow: &'a HeaderValue,
+        /// The first route of that path.
+        route: &'a Route,
     },
     /// No route matches the host and the path.
     Nothing,
@@ -127,7 +129,7 @@ impl<T> Router<T> {
             }
         }
         match search.refused {
-            Some(allow) => Found::Method { allow },
+            Some((allow, route)) => Found::Method { allow, route },
             None => Found::Nothing,
         }
     }
@@ -321,8 +323,8 @@ fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValue {
 /// made, a lookup costs at worst one step for each segment of each of them.
 struct Search<'a, 'm> {
     method: &'m Method,
-    /// The methods of the first place that matched the path and not the method.
-    refused: Option<&'a HeaderValue>,
+    /// The methods of the first place that matched the path and not the method, and its first route.
+    refused: Option<(&'a HeaderValue, &'a Route)>,
 }
 
 impl<'a> Search<'a, '_> {
@@ -354,8 +356,10 @@ impl<'a> Search<'a, '_> {
     fn at<T>(&mut self, place: Option<&'a Place<T>>) -> Option<&'a Entry<T>> {
         let place = place?;
         let found = place.entry(self.method);
-        if found.is_none() {
-            self.refused.get_or_insert(&place.allow);
+        if found.is_none()
+            && let Some(first) = place.entries.first()
+        {
+            self.refused.get_or_insert((&place.allow, &first.route));
         }
         found
     }
@@ -391,7 +395,7 @@ mod tests {
                 assert!(target.ends_with(&route.to_string()), "{target}, {route}");
                 (*target).to_owned()
             }
-            Found::Method { allow } => format!("405 {}", allow.to_str().expect("text")),
+            Found::Method { allow, .. } => format!("405 {}", allow.to_str().expect("text")),
             Found::Nothing => "404".to_owned(),
         }
     }
@@ -630,6 +634,21 @@ mod tests {
                 ("DELETE x/nowhere", "404"),
             ],
         );
+    }
+
+    #[test]
+    fn what_a_refused_method_is_judged_by_is_the_first_route_of_the_most_specific_path() {
+        let router = router(&["GET /*", "GET /a/*", "POST /a/*", "POST a.example/a/b"]);
+        for (host, path, first) in [
+            ("x", "/a/b", "GET /a/*"),
+            ("x", "/b", "GET /*"),
+            ("a.example", "/a/b", "POST a.example/a/b"),
+        ] {
+            let Found::Method { route, .. } = router.find(host, path, &Method::DELETE) else {
+                panic!("{host}{path} accepts it");
+            };
+            assert_eq!(format!("{} {route}", route.methods[0]), first);
+        }
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Pipeline {
                 }
                 Ok(target.clone())
             }
-            Routed::Method(allow) => Err(Failure::Method(allow.clone())),
+            Routed::Method(allow, _) => Err(Failure::Method(allow.clone())),
             Routed::Nothing if catalog.is_incomplete() => Err(Failure::Starting),
             Routed::Nothing => Err(Failure::NoRoute),
         }
