@@ -1,10 +1,14 @@
 //! Where there is too little of something, whoever pays shares it, and not requests: who sends more gets no more.
 
 use std::fs;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use tempfile::TempDir;
 
 use crate::support::operator::{Office, Operator};
+use crate::support::program::command_with_open_files;
 use crate::support::*;
 
 /// A host with two tenants, each with a handler of its own under its name. `of_host` is said of the host, and `limits` of each handler.
@@ -44,6 +48,62 @@ fn a_tenant_that_takes_all_places_that_it_can_leaves_some_to_the_next() {
     assert!(!host.accesses().iter().any(overload), "they have time");
     drop(loud);
     assert_eq!(host.get("/loud/ok").text(), "ok\n");
+}
+
+#[test]
+fn a_tenant_that_opens_all_that_it_can_leaves_the_others_some_to_open() {
+    for guest in [PROBE, PROBE_P3] {
+        // Who connects there waits for an answer.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = silent.local_addr().expect("its address");
+        let accepted = Arc::new(Mutex::new(Vec::new()));
+        let peers = Arc::clone(&accepted);
+        thread::spawn(move || {
+            for peer in silent.incoming() {
+                peers.lock().expect("whole").push(peer);
+            }
+        });
+        let directory = directory();
+        fs::copy(guest.path(), directory.path().join("probe.wasm")).expect("copied");
+        fs::create_dir(directory.path().join("data")).expect("made");
+        fs::write(directory.path().join("data/inside"), "inside").expect("written");
+        let mut text =
+            "admin = \"off\"\n[listen]\naccess_log = \"json\"\n[tenants.loud]\n[tenants.quiet]\n"
+                .to_owned();
+        let sockets = format!("sockets = [\"tcp://{to}\"]");
+        let files = "dirs = [{ host = \"data\", guest = \"/data\" }]";
+        for (name, tenant, grant) in [
+            ("sockets", "loud", sockets.as_str()),
+            ("files", "loud", files),
+            ("quiet", "quiet", files),
+        ] {
+            text += &format!(
+                "[handlers.{name}]\nsource = \"probe.wasm\"\ntenant = \"{tenant}\"\nroutes = [{{ path = \"/{name}/*\", strip_prefix = true }}]\n{grant}\n"
+            );
+        }
+        let file = directory.path().join("host.toml");
+        fs::write(&file, text).expect("written");
+        // Fifty are for guests, and three quarters of them for one tenant.
+        let host = TestHost::serve_by(command_with_open_files(200), &file, "");
+        let connect = format!("/sockets/connect?to={to}");
+        let crowd: Vec<_> = (0..60).map(|_| host.send(request(&connect))).collect();
+        let connected = || accepted.lock().expect("whole").len();
+        eventually("all are connected or refused", || {
+            (connected() + host.accesses().len() == 60).then_some(())
+        });
+        let theirs = connected();
+        assert!((30..50).contains(&theirs), "{guest}: {theirs}");
+        let said = host.get(&connect).text();
+        assert!(said.starts_with("refused"), "{guest}: {said}");
+        let read = |handler: &str| host.get(&format!("/{handler}/read?path=/data/inside"));
+        assert_eq!(read("files").status(), 503, "{guest}: of the same tenant");
+        assert_eq!(read("quiet").text(), "read: inside\n", "{guest}");
+        // Who is cut off has nothing open any more.
+        drop(crowd);
+        eventually("room for the tenant", || {
+            (read("files").text() == "read: inside\n").then_some(())
+        });
+    }
 }
 
 #[test]

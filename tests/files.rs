@@ -229,6 +229,31 @@ fn what_streams_and_listings_have_open_is_counted_too() {
 }
 
 #[test]
+fn a_guest_may_open_no_more_than_its_share_of_the_processs_descriptors() {
+    let site = site();
+    // A quarter of the two hundred is for guests, and three quarters of that for one of them.
+    for (guest, target, all) in [
+        (PROBE, "/unlinked?path=/data&files=", "all\n"),
+        (
+            PROBE_P3,
+            "/hoard?path=/data/inside&in=/data/inner&n=",
+            "6 held\n",
+        ),
+    ] {
+        let host = TestHost::serve_with_open_files(200, guest, &granted(&site, ":rw"));
+        let many = host.get(&format!("{target}100"));
+        let said = many.text();
+        let is_refused = said.starts_with("refused") || said.contains(" files, then ");
+        assert!(is_refused, "{guest}: {said}");
+        assert_eq!(many.status(), 200, "{guest}: it can handle that");
+        // They are gone with the request.
+        eventually("room for some", || {
+            (host.get(&format!("{target}3")).text() == all).then_some(())
+        });
+    }
+}
+
+#[test]
 fn what_listings_have_in_the_hosts_memory_counts_as_their_guests() {
     let site = site();
     let flags = format!("--memory 8MiB {}", granted(&site, ""));

@@ -8,6 +8,7 @@ pub mod calls;
 pub mod clocks;
 pub mod config;
 pub mod counts;
+pub(crate) mod descriptors;
 pub mod files;
 pub mod hosts;
 pub mod judge;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use crate::secret::Secret;
 use blobstore::{Blobs, ContainerGrant, Containers};
 use calls::CallGrant;
+use descriptors::Descriptors;
 use files::{FileWork, ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
 use lookups::Lookups;
@@ -86,6 +88,7 @@ pub struct Services {
     pub(crate) scratches: Arc<Scratches>,
     pub(crate) lookups: Lookups,
     pub(crate) file_work: FileWork,
+    pub(crate) descriptors: Descriptors,
 }
 
 /// [`Grants`] made ready for one handler: its stores are open, its connections are kept here, and it knows whose guest it is
@@ -100,6 +103,8 @@ pub struct Granted {
     pub(crate) sockets: SocketGrant,
     pub(crate) scratches: ScratchShare,
     file_work: Share,
+    /// Of what guests may have open.
+    pub(crate) descriptors: Share,
     /// With whom it shares what all have together.
     pub(crate) sharer: Sharer,
 }
@@ -118,6 +123,7 @@ impl Granted {
         let stores = &services.keyvalue;
         let sharer = Sharer::of(&handler, tenant.as_ref());
         let file_work = services.file_work.share(&sharer);
+        let descriptors = services.descriptors.share(&sharer);
         let lookups = services.lookups.share(&sharer);
         let (outbound, client) = (&grants.outbound, &services.outbound);
         Ok(Self {
@@ -127,8 +133,14 @@ impl Granted {
                 &grants.blobstore,
                 &services.blobs,
             )?,
-            scratches: ScratchShare::new(&services.scratches, &sharer, file_work.clone()),
+            scratches: ScratchShare::new(
+                &services.scratches,
+                &sharer,
+                file_work.clone(),
+                descriptors.clone(),
+            ),
             file_work,
+            descriptors,
             sockets: SocketGrant::new(
                 Arc::clone(&handler),
                 grants.sockets.clone(),

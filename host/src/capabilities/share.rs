@@ -1,6 +1,6 @@
 //! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk or for the
-//! addresses of a name, scratch directories, bytes that wait in a queue, places to be made in. Who has his share waits among his
-//! own, and takes no place of others.
+//! addresses of a name, scratch directories, open files, bytes that wait in a queue, places to be made in. Who has his share waits
+//! among his own, and takes no place of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::gate::leaves_some;
 use crate::limits;
 use crate::meter::Meter;
 
@@ -61,7 +62,16 @@ impl Shares {
 impl Shared {
     /// So many, of which one may have a [`limits::SHARE`]th.
     pub(crate) fn new(places: usize) -> Self {
-        let most = places.div_ceil(limits::SHARE);
+        Self::with(places, places.div_ceil(limits::SHARE))
+    }
+
+    /// So many, of which one may have what [`Share::try_take_fairly`] gives him.
+    pub(crate) fn fair(places: usize) -> Self {
+        let places = places.min(u32::MAX as usize);
+        Self::with(places, places)
+    }
+
+    fn with(places: usize, most: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(places)),
             most: u32::try_from(most).unwrap_or(u32::MAX),
@@ -139,6 +149,17 @@ impl Share {
         })
     }
 
+    /// So many more places, if who has them leaves enough to the others: see [`limits::FAIR`].
+    pub(crate) fn try_take_fairly(&self, places: usize) -> Option<Held> {
+        let before_last = places.saturating_sub(1);
+        let held = (self.most as usize).saturating_sub(self.own.available_permits());
+        let left = self.all.available_permits().saturating_sub(before_last);
+        if !leaves_some(held + before_last, left) {
+            return None;
+        }
+        self.try_take(places)
+    }
+
     /// Does what waits for a disk or a resolver, on a thread that may. It has a place until it is done, also if nobody waits for it any more.
     ///
     /// # Errors
@@ -197,6 +218,24 @@ mod tests {
         assert!(quiet.try_take(9).is_some(), "all of his share");
         drop(held);
         assert!(greedy.try_take(2).is_some());
+    }
+
+    #[test]
+    fn who_takes_what_he_can_of_what_is_fair_leaves_some_to_the_next() {
+        let shared = Shared::fair(16);
+        let all = |name: &str| {
+            let share = shared.share(&handler(name));
+            std::iter::from_fn(|| share.try_take_fairly(1)).collect::<Vec<_>>()
+        };
+        let greedy = all("a");
+        assert_eq!(greedy.len(), 12, "three times what is left");
+        assert!(shared.share(&handler("b")).try_take_fairly(4).is_none());
+        let next = all("b");
+        assert_eq!(next.len(), 3);
+        assert!(all("a").is_empty(), "he has more than his share");
+        assert_eq!(all("c").len(), 1);
+        drop(greedy);
+        assert!(!all("a").is_empty());
     }
 
     #[test]

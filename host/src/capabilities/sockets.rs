@@ -27,10 +27,11 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
 use wasmtime_wasi::p3::sockets::SocketError as P3Error;
 use wasmtime_wasi::sockets::{
-    SocketAddrUse, UdpSocket, WasiSockets, WasiSocketsCtxView, WasiSocketsView,
+    SocketAddrUse, UdpSocket, WasiSockets, WasiSocketsCtx, WasiSocketsCtxView, WasiSocketsView,
 };
 
 use super::Granted;
+use super::descriptors::{Open, Opened};
 use super::hosts::{self, Names};
 use super::judge::judge;
 use super::refusals::Refusals;
@@ -243,6 +244,7 @@ pub struct Sockets {
     looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,
     /// Of 0.3, on their way: see [`Datagram`].
     datagrams: AtomicUsize,
+    open: Open,
 }
 
 /// A datagram of 0.3 on its way, for which the host has room ready, also while none comes.
@@ -275,6 +277,7 @@ impl Sockets {
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE)),
             looked_up: Mutex::default(),
             datagrams: AtomicUsize::new(0),
+            open: Open::default(),
         })
     }
 
@@ -284,6 +287,12 @@ impl Sockets {
         self.datagrams.load(Ordering::Relaxed) * limits::DATAGRAM
     }
 
+    /// Sockets that it has open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.count()
+    }
+
     /// None: as many are on their way as there may be.
     fn datagram(self: &Arc<Self>) -> Option<Datagram> {
         let before = self.datagrams.fetch_add(1, Ordering::Relaxed);
@@ -291,20 +300,19 @@ impl Sockets {
         (before < limits::DATAGRAMS_AT_ONCE).then_some(one_more)
     }
 
-    /// Lets wasmtime ask here.
-    pub fn grant(self: &Arc<Self>, wasi: &mut WasiCtxBuilder) {
+    /// What wasmtime makes one socket with. It asks here what that may do, and so keeps what it has open for as long as it is there.
+    fn context(self: &Arc<Self>, open: Arc<Opened>) -> WasiSocketsCtx {
         let grant = &self.granted.sockets;
-        if grant.rules.is_empty() {
-            return;
-        }
-        let (tcp, udp) = (grant.has(Protocol::Tcp), grant.has(Protocol::Udp));
-        wasi.allow_tcp(tcp).allow_udp(udp);
-        wasi.allow_ip_name_lookup(grant.has_names());
         let sockets = Arc::clone(self);
-        wasi.socket_addr_check(move |address, what| {
-            let is_permitted = sockets.permits(address, what);
-            Box::pin(std::future::ready(is_permitted))
-        });
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.allow_tcp(grant.has(Protocol::Tcp))
+            .allow_udp(grant.has(Protocol::Udp))
+            .socket_addr_check(move |address, what| {
+                let _open = &open;
+                let is_permitted = sockets.permits(address, what);
+                Box::pin(std::future::ready(is_permitted))
+            });
+        wasi.build().sockets().clone()
     }
 
     fn permits(&self, address: SocketAddr, what: SocketAddrUse) -> bool {
@@ -339,8 +347,9 @@ impl Sockets {
         }
     }
 
-    /// Tells of a socket that no rule is for: it is refused when it is made, and where it was to lead is not known.
-    fn opens(&self, protocol: Protocol) {
+    /// A socket is about to be made; none if there are too many. One that no rule is for is told: it is refused when it is made,
+    /// and where it was to lead is not known.
+    fn opens(&self, protocol: Protocol) -> Option<Arc<Opened>> {
         let grant = &self.granted.sockets;
         if !grant.has(protocol) {
             grant.tell(
@@ -348,6 +357,7 @@ impl Sockets {
                 format_args!("{protocol}://HOST:PORT"),
             );
         }
+        self.open.one(&self.granted.descriptors).map(Arc::new)
     }
 
     /// The name, if it may be looked up.
@@ -486,18 +496,30 @@ fn link_some_p3<T: WasiSocketsView + 'static>(
     interface.func_wrap(
         "[static]tcp-socket.create",
         move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
-            let mut names = view(store.data_mut());
-            names.sockets.opens(Protocol::Tcp);
-            answered(types::HostTcpSocket::create(&mut names.wasi, family))
+            let names = view(store.data_mut());
+            let Some(open) = names.sockets.opens(Protocol::Tcp) else {
+                return Ok((Err(types::ErrorCode::OutOfMemory),));
+            };
+            let mut wasi = WasiSocketsCtxView {
+                ctx: &mut names.sockets.context(open),
+                table: names.wasi.table,
+            };
+            answered(types::HostTcpSocket::create(&mut wasi, family))
         },
     )?;
     interface.func_wrap_async(
         "[static]udp-socket.create",
         move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
             Box::new(async move {
-                let mut names = view(store.data_mut());
-                names.sockets.opens(Protocol::Udp);
-                answered(types::HostUdpSocket::create(&mut names.wasi, family).await)
+                let names = view(store.data_mut());
+                let Some(open) = names.sockets.opens(Protocol::Udp) else {
+                    return Ok((Err(types::ErrorCode::OutOfMemory),));
+                };
+                let mut wasi = WasiSocketsCtxView {
+                    ctx: &mut names.sockets.context(open),
+                    table: names.wasi.table,
+                };
+                answered(types::HostUdpSocket::create(&mut wasi, family).await)
             })
         },
     )?;
@@ -551,8 +573,13 @@ impl tcp_create_socket::Host for NamesView<'_> {
         &mut self,
         family: IpAddressFamily,
     ) -> Result<Resource<tcp_create_socket::TcpSocket>, SocketError> {
-        self.sockets.opens(Protocol::Tcp);
-        tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)
+        let open = self.sockets.opens(Protocol::Tcp);
+        let open = open.ok_or(network::ErrorCode::NewSocketLimit)?;
+        let mut wasi = WasiSocketsCtxView {
+            ctx: &mut self.sockets.context(open),
+            table: self.wasi.table,
+        };
+        tcp_create_socket::Host::create_tcp_socket(&mut wasi, family)
     }
 }
 
@@ -561,8 +588,13 @@ impl udp_create_socket::Host for NamesView<'_> {
         &mut self,
         family: IpAddressFamily,
     ) -> Result<Resource<udp_create_socket::UdpSocket>, SocketError> {
-        self.sockets.opens(Protocol::Udp);
-        udp_create_socket::Host::create_udp_socket(&mut self.wasi, family).await
+        let open = self.sockets.opens(Protocol::Udp);
+        let open = open.ok_or(network::ErrorCode::NewSocketLimit)?;
+        let mut wasi = WasiSocketsCtxView {
+            ctx: &mut self.sockets.context(open),
+            table: self.wasi.table,
+        };
+        udp_create_socket::Host::create_udp_socket(&mut wasi, family).await
     }
 }
 

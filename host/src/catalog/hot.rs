@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::HandlerSpec;
 use super::loader::Loader;
 use super::tenant::Tenant;
+use crate::capabilities::descriptors;
 use crate::engine::{Guest, Uses};
 use crate::limits;
 
@@ -57,7 +58,7 @@ impl Hot {
             began: Instant::now(),
             loaded: Mutex::new(Loaded {
                 places: Vec::new(),
-                most: limits::HOT_HANDLERS.min(descriptors() / 2),
+                most: limits::HOT_HANDLERS.min(descriptors::of_process() / 2),
             }),
             loads: AtomicUsize::new(0),
             look: AtomicUsize::new(limits::LOADS_LOOK),
@@ -240,14 +241,6 @@ impl Place {
         let last = Duration::from_millis(self.used.load(Ordering::Relaxed));
         (last + limits::HANDLER_COOLS).saturating_sub(self.hot.began.elapsed())
     }
-}
-
-/// How many this process may have open. A guest that is loaded holds one, and so does a connection.
-fn descriptors() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.maximum.map_or(usize::MAX, |most| {
-        usize::try_from(most).unwrap_or(usize::MAX)
-    })
 }
 
 /// Drops instances that nobody uses, and in the end the guest. Ends when it is there no more.

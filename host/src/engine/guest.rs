@@ -324,11 +324,19 @@ impl Guest {
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
-        let held = match &self.regions {
+        let regions = match &self.regions {
             None => None,
             Some((share, each)) => Some(share.try_take(*each).ok_or_else(|| {
                 let detail =
                     "as many instances of it run as there is room for components of its size";
+                Fault::new(super::FaultKind::NoRoom, detail)
+            })?),
+        };
+        // Opened anew for each instance.
+        let directories = match self.settings.directories.len() {
+            0 => None,
+            many => Some(self.granted.descriptors.try_take_fairly(many).ok_or_else(|| {
+                let detail = "its handlers have as many files and directories open as there is room for: raise the hard limit of open files of the host";
                 Fault::new(super::FaultKind::NoRoom, detail)
             })?),
         };
@@ -353,7 +361,7 @@ impl Guest {
             Arc::clone(&self.granted),
             memory,
             output,
-            held,
+            [regions, directories],
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -399,7 +407,7 @@ impl Guest {
     async fn scratch(&self, quota: u64) -> Result<Arc<Scratch>, Fault> {
         let scratches = &self.granted.scratches;
         let place = scratches.place().ok_or_else(|| {
-            let detail = "as many scratch directories are in use as there may be";
+            let detail = "as many scratch directories are in use, or files open, as there may be";
             Fault::new(super::FaultKind::NoRoom, detail)
         })?;
         scratches.make(quota, place).await.map_err(|error| {
@@ -446,7 +454,6 @@ impl Guest {
                 .with_context(|| format!("opening the directory `{}`", directory.host.display()))?;
         }
         let sockets = Sockets::new(Arc::clone(&self.granted));
-        sockets.grant(&mut wasi);
         Ok(Context {
             wasi: wasi.build(),
             sockets,

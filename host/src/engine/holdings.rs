@@ -5,10 +5,8 @@ use std::any::Any;
 
 use http::HeaderMap;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2;
 use wasmtime_wasi::p2::bindings::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream};
-use wasmtime_wasi::sockets::{TcpSocket, UdpSocket};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostOutgoingBody};
 use wasmtime_wasi_http::p2::types::{
@@ -19,27 +17,10 @@ use wasmtime_wasi_http::{FieldMap, p3};
 use super::answers::Answer;
 use crate::limits::{BODY_CHUNK, DATAGRAM};
 
-/// What the objects in a table take.
-pub(super) struct Holdings {
-    /// An estimate, and rather too much than too little.
-    pub(super) bytes: usize,
-    /// Open files, directories and sockets: next to no memory, but everybody's.
-    pub(super) files: usize,
-}
-
-/// Adds up what is in a table.
-pub(super) fn of(table: &mut ResourceTable) -> Holdings {
-    let mut holdings = Holdings { bytes: 0, files: 0 };
-    for object in table.iter_mut() {
-        holdings.bytes += OBJECT + bytes_in(object);
-        let is_file = object.is::<Descriptor>()
-            || object.is::<p2::TcpSocket>()
-            || object.is::<p2::UdpSocket>()
-            || object.is::<TcpSocket>()
-            || object.is::<UdpSocket>();
-        holdings.files += usize::from(is_file);
-    }
-    holdings
+/// Bytes of what is in a table: an estimate, and rather too much than too little.
+pub(super) fn of(table: &mut ResourceTable) -> usize {
+    let objects = table.iter_mut();
+    objects.map(|object| OBJECT + bytes_in(object)).sum()
 }
 
 fn bytes_in(object: &mut (dyn Any + Send)) -> usize {

@@ -47,7 +47,8 @@ pub(super) struct State {
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) output: Arc<Current>,
-    _held: Option<Held>,
+    /// Of what there is for all, for as long as it is there.
+    _held: [Option<Held>; 2],
 }
 
 impl State {
@@ -57,7 +58,7 @@ impl State {
         granted: Arc<Granted>,
         memory: Memory,
         output: Arc<Current>,
-        held: Option<Held>,
+        held: [Option<Held>; 2],
     ) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(settings.fields);
@@ -135,13 +136,14 @@ impl State {
 
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
-        let holdings = holdings::of(&mut self.table);
+        let objects = holdings::of(&mut self.table);
         let blobs = self.blobstore.files();
         let http = self.outbound_http.holds();
         let pieces = self.files.holds() + blobs * limits::BODY_CHUNK;
-        let datagrams = self.context.sockets.holds();
-        let bytes = holdings.bytes + http + self.keyvalue.holds() + pieces + datagrams;
-        let files = holdings.files + self.files.open(&mut self.table) + blobs;
+        let sockets = &self.context.sockets;
+        let datagrams = sockets.holds();
+        let bytes = objects + http + self.keyvalue.holds() + pieces + datagrams;
+        let files = self.files.open() + sockets.open() + blobs;
         self.memory.hold(bytes, files)
     }
 }

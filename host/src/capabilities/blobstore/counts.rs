@@ -87,6 +87,7 @@ impl Outcome {
             | Error::Range
             | Error::Value(_)
             | Error::Open
+            | Error::Files
             | Error::TooMany(_)
             | Error::TooLarge => Self::Invalid,
             Error::NoSpace | Error::Disk(_) => Self::Unavailable,

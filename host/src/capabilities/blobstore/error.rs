@@ -30,6 +30,8 @@ pub(super) enum Error {
     Value(&'static str),
     /// More open at once than an instance may have.
     Open,
+    /// More files than are left to it of those that guests may have open.
+    Files,
     /// More at once than one call may do.
     TooMany(usize),
     /// More than one list may hold.
@@ -94,6 +96,7 @@ impl fmt::Display for Error {
                 "too many values are open: {} at once are allowed",
                 limits::BLOBS_OPEN
             ),
+            Self::Files => f.write_str("too many files are open: close some, or try again later"),
             Self::TooMany(most) => write!(f, "too many at once: {most} are allowed"),
             Self::TooLarge => write!(
                 f,

@@ -17,6 +17,7 @@ use super::incoming::Incoming;
 use super::streams::{Part, Upload};
 use super::work::Lane;
 use super::{Containers, Granted, Place};
+use crate::capabilities::share::Held;
 use crate::files::aside;
 use crate::limits;
 use crate::meter::Meter;
@@ -44,19 +45,27 @@ impl Blobstore {
     }
 
     /// A place for one more.
-    fn open(&mut self) -> Result<OwnedSemaphorePermit, Error> {
+    fn open(&mut self) -> Result<Open, Error> {
         let open = self
             .open
             .get_or_insert_with(|| Arc::new(Semaphore::new(limits::BLOBS_OPEN)));
-        Arc::clone(open)
-            .try_acquire_owned()
-            .map_err(|_| Error::Open)
+        let place = Arc::clone(open).try_acquire_owned();
+        Ok((place.map_err(|_| Error::Open)?, self.descriptor()?))
+    }
+
+    /// One file more.
+    fn descriptor(&self) -> Result<Held, Error> {
+        let descriptors = &self.granted.descriptors;
+        descriptors.try_take_fairly(1).ok_or(Error::Files)
     }
 
     pub(super) fn containers(&self) -> &Containers {
         &self.granted.containers
     }
 }
+
+/// A place of the instance, and a descriptor of those that guests may have.
+pub(super) type Open = (OwnedSemaphorePermit, Held);
 
 /// What an instance calls.
 pub(crate) struct View<'a> {
@@ -89,7 +98,7 @@ pub struct Names {
     lane: Lane,
     /// However many are made meanwhile, it ends.
     left: u64,
-    _open: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl View<'_> {
@@ -145,7 +154,7 @@ impl View<'_> {
         let (place, source) = self.find(&from.container)?;
         let (_, target) = self.find(&to.container)?;
         let (name, new_name) = (Name::of(&from.object)?, Name::of(&to.object)?);
-        let _open = self.blobstore.open()?;
+        let _open = (self.blobstore.open()?, self.blobstore.descriptor()?);
         let directory = Arc::clone(&source.container);
         let (file, info) = place.lane.run(move || directory.open(&name)).await?;
         fits(&place, &target, &new_name, info.bytes).await?;
@@ -236,6 +245,7 @@ impl View<'_> {
             return Err(Error::Value("the value was written to no container"));
         };
         let place = self.place()?;
+        let _open = self.blobstore.descriptor()?;
         let incoming = match &value.upload {
             Some(upload) => Arc::clone(&upload.incoming),
             None => Arc::new(create(&place).await?),

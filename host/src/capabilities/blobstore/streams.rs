@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
@@ -14,6 +13,7 @@ use super::Place;
 use super::counts::OfHandler;
 use super::error::Error;
 use super::incoming::Incoming;
+use super::operations::Open;
 use super::work::Lane;
 use crate::files::aside;
 use crate::limits::BODY_CHUNK;
@@ -26,17 +26,11 @@ pub(super) struct Part {
     pub(super) left: u64,
     lane: Lane,
     counts: Arc<OfHandler>,
-    _open: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Part {
-    pub(super) fn new(
-        file: File,
-        at: u64,
-        left: u64,
-        place: &Place,
-        open: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(file: File, at: u64, left: u64, place: &Place, open: Open) -> Self {
         Self {
             file: Some(Arc::new(file)),
             at,
@@ -168,7 +162,7 @@ pub(super) struct Upload {
     /// Bytes that it may have.
     most: AtomicU64,
     state: Mutex<Writing>,
-    _open: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 enum Writing {
@@ -178,7 +172,7 @@ enum Writing {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, place: &Place, open: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(incoming: Incoming, place: &Place, open: Open) -> Self {
         Self {
             incoming: Arc::new(incoming),
             lane: place.lane.clone(),

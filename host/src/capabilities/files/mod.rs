@@ -17,11 +17,12 @@ mod writing;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use rustix::fs::Mode;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use rustix::io::Errno;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::filesystem::{
     self, Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView, WasiFilesystemView,
 };
@@ -30,6 +31,7 @@ use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;
+use super::descriptors::{Open, Opened};
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
 use crate::meter::Meter;
@@ -58,11 +60,9 @@ impl FileWork {
 #[derive(Debug)]
 pub struct Files {
     granted: Arc<Granted>,
-    /// What its streams are of, by its place in memory, which is nobody else's for as long as it is here. They may outlive
-    /// the descriptor that they came from.
-    streamed: HashMap<usize, Weak<File>>,
-    /// Held by each of its listings that is open.
-    listings: Arc<()>,
+    open: Open,
+    /// What its descriptors have open, by their numbers. Their streams have it too, and may outlive them.
+    opened: HashMap<u32, Arc<Opened>>,
     pieces: Pieces,
 }
 
@@ -72,8 +72,8 @@ impl Files {
     pub fn new(granted: Arc<Granted>) -> Self {
         Self {
             granted,
-            streamed: HashMap::new(),
-            listings: Arc::default(),
+            open: Open::default(),
+            opened: HashMap::new(),
             pieces: Pieces::default(),
         }
     }
@@ -84,20 +84,17 @@ impl Files {
         self.pieces.bytes()
     }
 
-    /// Files that are open for it, and that no descriptor of its stands for.
-    pub fn open(&mut self, table: &mut ResourceTable) -> usize {
-        self.streamed.retain(|_, file| file.strong_count() > 0);
-        let mut streams = self.streamed.len();
-        if streams > 0 {
-            for object in table.iter_mut() {
-                if let Some(descriptor) = object.downcast_ref::<Descriptor>()
-                    && self.streamed.contains_key(&place(inner(descriptor)))
-                {
-                    streams = streams.saturating_sub(1);
-                }
-            }
-        }
-        streams + Arc::strong_count(&self.listings) - 1
+    /// Files and directories that it has open, by descriptor, stream or listing.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.count()
+    }
+
+    /// One more is about to be opened.
+    fn opens(&self) -> io::Result<Opened> {
+        let opened = self.open.one(&self.granted.descriptors);
+        // That there are too many, no code of the interface says.
+        opened.ok_or_else(|| Errno::NOMEM.into())
     }
 }
 
@@ -156,48 +153,59 @@ impl FilesView<'_> {
         self.files.granted.file_work.charged_to(self.meter)
     }
 
-    /// A stream of this file is about to be made.
-    fn streams(&mut self, fd: &Resource<Descriptor>) {
-        // Who has no such file is told so by who makes the stream.
-        if let Ok(descriptor @ Descriptor::File(_)) = self.wasi.table.get(fd) {
-            let (file, streamed) = (inner(descriptor), &mut self.files.streamed);
-            streamed.retain(|_, file| file.strong_count() > 0);
-            streamed.insert(place(file), Arc::downgrade(file));
+    /// The descriptor is there, and has this open.
+    fn opened(&mut self, fd: &Resource<Descriptor>, opened: Opened) {
+        self.files.opened.insert(fd.rep(), Arc::new(opened));
+    }
+
+    /// The descriptor is about to go.
+    fn closes(&mut self, fd: &Resource<Descriptor>) {
+        self.files.opened.remove(&fd.rep());
+        if let Some(scratch) = self.scratch {
+            scratch.may_be_less();
         }
     }
 
-    /// What a stream reads from.
-    fn source(&self, file: Arc<File>, at: u64) -> Source {
+    /// What this has open. One that was granted has nothing of its own.
+    fn open(&self, fd: &Resource<Descriptor>) -> Option<Arc<Opened>> {
+        self.files.opened.get(&fd.rep()).map(Arc::clone)
+    }
+
+    /// What a stream of this reads from.
+    fn source(&self, fd: &Resource<Descriptor>, file: Arc<File>, at: u64) -> Source {
         Source {
             work: self.work(),
             file,
             at,
             pieces: self.files.pieces.clone(),
+            _open: self.open(fd),
         }
     }
 
     /// Where what is written to this goes. None if wasmtime knows better why it goes nowhere.
-    fn sink(&self, descriptor: &Descriptor, at: At) -> Option<Sink> {
+    fn sink(&self, fd: &Resource<Descriptor>, at: At) -> Result<Option<Sink>, ResourceTableError> {
+        let descriptor = self.wasi.table.get(fd)?;
         let Descriptor::File(file) = descriptor else {
-            return None;
+            return Ok(None);
         };
         let target = match self.scratch_of(descriptor) {
             Some(scratch) => Target::Scratch(scratch, self.work()),
             None if file.perms == FsPerms::ReadWrite => Target::Granted(self.work()),
-            None => return None,
+            None => return Ok(None),
         };
-        Some(Sink {
+        Ok(Some(Sink {
             target,
             file: Arc::clone(&file.file),
             at,
             pieces: self.files.pieces.clone(),
-        })
+            _open: self.open(fd),
+        }))
     }
 
-    /// A listing that is open: a file, and a page as the kernel gives it, with its names and what each is.
-    fn open_listing(&self) -> (Arc<()>, Piece) {
+    /// A listing that is about to be opened: a file, and a page as the kernel gives it, with its names and what each is.
+    fn open_listing(&self) -> io::Result<(Opened, Piece)> {
         let page = self.files.pieces.hold(4 * limits::LISTING_PAGE);
-        (Arc::clone(&self.files.listings), page)
+        Ok((self.files.opens()?, page))
     }
 
     /// The scratch directory, if this is in it.

@@ -126,7 +126,7 @@ impl HostDescriptor for FilesView<'_> {
         let Descriptor::Dir(directory) = self.wasi.table.get(&fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
-        let (directory, counted) = (directory.dir.clone(), self.open_listing());
+        let (directory, counted) = (directory.dir.clone(), self.open_listing()?);
         let entries = Entries::open(self.work(), directory, counted).await?;
         let entries = self.wasi.table.push(entries)?;
         Ok(Resource::new_own(entries.rep()))
@@ -186,12 +186,11 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
-        self.streams(&fd);
         let file = match self.wasi.table.get(&fd)? {
             Descriptor::File(file) => Arc::clone(&file.file),
             Descriptor::Dir(_) => return Err(ErrorCode::IsDirectory.into()),
         };
-        let stream: DynInputStream = Box::new(Read::new(self.source(file, offset)));
+        let stream: DynInputStream = Box::new(Read::new(self.source(&fd, file, offset)));
         Ok(self.wasi.table.push(stream)?)
     }
 
@@ -200,7 +199,6 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        self.streams(&fd);
         match self.written(&fd, At::Offset(offset))? {
             Some(written) => Ok(self.wasi.table.push(written)?),
             None => HostDescriptor::write_via_stream(&mut self.wasi, fd, offset),
@@ -211,7 +209,6 @@ impl HostDescriptor for FilesView<'_> {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DynOutputStream>> {
-        self.streams(&fd);
         match self.written(&fd, At::End)? {
             Some(written) => Ok(self.wasi.table.push(written)?),
             None => HostDescriptor::append_via_stream(&mut self.wasi, fd),
@@ -371,11 +368,13 @@ impl HostDescriptor for FilesView<'_> {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let directory = directory.clone();
+        let (directory, one) = (directory.clone(), self.files.opens()?);
         let opened =
             open::descriptor(&self.work(), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
-            return Ok(self.wasi.table.push(opened)?);
+            let opened = self.wasi.table.push(opened)?;
+            self.opened(&opened, one);
+            return Ok(opened);
         }
         // An old kernel, or a filter of system calls. What is there may be another when it is opened.
         if scratch.is_some() {
@@ -394,13 +393,14 @@ impl HostDescriptor for FilesView<'_> {
         {
             return Err(ErrorCode::Unsupported.into());
         }
-        HostDescriptor::open_at(&mut self.wasi, fd, path_flags, path, open_flags, flags).await
+        let wasi = &mut self.wasi;
+        let opened = HostDescriptor::open_at(wasi, fd, path_flags, path, open_flags, flags).await?;
+        self.opened(&opened, one);
+        Ok(opened)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        if let Some(scratch) = self.scratch {
-            scratch.may_be_less();
-        }
+        self.closes(&fd);
         HostDescriptor::drop(&mut self.wasi, fd)
     }
 }
@@ -424,7 +424,7 @@ impl FilesView<'_> {
 
     /// A stream into a file, if it may be written.
     fn written(&mut self, fd: &Resource<Descriptor>, at: At) -> FsResult<Option<DynOutputStream>> {
-        let sink = self.sink(self.wasi.table.get(fd)?, at);
+        let sink = self.sink(fd, at)?;
         Ok(sink.map(|sink| {
             let written: DynOutputStream = Box::new(Written::new(sink));
             written

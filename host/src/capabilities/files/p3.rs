@@ -14,6 +14,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use std::fs::File;
+use std::iter;
 use std::sync::Arc;
 
 use super::listing::Listing;
@@ -27,11 +28,18 @@ use crate::limits;
 
 impl FilesView<'_> {
     fn listing(
-        &mut self,
+        &self,
         directory: Arc<File>,
         end: oneshot::Sender<Result<(), ErrorCode>>,
-    ) -> Listing {
-        Listing::new(self.work(), directory, end, self.open_listing())
+    ) -> Option<Listing> {
+        match self.open_listing() {
+            Ok(counted) => Some(Listing::new(self.work(), directory, end, counted)),
+            Err(error) => {
+                // The guest may not care.
+                let _ = end.send(Err(error.into()));
+                None
+            }
+        }
     }
 }
 
@@ -43,9 +51,7 @@ impl Host for FilesView<'_> {
 
 impl HostDescriptor for FilesView<'_> {
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        if let Some(scratch) = self.scratch {
-            scratch.may_be_less();
-        }
+        self.closes(&fd);
         HostDescriptor::drop(&mut self.wasi, fd)
     }
 }
@@ -205,7 +211,6 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
-        store.get().streams(&fd);
         let descriptor = store.get().wasi.table.get(&fd)?.clone();
         let file = match descriptor {
             Descriptor::File(file) => file.file,
@@ -216,7 +221,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
             }
         };
         let (end, ended) = oneshot::channel();
-        let produced = Produced::new(store.get().source(file, offset), end);
+        let produced = Produced::new(store.get().source(&fd, file, offset), end);
         Ok((
             StreamReader::new(&mut store, produced)?,
             FutureReader::new(&mut store, ended)?,
@@ -241,10 +246,11 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         };
         let (end, ended) = oneshot::channel();
         let listing = store.get().listing(directory, end);
-        Ok((
-            StreamReader::new(&mut store, listing)?,
-            FutureReader::new(&mut store, ended)?,
-        ))
+        let names = match listing {
+            Some(listing) => StreamReader::new(&mut store, listing)?,
+            None => StreamReader::new(&mut store, iter::empty())?,
+        };
+        Ok((names, FutureReader::new(&mut store, ended)?))
     }
 
     fn write_via_stream(
@@ -253,7 +259,6 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
-        store.get().streams(&fd);
         match consumed(&mut store, &fd, At::Offset(offset))? {
             Some((consumed, end)) => {
                 data.pipe(&mut store, consumed)?;
@@ -271,7 +276,6 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         data: StreamReader<u8>,
     ) -> wasmtime::Result<FutureReader<Result<(), ErrorCode>>> {
-        store.get().streams(&fd);
         match consumed(&mut store, &fd, At::End)? {
             Some((consumed, end)) => {
                 data.pipe(&mut store, consumed)?;
@@ -449,10 +453,16 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
+        let one = store.with(|mut store| store.get().files.opens())?;
         let opened =
             open::descriptor(&work(store), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
-            return Ok(store.with(|mut store| store.get().wasi.table.push(opened))?);
+            return store.with(|mut store| {
+                let mut view = store.get();
+                let opened = view.wasi.table.push(opened)?;
+                view.opened(&opened, one);
+                Ok(opened)
+            });
         }
         // An old kernel, or a filter of system calls. What is there may be another when it is opened.
         if scratch.is_some() {
@@ -472,7 +482,10 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         {
             return Err(ErrorCode::Unsupported.into());
         }
-        WasiFilesystem::open_at(&wasi, fd, path_flags, path, open_flags, flags).await
+        let opened =
+            WasiFilesystem::open_at(&wasi, fd, path_flags, path, open_flags, flags).await?;
+        store.with(|mut store| store.get().opened(&opened, one));
+        Ok(opened)
     }
 }
 
@@ -510,7 +523,7 @@ fn consumed<T: 'static>(
     at: At,
 ) -> wasmtime::Result<Option<Consuming>> {
     let view = store.get();
-    let Some(sink) = view.sink(view.wasi.table.get(fd)?, at) else {
+    let Some(sink) = view.sink(fd, at)? else {
         return Ok(None);
     };
     let (end, ended) = oneshot::channel();

@@ -18,6 +18,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
 use super::blocking;
 use super::pieces::{Piece, Pieces};
+use crate::capabilities::descriptors::Opened;
 use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
 
@@ -27,6 +28,7 @@ pub(super) struct Source {
     pub(super) file: Arc<File>,
     pub(super) at: u64,
     pub(super) pieces: Pieces,
+    pub(super) _open: Option<Arc<Opened>>,
 }
 
 /// Bytes, and that they are here.

@@ -95,7 +95,9 @@ impl Scratch {
     /// What a guest gets of it: a descriptor of its own.
     pub(super) fn descriptor(&self) -> io::Result<Descriptor> {
         let mode = OpenMode::READ | OpenMode::WRITE;
-        let root = Dir::new(self.root.try_clone()?, FsPerms::ReadWrite, mode, false);
+        let mut root = Dir::new(self.root.try_clone()?, FsPerms::ReadWrite, mode, false);
+        // However many it gets, they are open once.
+        root.dir = Arc::clone(&self.root);
         self.register(&root.dir);
         Ok(Descriptor::Dir(root))
     }
@@ -401,9 +403,12 @@ struct Home {
 #[derive(Debug)]
 struct Removal {
     removers: Arc<Semaphore>,
-    _place: Held,
+    _place: Place,
     _home: Arc<Home>,
 }
+
+/// Of a directory, and of a descriptor that has it open.
+pub(crate) type Place = (Held, Held);
 
 /// The scratch directories of one handler's instances.
 #[derive(Debug)]
@@ -412,6 +417,7 @@ pub struct ScratchShare {
     /// With the other handlers of its tenant.
     places: Share,
     work: Share,
+    descriptors: Share,
 }
 
 impl ScratchShare {
@@ -420,24 +426,29 @@ impl ScratchShare {
         scratches: &Arc<Scratches>,
         sharer: &Sharer,
         work: Share,
+        descriptors: Share,
     ) -> Self {
         Self {
             scratches: Arc::clone(scratches),
             places: scratches.places.share(sharer),
             work,
+            descriptors,
         }
     }
 
     /// A place for one more, if there is any.
-    pub(crate) fn place(&self) -> Option<Held> {
-        self.places.try_take(1)
+    pub(crate) fn place(&self) -> Option<Place> {
+        Some((
+            self.places.try_take(1)?,
+            self.descriptors.try_take_fairly(1)?,
+        ))
     }
 
     /// A new directory with room for so many bytes. It is made on a thread that may wait for a disk.
     ///
     /// # Errors
     /// When none can be made.
-    pub(crate) async fn make(&self, quota: u64, place: Held) -> io::Result<Arc<Scratch>> {
+    pub(crate) async fn make(&self, quota: u64, place: Place) -> io::Result<Arc<Scratch>> {
         let scratches = Arc::clone(&self.scratches);
         blocking(&self.work, move || {
             let home = scratches.home()?;
@@ -584,8 +595,13 @@ mod tests {
         let scratches = Arc::<Scratches>::default();
         let handler = |name: &str| {
             let sharer = Sharer::of(&Arc::from(name), None);
-            let work = Shared::new(1).share(&sharer);
-            ScratchShare::new(&scratches, &sharer, work)
+            let (work, open) = (Shared::new(1), Shared::fair(2 * limits::SCRATCHES));
+            ScratchShare::new(
+                &scratches,
+                &sharer,
+                work.share(&sharer),
+                open.share(&sharer),
+            )
         };
         let greedy = handler("a");
         let held: Vec<_> = std::iter::from_fn(|| greedy.place()).collect();
@@ -599,7 +615,8 @@ mod tests {
     async fn made() -> (Arc<Scratch>, Share) {
         let sharer = Sharer::of(&Arc::from("a"), None);
         let work = Shared::new(1).share(&sharer);
-        let share = ScratchShare::new(&Arc::default(), &sharer, work.clone());
+        let open = Shared::fair(4).share(&sharer);
+        let share = ScratchShare::new(&Arc::default(), &sharer, work.clone(), open);
         let place = share.place().expect("a place");
         let scratch = share.make(1_000, place).await.expect("a directory");
         (scratch, work)
