@@ -151,6 +151,24 @@ fn datagrams_that_a_guest_waits_for_have_a_ceiling_and_count_as_its_memory() {
 }
 
 #[test]
+fn a_connection_is_open_for_as_long_as_its_streams_are() {
+    // The kernel accepts.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = listener.local_addr().expect("its address");
+    let flags = format!("--allow-socket tcp://{to}");
+    // Some forty of two hundred open files are for one handler.
+    let host = TestHost::serve_with_open_files(200, PROBE_P3, &flags);
+    let streams = |n: usize| host.get(&format!("/streams?to={to}&n={n}")).text();
+    assert_eq!(streams(10), "10 held\n");
+    let said = streams(60);
+    assert!(said.contains("OutOfMemory"), "{said}");
+    // They are gone with their requests.
+    eventually("room for some", || {
+        (streams(10) == "10 held\n").then_some(())
+    });
+}
+
+#[test]
 fn nobody_listens() {
     for guest in BOTH {
         let granted = "--allow-socket tcp://127.0.0.0/8:* --allow-socket udp://127.0.0.0/8:*";

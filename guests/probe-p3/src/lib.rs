@@ -54,6 +54,7 @@ impl Guest for Probe {
 
             "/resolve" => sockets::resolve(&asked).await,
             "/connect" => sockets::connect(&asked).await,
+            "/streams" => sockets::streams(&asked).await,
             "/udp" => sockets::udp(&asked).await,
             "/receive" => sockets::receive(&asked).await,
             "/listen" => sockets::listen(&asked),

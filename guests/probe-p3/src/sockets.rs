@@ -75,6 +75,24 @@ pub(crate) async fn connect(asked: &Asked<'_>) -> String {
     }
 }
 
+/// Connects so many times, keeps the streams of what comes, and closes the sockets that they are of.
+pub(crate) async fn streams(asked: &Asked<'_>) -> String {
+    let mut coming = Vec::new();
+    for _ in 0..asked.number("n", 10) {
+        let (family, to) = address(asked.text("to"));
+        let connected = async {
+            let socket = TcpSocket::create(family)?;
+            socket.connect(to).await?;
+            Ok::<_, ErrorCode>(socket.receive())
+        };
+        match connected.await {
+            Ok(streams) => coming.push(streams),
+            Err(code) => return format!("refused: {code:?}\n"),
+        }
+    }
+    format!("{} held\n", coming.len())
+}
+
 /// Sends a datagram and gives the one that comes back.
 pub(crate) async fn udp(asked: &Asked<'_>) -> String {
     let (family, to) = address(asked.text("to"));

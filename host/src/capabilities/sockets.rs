@@ -4,18 +4,22 @@
 //! A name grants the addresses that it was looked up to have, by this instance, and only those that are public; others
 //! are granted by network. So it does not matter to what a name leads later.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::{fmt, vec};
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Accessor, HasData, Linker, Resource};
+use wasmtime::component::{
+    Access, Accessor, FutureConsumer, FutureReader, HasData, Linker, Resource, Source, StreamReader,
+};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     self, IpAddress, IpAddressFamily, Network as WasiNetwork,
@@ -27,7 +31,8 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup as p3, types};
 use wasmtime_wasi::p3::sockets::SocketError as P3Error;
 use wasmtime_wasi::sockets::{
-    SocketAddrUse, UdpSocket, WasiSockets, WasiSocketsCtx, WasiSocketsCtxView, WasiSocketsView,
+    SocketAddrUse, TcpSocket, UdpSocket, WasiSockets, WasiSocketsCtx, WasiSocketsCtxView,
+    WasiSocketsView,
 };
 
 use super::Granted;
@@ -245,6 +250,8 @@ pub struct Sockets {
     /// Of 0.3, on their way: see [`Datagram`].
     datagrams: AtomicUsize,
     open: Open,
+    /// What connections of 0.3 have open, by the numbers of their sockets: their streams may outlive those.
+    connections: Mutex<HashMap<u32, Weak<Opened>>>,
 }
 
 /// A datagram of 0.3 on its way, for which the host has room ready, also while none comes.
@@ -278,6 +285,7 @@ impl Sockets {
             looked_up: Mutex::default(),
             datagrams: AtomicUsize::new(0),
             open: Open::default(),
+            connections: Mutex::default(),
         })
     }
 
@@ -291,6 +299,17 @@ impl Sockets {
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.count()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u32, Weak<Opened>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this has open.
+    fn connection(&self, socket: &Resource<TcpSocket>) -> Option<Arc<Opened>> {
+        self.connections().get(&socket.rep())?.upgrade()
     }
 
     /// None: as many are on their way as there may be.
@@ -487,7 +506,7 @@ pub fn link<T: WasiSocketsView + 'static>(
     Ok(())
 }
 
-/// Four functions of an interface of many, which stay wasmtime's: hence by their names.
+/// Six functions of an interface of many, which stay wasmtime's: hence by their names.
 fn link_some_p3<T: WasiSocketsView + 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> NamesView<'_>,
@@ -500,11 +519,37 @@ fn link_some_p3<T: WasiSocketsView + 'static>(
             let Some(open) = names.sockets.opens(Protocol::Tcp) else {
                 return Ok((Err(types::ErrorCode::OutOfMemory),));
             };
+            let kept = Arc::downgrade(&open);
             let mut wasi = WasiSocketsCtxView {
                 ctx: &mut names.sockets.context(open),
                 table: names.wasi.table,
             };
-            answered(types::HostTcpSocket::create(&mut wasi, family))
+            let made = types::HostTcpSocket::create(&mut wasi, family);
+            if let Ok(socket) = &made {
+                let mut connections = names.sockets.connections();
+                connections.retain(|_, open| open.strong_count() > 0);
+                connections.insert(socket.rep(), kept);
+            }
+            answered(made)
+        },
+    )?;
+    interface.func_wrap(
+        "[method]tcp-socket.send",
+        move |mut store: StoreContextMut<'_, T>,
+              (socket, data): (Resource<TcpSocket>, StreamReader<u8>)| {
+            let open = view(store.data_mut()).sockets.connection(&socket);
+            let access = Access::<T, WasiSockets>::new(store.as_context_mut(), T::sockets);
+            let end = types::HostTcpSocketWithStore::send(access, socket, data)?;
+            Ok((open_until(store, open, end)?,))
+        },
+    )?;
+    interface.func_wrap(
+        "[method]tcp-socket.receive",
+        move |mut store: StoreContextMut<'_, T>, (socket,): (Resource<TcpSocket>,)| {
+            let open = view(store.data_mut()).sockets.connection(&socket);
+            let access = Access::<T, WasiSockets>::new(store.as_context_mut(), T::sockets);
+            let (data, end) = types::HostTcpSocketWithStore::receive(access, socket)?;
+            Ok(((data, open_until(store, open, end)?),))
         },
     )?;
     interface.func_wrap_async(
@@ -549,6 +594,50 @@ fn link_some_p3<T: WasiSocketsView + 'static>(
             })
         },
     )
+}
+
+/// How a stream of a connection ends.
+type End = FutureReader<Result<(), types::ErrorCode>>;
+
+/// The same end, until which this is open.
+fn open_until<T: 'static>(
+    mut store: StoreContextMut<'_, T>,
+    open: Option<Arc<Opened>>,
+    end: End,
+) -> wasmtime::Result<End> {
+    let (tell, told) = oneshot::channel();
+    let ending = Ending {
+        open,
+        tell: Some(tell),
+    };
+    end.pipe(&mut store, ending)?;
+    FutureReader::new(&mut store, told)
+}
+
+struct Ending {
+    open: Option<Arc<Opened>>,
+    tell: Option<oneshot::Sender<Result<(), types::ErrorCode>>>,
+}
+
+impl<D: 'static> FutureConsumer<D> for Ending {
+    type Item = Result<(), types::ErrorCode>;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        mut source: Source<'_, Self::Item>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut end = None;
+        source.read(store, &mut end)?;
+        self.open = None;
+        if let (Some(end), Some(tell)) = (end, self.tell.take()) {
+            // The guest may not care.
+            let _ = tell.send(end);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 type Sending = (Resource<UdpSocket>, Vec<u8>, Option<types::IpSocketAddress>);
