@@ -137,10 +137,7 @@ fn bucket(named: &Named<'_>, stores: &Stores) -> Option<BucketGrant> {
 
 /// The store of a bucket, by its name. A URL in place of that may have a password in it and is quoted nowhere.
 fn store_of(value: &Value<'_>, stores: &Stores) -> Option<Arc<str>> {
-    if value
-        .as_written()
-        .is_some_and(|store| store.contains("://"))
-    {
+    if value.as_written().is_none_or(|store| store.contains("://")) {
         value.hide();
     }
     value.parsed(|store| known(store, stores))

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{HOST, Key, Shape, Unsaid};
+use super::keys::{HOST, Shape, Takes, Unsaid};
 use super::mistake::Mistakes;
 use super::secret::{self, Outside};
 use crate::names::{most_alike, short};
@@ -179,7 +179,7 @@ impl<'a> Table<'a> {
     pub(super) fn value(&self, key: &str) -> Option<Value<'a>> {
         let known = self.shape.key(key);
         debug_assert!(known.is_some(), "`{key}` is no key of {}", self.shape.name);
-        let raw = self.entries.get(key)?;
+        let (raw, known) = (self.entries.get(key)?, known?);
         #[cfg(test)]
         {
             let used = format!("{}.{key}", self.shape.name);
@@ -187,7 +187,8 @@ impl<'a> Table<'a> {
         }
         Some(Value {
             reader: self.reader,
-            name: known.map_or("", |key: &Key| key.name),
+            name: known.name,
+            takes: &known.takes,
             raw,
         })
     }
@@ -234,6 +235,7 @@ pub(super) struct Value<'a> {
     pub(super) reader: &'a Reader<'a>,
     /// The key, for messages.
     name: &'a str,
+    takes: &'static Takes,
     raw: &'a Spanned<DeValue<'a>>,
 }
 
@@ -277,13 +279,15 @@ impl<'a> Value<'a> {
         self.raw.get_ref().as_str()
     }
 
-    /// A number or a text, as `parse` takes it.
+    /// A text, or a number where the key takes one, as `parse` takes it.
     pub(super) fn parsed<T, E: Display>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = match self.raw.get_ref() {
             DeValue::String(text) => Cow::Owned(self.reader.expand(text, &self.place())?),
+            // Its parser may take any text, and so whatever stands for it below.
+            _ if self.takes.text().is_some() => return self.not_a_text(),
             DeValue::Integer(number) if number.radix() == 10 => Cow::Borrowed(number.as_str()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or(Cow::Borrowed("too large"), |number| {
@@ -304,7 +308,7 @@ impl<'a> Value<'a> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let written = self.as_written();
-        if written.is_some_and(|it| it.contains(['@', '?', '#'])) {
+        if written.is_none_or(|it| it.contains(['@', '?', '#'])) {
             self.hide();
         }
         self.parsed(parse)
@@ -313,14 +317,17 @@ impl<'a> Value<'a> {
     pub(super) fn text(&self) -> Option<String> {
         match self.raw.get_ref() {
             DeValue::String(text) => self.reader.expand(text, &self.place()),
-            other => {
-                self.mistake(format_args!(
-                    "{}, not a text: put it in quotes",
-                    kind(other)
-                ));
-                None
-            }
+            _ => self.not_a_text(),
         }
+    }
+
+    fn not_a_text<T>(&self) -> Option<T> {
+        let kind = kind(self.raw.get_ref());
+        let example = self.takes.text().unwrap_or_default();
+        self.mistake(format_args!(
+            "{kind}, not a text: write one in quotes, as in `{example:?}`"
+        ));
+        None
     }
 
     pub(super) fn path(&self) -> Option<PathBuf> {
@@ -365,6 +372,7 @@ impl<'a> Value<'a> {
                 value: Value {
                     reader: self.reader,
                     name: key.get_ref(),
+                    takes: self.takes.inner(),
                     raw,
                 },
             })
@@ -377,7 +385,12 @@ impl<'a> Value<'a> {
             self.mistake(format_args!("{kind}, not a list: put it in `[` and `]`"));
             return Vec::new();
         };
-        let item = |raw| Value { raw, ..*self };
+        let takes = self.takes.inner();
+        let item = |raw| Value {
+            takes,
+            raw,
+            ..*self
+        };
         items.iter().map(item).collect()
     }
 }

@@ -751,7 +751,7 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "`limits` of a handler",
         ),
         (ROUTED, "rotes = []", "rotes", "did you mean `routes`?"),
-        (ROUTED, "env = { A = 1 }", "*", "put it in quotes"),
+        (ROUTED, "env = { A = 1 }", "*", "write one in quotes"),
         (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
         (ROUTED, "env = { \"A\\u0000\" = \"\" }", "", "and NUL"),
         (ROUTED, "env = { A = \"a\\u0000b\" }", "", "with a NUL"),
@@ -937,6 +937,141 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             !message.contains("hunter2") && !message.ends_with('.'),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn a_value_of_another_type_than_its_key_takes_is_refused_where_it_stands() {
+    const LIST: &str = "[\"a\"]";
+    const TABLE: &str = "{ x = 1 }";
+    const DATE: &str = "1979-05-27";
+    let no_text = [LIST, TABLE, DATE, "true", "7", "1.5"];
+    // Where a table may stand too.
+    let neither = [LIST, DATE, "true", "7", "1.5"];
+    let no_number = [LIST, TABLE, DATE, "true", "1.5"];
+    let no_flag = [LIST, TABLE, DATE, "\"true\"", "1"];
+    let no_list = ["\"a\"", TABLE, DATE, "true", "7"];
+    let no_table = ["\"a\"", LIST, DATE, "true", "7"];
+    let listener = "[listeners.a]\naddress = \":2\"\n";
+    let of_handler = |key: &str| format!("{ROUTED}\n{key}");
+    let text = "not a text: write one in quotes";
+    for (written, wrong, hint) in [
+        ("[log]\nfile = @".to_owned(), &no_text[..], text),
+        ("[listeners.a]\naddress = @".to_owned(), &no_text, text),
+        ("[listeners.a]\nsystemd = @".to_owned(), &no_text, text),
+        (
+            "[listeners.a]\nsocket = \"s\"\nmode = @".to_owned(),
+            &no_text,
+            text,
+        ),
+        (
+            format!("{listener}tls = {{ certificates = [{{ cert = @, key = \"k\" }}] }}"),
+            &no_text,
+            text,
+        ),
+        (
+            "[every_route]\nbasic_auth = { file = \"people.htpasswd\", realm = @ }".to_owned(),
+            &no_text,
+            text,
+        ),
+        (
+            "[[routes]]\npath = \"/\"\nrespond = { content_type = @ }".to_owned(),
+            &no_text,
+            text,
+        ),
+        (of_handler("tenant = @"), &no_text, text),
+        (
+            of_handler("dirs = [{ host = \"public\", guest = @ }]"),
+            &no_text,
+            text,
+        ),
+        (
+            of_handler("warm_up = { path = \"/\", method = @ }"),
+            &no_text,
+            text,
+        ),
+        (of_handler("keyvalue = { a = @ }"), &neither, text),
+        (
+            "[stores.a]\ntype = \"redis\"\nurl = @".to_owned(),
+            &neither,
+            text,
+        ),
+        (
+            "[admin]\naddress = \":1\"\ntoken = @".to_owned(),
+            &neither,
+            "write `{ from_file",
+        ),
+        // Lists of texts.
+        (
+            "[every_route]\nheaders = { remove = [@] }".to_owned(),
+            &no_text,
+            text,
+        ),
+        ("[listen]\ntrusted_proxies = [@]".to_owned(), &no_text, text),
+        (of_handler("calls = [@]"), &no_text, text),
+        (of_handler("sockets = [@]"), &no_text, text),
+        (of_handler("outbound = { allow = [@] }"), &neither, text),
+        // Texts by name.
+        (
+            "[every_route]\nheaders = { set = { x-a = @ } }".to_owned(),
+            &no_text,
+            text,
+        ),
+        (
+            "[every_route]\nerror_pages = { 404 = @ }".to_owned(),
+            &no_text,
+            text,
+        ),
+        (of_handler("env = { A = @ }"), &neither, text),
+        (of_handler("config = { a = @ }"), &neither, text),
+        // Everything else.
+        (
+            "[listen]\nmax_connections = @".to_owned(),
+            &no_number,
+            "from 1 to",
+        ),
+        (
+            "[listen]\nidle_timeout = @".to_owned(),
+            &no_number,
+            "write `30s`",
+        ),
+        (
+            "[listen]\nmax_request_head = @".to_owned(),
+            &no_number,
+            "write `128MiB`",
+        ),
+        (
+            of_handler("warm_up = { path = \"/\", status = @ }"),
+            &no_number,
+            "from 200 to 599",
+        ),
+        (
+            "[every_route]\ncompress = @".to_owned(),
+            &no_flag,
+            "without quotes",
+        ),
+        (
+            "[listen]\naccess_log = @".to_owned(),
+            &no_text,
+            "write one of",
+        ),
+        (
+            "[every_route]\nallow = @".to_owned(),
+            &no_list,
+            "not a list",
+        ),
+        ("log = @".to_owned(), &no_table, "not a table"),
+    ] {
+        for value in wrong {
+            let text = written.replace('@', value);
+            let said = said(&text);
+            let [(message, underlined)] = &*said else {
+                panic!("not one mistake in\n{text}\n{}", mistakes(&text));
+            };
+            assert!(message.contains(hint), "{text}\n{message}");
+            let is_hidden = underlined.contains('*');
+            assert!(underlined == value || is_hidden, "{}", mistakes(&text));
+        }
     }
 }
 

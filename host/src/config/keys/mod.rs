@@ -207,6 +207,23 @@ impl Shape {
 }
 
 impl Takes {
+    /// An example, where a text may stand and no number.
+    pub(super) fn text(&self) -> Option<&'static str> {
+        match self {
+            Text(example) => Some(example),
+            Either(one, other) => one.text().or_else(|| other.text()),
+            _ => None,
+        }
+    }
+
+    /// What one of a list takes, or one of a table whose keys are names.
+    pub(super) fn inner(&'static self) -> &'static Self {
+        match self {
+            Named(inner) | List(inner) => inner,
+            _ => self,
+        }
+    }
+
     fn tables(&self) -> Vec<&'static Shape> {
         match self {
             Table(shape) => vec![shape],
