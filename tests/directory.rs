@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
 use crate::support::exposition::Exposition;
@@ -212,6 +214,28 @@ fn a_bad_file_at_the_start_is_told_and_the_others_are_served() {
     assert_eq!(host.get("/bad/").status(), 404);
     host.says("`bad` is not deployed");
     host.says("`not a name` is no name");
+}
+
+#[test]
+fn a_handler_whose_manifest_is_no_regular_file_is_not_served_with_less() {
+    let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
+    let names = ["dangling", "folder", "pipe", "socket"];
+    for name in names {
+        handlers.put(&format!("{name}.wasm"), &version(1));
+    }
+    let manifest = |name: &str| handlers.path().join(format!("{name}.toml"));
+    symlink("nothing.toml", manifest("dangling")).expect("linked");
+    fs::create_dir(manifest("folder")).expect("made");
+    mkfifoat(CWD, manifest("pipe"), Mode::RUSR | Mode::WUSR).expect("made");
+    let _socket = UnixListener::bind(manifest("socket")).expect("bound");
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/").status(), 200);
+    for name in names {
+        host.says(&format!("{name}.toml` is not a regular file"));
+        assert_eq!(host.get(&format!("/{name}/")).status(), 404, "{name}");
+    }
+    fs::remove_file(manifest("dangling")).expect("removed");
+    comes_to_say(&host, "/dangling/", &greeting(1));
 }
 
 #[test]

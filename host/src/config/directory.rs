@@ -1,14 +1,14 @@
 //! A directory of handlers: every `NAME.wasm` in it is one, at `/NAME/`; `index.wasm` is at `/`. `NAME.toml` beside it
 //! says what it may and gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
-use super::{Defaults, manifest, text_of};
+use super::{Defaults, Mistakes, manifest, text_of};
 use crate::catalog::{
     HandlerName, HandlerSpec, OwnAnswer, Policy, Route, RouteError, Source, Wanted,
 };
@@ -23,6 +23,8 @@ const INDEX: &str = "index";
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     files: BTreeMap<PathBuf, Stamp>,
+    /// What has the name of a manifest and is none: directories, pipes, links to nothing.
+    irregular: BTreeSet<PathBuf>,
 }
 
 impl Listing {
@@ -31,27 +33,29 @@ impl Listing {
     /// # Errors
     /// When the directory cannot be read, or holds more than [`limits::HANDLERS`] components.
     pub fn of_directory(directory: &Path) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut irregular) = (BTreeMap::new(), BTreeSet::new());
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default();
             let is_hidden = name.as_encoded_bytes().starts_with(b".");
-            let is_ours = is_component(&path) || path.extension().is_some_and(|it| it == MANIFEST);
-            if is_hidden || !is_ours {
+            let is_manifest = path.extension().is_some_and(|it| it == MANIFEST);
+            if is_hidden || !is_manifest && !is_component(&path) {
                 continue;
             }
             // Without a stamp it is a directory, or a link to nothing.
             if let Some(stamp) = Stamp::of(&path) {
                 files.insert(path, stamp);
+            } else if is_manifest && path.symlink_metadata().is_ok() {
+                irregular.insert(path);
             }
-            if files.len() > 2 * limits::HANDLERS {
+            if files.len() + irregular.len() > 2 * limits::HANDLERS {
                 return Err(io::Error::other(format!(
                     "it holds more than {} components: serve several directories by several hosts",
                     limits::HANDLERS
                 )));
             }
         }
-        Ok(Self { files })
+        Ok(Self { files, irregular })
     }
 
     /// Looks at files. One that is not there is not in the listing.
@@ -59,6 +63,7 @@ impl Listing {
         let stamped = |path: &Path| Some((path.to_owned(), Stamp::of(path)?));
         Self {
             files: paths.into_iter().filter_map(stamped).collect(),
+            irregular: BTreeSet::new(),
         }
     }
 
@@ -114,8 +119,20 @@ impl Listing {
         name: &HandlerName,
         template: &HandlerSpec,
         defaults: &Defaults,
-    ) -> Result<HandlerSpec, super::Mistakes> {
+    ) -> Result<HandlerSpec, Mistakes> {
         let beside = file.with_extension(MANIFEST);
+        if self.irregular.contains(&beside) {
+            let shown = beside.display();
+            let message = match beside.metadata() {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    format!("`{shown}` cannot be read: {error}")
+                }
+                _ => format!(
+                    "`{shown}` is not a regular file: put the manifest there, or take it away"
+                ),
+            };
+            return Err(Mistakes::unreadable(&beside, message));
+        }
         if !self.holds(&beside) {
             return Ok(HandlerSpec {
                 name: name.clone(),
