@@ -1,6 +1,6 @@
 //! `inspect`, `check`, `compile`; the cache of compiled components; the compiler's process.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -182,6 +182,41 @@ fn compile_takes_only_flags_that_mean_something_to_it() {
     let ended = host(&format!("compile {guest} --no-cache --memory 64KiB"));
     assert_eq!(ended.code, Some(1), "it asks for more: {ended:?}");
     assert!(ended.stderr_text().contains("--memory"), "{ended:?}");
+}
+
+#[test]
+fn compile_never_replaces_its_own_source_and_does_replace_a_link_to_another_file() {
+    let directory = directory();
+    let here = directory.path();
+    let wasm = std::fs::read(HELLO.path()).expect("a component");
+    // Without `-o` the result of one of this name would lie there too.
+    let source = here.join("hello.cwasm");
+    std::fs::write(&source, &wasm).expect("written");
+    std::fs::hard_link(&source, here.join("hard")).expect("linked");
+    symlink(&source, here.join("soft")).expect("linked");
+    std::fs::create_dir(here.join("sub")).expect("made");
+    let outputs = ["hello.cwasm", "sub/../hello.cwasm", "hard", "soft"];
+    let outputs = outputs.map(|name| format!("-o {}", here.join(name).display()));
+    for output in outputs.iter().map(String::as_str).chain([""]) {
+        let ended = host(&format!("compile {} --no-cache {output}", source.display()));
+        assert_eq!(ended.code, Some(1), "{output}: {ended:?}");
+        let said = ended.stderr_text();
+        assert!(said.contains("is the component itself"), "{said}");
+        assert!(
+            std::fs::read(&source).expect("there") == wasm,
+            "{output}: another source"
+        );
+    }
+    let other = here.join("other");
+    std::fs::write(&other, "other").expect("written");
+    symlink(&other, here.join("link")).expect("linked");
+    let ended = host(&format!(
+        "compile {} -o {} {}",
+        HELLO.path().display(),
+        here.join("link").display(),
+        flag("--cache", &cache())
+    ));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]

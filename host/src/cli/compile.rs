@@ -1,9 +1,10 @@
 //! `host compile`.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::guest::CompilingArgs;
@@ -30,14 +31,26 @@ pub(super) struct Compile {
 
 impl Compile {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let components = self.compiling.components(self.memory);
-        let artifact = components.load(&self.guest).await?;
         let output = self
             .output
             .unwrap_or_else(|| self.guest.with_extension("cwasm"));
+        if is_same_file(&self.guest, &output) {
+            bail!(
+                "`{}` is the component itself, which would be lost: name another file with `--output`",
+                output.display()
+            );
+        }
+        let components = self.compiling.components(self.memory);
+        let artifact = components.load(&self.guest).await?;
         components::write_precompiled(&artifact, &output)
             .with_context(|| format!("writing `{}`", output.display()))?;
         print(&output.display().to_string());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether two paths lead to one file, however it is spelled or linked.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| path.metadata().map(|it| (it.dev(), it.ino())).ok();
+    file(one).is_some_and(|it| Some(it) == file(other))
 }
