@@ -104,6 +104,13 @@ pub fn head(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| "too large for this machine".to_owned())
 }
 
+/// Whether a variable, or a value of `wasi:config`, may have this name: it ends before a `=`, and whoever asks what a guest is
+/// told sees it.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
+}
+
 /// What is wrong with a variable of the environment that has a NUL in it.
 pub const NUL_IN_VARIABLE: &str =
     "a value with a NUL, where most guests would end it: write it without";
@@ -257,6 +264,25 @@ mod tests {
             "99999999999G",
         ] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_variable_has_a_name_that_can_be_shown() {
+        for good in ["A", "a.b-c d", "größe"] {
+            assert!(is_variable(good), "{good}");
+        }
+        for bad in [
+            "",
+            "A=B",
+            "=",
+            "A\0",
+            "\u{1b}[2J",
+            "A\n",
+            "\u{7f}",
+            "\u{9b}0m",
+        ] {
+            assert!(!is_variable(bad), "{bad:?}");
         }
     }
 

@@ -73,11 +73,13 @@ fn warm_up(text: &str) -> Result<Option<WarmUp>, String> {
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, _)) if name.is_empty() || text.contains('\0') => {}
-        Some((name, value)) => return Ok((name.to_owned(), value.to_owned())),
-        None => {}
+        Some((name, value)) if values::is_variable(name) && !value.contains('\0') => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(
+            "not a variable: write `NAME=VALUE`, without control characters in the name".to_owned(),
+        ),
     }
-    Err("not a variable: write `NAME=VALUE`".to_owned())
 }
 
 fn claim(text: &str) -> Result<bool, String> {
@@ -164,6 +166,10 @@ mod tests {
         .expect_err("mistakes");
         assert_eq!(problem.status, 400);
         assert_eq!(problem.mistakes.len(), 6, "{problem:?}");
+        for env in ["%1B%5B2J%3Db", "A%0A%3Db", "A%3Db%00", "%3Db"] {
+            let problem = ask(operation, &format!("env={env}")).expect_err(env);
+            assert!(problem.detail.contains("not a variable"), "{problem:?}");
+        }
         let good = ask(
             operation,
             "route=example.com/shop/*&strip_prefix=true&env=A%3Db%3Dc&memory=64MiB",

@@ -15,14 +15,17 @@ pub(super) use crate::values::*;
 /// `NAME=VALUE`.
 pub(super) fn environment(text: &str) -> Result<(String, Secret), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned().into())),
-        _ => Err("not a name and a value: write `NAME=VALUE`".to_owned()),
+        Some((name, value)) if is_variable(name) => Ok((name.to_owned(), value.to_owned().into())),
+        _ => Err(
+            "not a name and a value: write `NAME=VALUE`, without control characters in the name"
+                .to_owned(),
+        ),
     }
 }
 
 /// `NAME=VALUE`, or `NAME` for the host's own.
 pub(super) fn variable_or_own(text: &str) -> Result<(String, Secret), String> {
-    if text.is_empty() || text.contains('=') {
+    if !is_variable(text) {
         return environment(text);
     }
     match std::env::var(text) {
@@ -36,10 +39,13 @@ pub(super) fn variable_or_own(text: &str) -> Result<(String, Secret), String> {
 /// `NAME=FILE`.
 pub(super) fn in_file(text: &str) -> Result<(String, Secret), String> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+        Some((name, file)) if is_variable(name) && !file.is_empty() => {
             Ok((name.to_owned(), Secret::in_file(Path::new(file))?))
         }
-        _ => Err("not a name and a file: write `NAME=FILE`".to_owned()),
+        _ => Err(
+            "not a name and a file: write `NAME=FILE`, without control characters in the name"
+                .to_owned(),
+        ),
     }
 }
 
@@ -147,6 +153,17 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_of_a_variable_steers_a_terminal() {
+        assert!(environment("A=\u{1b}b=c").is_ok(), "a value may");
+        for bad in ["A", "=b", "A\u{1b}[2J=b", "\nA=b"] {
+            assert!(environment(bad).is_err(), "{bad:?}");
+            assert!(in_file(bad).is_err(), "{bad:?}");
+        }
+        let refused = variable_or_own("A\u{1b}").expect_err("no name");
+        assert!(refused.contains("control characters"), "{refused}");
+    }
 
     #[test]
     fn a_url_is_shown_without_its_password() {

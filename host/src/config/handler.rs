@@ -209,8 +209,9 @@ fn named(table: &Table<'_>, key: &str, what: &str) -> Vec<(String, Secret)> {
     let texts = table.named(key).into_iter();
     texts
         .filter_map(|text| {
-            if text.name.is_empty() || text.name.contains(['=', '\0']) {
-                let message = format!("not the name of {what}: write one without `=` and NUL");
+            if !values::is_variable(text.name) {
+                let message =
+                    format!("not the name of {what}: write one without `=` and control characters");
                 text.value.reader.mistake(text.place.clone(), message);
             }
             let value = text.value.variable()?;

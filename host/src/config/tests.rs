@@ -753,7 +753,18 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
         (ROUTED, "rotes = []", "rotes", "did you mean `routes`?"),
         (ROUTED, "env = { A = 1 }", "*", "write one in quotes"),
         (ROUTED, "env = { \"A=B\" = \"\" }", "\"A=B\"", "without `=`"),
-        (ROUTED, "env = { \"A\\u0000\" = \"\" }", "", "and NUL"),
+        (
+            ROUTED,
+            "env = { \"A\\u0000\" = \"\" }",
+            "",
+            "and control characters",
+        ),
+        (
+            ROUTED,
+            "config = { \"\\u001b[2J\" = \"\" }",
+            "",
+            "and control characters",
+        ),
         (ROUTED, "env = { A = \"a\\u0000b\" }", "", "with a NUL"),
         (
             ROUTED,
