@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{cargo, print};
+use super::{cargo, print_exactly};
 
 /// Build a handler written in Rust, and print the path of its component.
 ///
@@ -22,7 +22,7 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let component = cargo::build(&self.directory)?;
-        print(&component.display().to_string());
+        print_exactly(&component.display().to_string());
         Ok(ExitCode::SUCCESS)
     }
 }

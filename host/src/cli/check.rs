@@ -7,11 +7,10 @@ use clap::Args;
 
 use super::guest::GuestArgs;
 use super::serve::USAGE;
-use super::{print, say};
+use super::{print, say, say_mistakes};
 use crate::capabilities::Services;
 use crate::config;
 use crate::engine::Guests;
-use crate::observe::log;
 use crate::values::counted;
 
 /// The file that says what to do is wrong (`EX_CONFIG` of sysexits.h).
@@ -83,7 +82,7 @@ fn check_config(file: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(mistakes) => {
-            say(&mistakes.render(log::has_colours()));
+            say_mistakes(&mistakes);
             ExitCode::from(BAD_CONFIGURATION)
         }
     }

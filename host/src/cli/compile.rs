@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::guest::CompilingArgs;
-use super::{print, values};
+use super::{print_exactly, values};
 use crate::components;
 
 /// Compile a component ahead of time, for this machine and this version of host.
@@ -44,7 +44,7 @@ impl Compile {
         let artifact = components.load(&self.guest).await?;
         components::write_precompiled(&artifact, &output)
             .with_context(|| format!("writing `{}`", output.display()))?;
-        print(&output.display().to_string());
+        print_exactly(&output.display().to_string());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print;
+use super::{print, print_exactly};
 use crate::components::{self, Inside, Inspection, Reach, Wanted};
+use crate::names::legible;
 
 /// Say what a component is: its exports, its imports put as grants, its size and memories, and
 /// whether this host can serve it.
@@ -53,7 +54,7 @@ impl Inspect {
                 inspection,
                 inside: inside.as_ref().filter(|_| inspection.is_none()),
             };
-            print(&serde_json::to_string_pretty(&report)?);
+            print_exactly(&serde_json::to_string_pretty(&report)?);
         } else if let Some(inside) = &inside {
             let text = text(&file.to_string(), inside, inspection, refusal.is_none());
             print(text.trim_end());
@@ -98,7 +99,8 @@ fn text(file: &str, inside: &Inside, inspection: Option<&Inspection>, is_servabl
     line(
         "component",
         format!(
-            "{file} ({:.1} KiB, {} core modules)",
+            "{} ({:.1} KiB, {} core modules)",
+            legible(file),
             inside.size as f64 / 1024.0,
             inside.core_modules
         ),
@@ -112,7 +114,10 @@ fn text(file: &str, inside: &Inside, inspection: Option<&Inspection>, is_servabl
     );
     let list = |names: &[String]| match names {
         [] => "nothing".to_owned(),
-        names => names.join("\n           "),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| legible(name)).collect();
+            names.join("\n           ")
+        }
     };
     line("exports", list(&inside.exports));
     line(
@@ -148,4 +153,32 @@ fn text(file: &str, inside: &Inside, inspection: Option<&Inspection>, is_servabl
         .to_owned(),
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_component_calls_its_imports_adds_no_line_and_steers_no_terminal() {
+        let inside = Inside {
+            size: 1,
+            exports: Vec::new(),
+            imports: vec![
+                "a:b/c".to_owned(),
+                "url=<\u{1b}[2J\nservable   yes>".to_owned(),
+            ],
+            memories: Default::default(),
+            tables: Default::default(),
+            core_modules: 0,
+            function_names: false,
+        };
+        let text = text("x\u{1b}.wasm", &inside, None, false);
+        for line in [
+            "component  x\\u{1b}.wasm (",
+            "\n           url=<\\u{1b}[2J\\nservable   yes>\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
 }

@@ -30,6 +30,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::components;
+use crate::config::Mistakes;
+use crate::names;
 use crate::observe::log::{self, Verbosity};
 use crate::server;
 
@@ -165,13 +167,30 @@ fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow
 /// A line to the person at the terminal, before and after serving, and once when ready.
 fn say(line: &str) {
     // Nobody is left to tell if that fails.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", legible(line));
 }
 
-/// What was asked for: the answer of a subcommand that does not serve.
+/// What is wrong with a file, which shows nothing of it that steers a terminal.
+fn say_mistakes(mistakes: &Mistakes) {
+    let rendered = mistakes.render(log::has_colours());
+    let _ = writeln!(std::io::stderr(), "{rendered}");
+}
+
+/// What was asked for: the answer of a subcommand that does not serve, to a person.
 fn print(text: &str) {
+    print_exactly(&legible(text));
+}
+
+/// The same to a program, which needs each byte of it.
+fn print_exactly(text: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
         say(&format!("error: the answer cannot be written: {error}"));
         std::process::exit(1);
     }
+}
+
+/// Lines in which others may have had a word.
+fn legible(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(names::legible).collect();
+    lines.join("\n")
 }

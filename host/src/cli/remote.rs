@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{print, say};
+use super::{print, print_exactly, say};
 use crate::admin::{Address, Problem, Token};
+use crate::names::legible;
 use crate::server::{CertificateFiles, TlsConnector, connect, connector};
 
 /// Which host.
@@ -173,7 +174,7 @@ impl Remote {
         }
         let text = String::from_utf8_lossy(&body);
         if self.is_json {
-            print(text.trim_end());
+            print_exactly(text.trim_end());
         } else {
             print(&show(
                 serde_json::from_str(&text).context("what answers is no admin door of a `host`")?,
@@ -191,7 +192,7 @@ impl Remote {
             );
         };
         if self.is_json {
-            print(String::from_utf8_lossy(body).trim_end());
+            print_exactly(String::from_utf8_lossy(body).trim_end());
         }
         say(&format!("error: {}", problem.detail));
         Ok(ExitCode::FAILURE)
@@ -305,6 +306,8 @@ pub(super) fn size(bytes: u64) -> String {
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     // A longer cell moves the rest of its own row only.
     const WIDEST: usize = 24;
+    let cells = |row: &Vec<String>| row.iter().map(|cell| legible(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter()
@@ -315,7 +318,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut lines = Vec::new();
-    for row in rows {
+    for row in &rows {
         let padded = row
             .iter()
             .zip(&widths)

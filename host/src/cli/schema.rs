@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print;
+use super::print_exactly;
 use crate::config;
 
 /// Print the JSON schema of the file for a whole host, by which an editor completes and checks it.
@@ -20,7 +20,7 @@ pub(super) struct Schema {
 
 impl Schema {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        print(&if self.manifest {
+        print_exactly(&if self.manifest {
             config::manifest_schema()
         } else {
             config::schema()

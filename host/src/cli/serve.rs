@@ -14,7 +14,7 @@ use http::HeaderValue;
 use super::check::BAD_CONFIGURATION;
 use super::guest::GuestArgs;
 use super::state::state_directory;
-use super::{guest, remote, say, values};
+use super::{guest, remote, say, say_mistakes, values};
 use crate::admin::{Address, Token};
 use crate::app::{self, AdminPlan, Plan, Serves, Settings, Subject};
 use crate::catalog::{Cors, Deployer, HandlerSpec, Origins, Policy};
@@ -516,7 +516,7 @@ impl Serve {
         let config = match config::load(path) {
             Ok(config) => config,
             Err(mistakes) => {
-                say(&mistakes.render(log::has_colours()));
+                say_mistakes(&mistakes);
                 return Ok(ExitCode::from(BAD_CONFIGURATION));
             }
         };

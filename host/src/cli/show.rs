@@ -11,6 +11,7 @@ use crate::admin::{
     VersionView,
 };
 use crate::catalog::HandlerName;
+use crate::names::legible;
 
 /// Show a handler of a running host: its routes, its settings, and its versions with what each changed.
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ fn shown(handler: HandlerView) -> String {
     facts.push(("digest", handler.digest));
     let facts: Vec<String> = facts
         .iter()
-        .map(|(name, value)| format!("{name:7} {value}"))
+        .map(|(name, value)| format!("{name:7} {}", legible(value)))
         .collect();
     // Not cut: it is there to be copied, and longer than a line.
     let etag = handler
@@ -90,7 +91,7 @@ fn shown(handler: HandlerView) -> String {
             of_versions.extend(
                 differences(version)
                     .iter()
-                    .map(|it| format!("{INDENT}{it}")),
+                    .map(|it| format!("{INDENT}{}", legible(it))),
             );
         }
         text = format!("{text}\n\n{}", of_versions.join("\n"));
@@ -207,6 +208,26 @@ fn named(what: &str, name: &str, own: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_named_adds_no_line_and_steers_no_terminal() {
+        let handler = serde_json::json!({
+            "name": "shop",
+            "routes": [],
+            "digest": "0123",
+            "serving": true,
+            "file": "/srv/\u{1b}c.wasm",
+            "grants": { "env": ["\u{1b}[2J\nname    other"], "dirs": [] },
+        });
+        let shown = shown(serde_json::from_value(handler).expect("a handler"));
+        let expected = [
+            "name    shop",
+            "env     \\u{1b}[2J\\nname    other",
+            "file    /srv/\\u{1b}c.wasm",
+            "digest  0123",
+        ];
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn what_differs_is_shown_under_each_version() {

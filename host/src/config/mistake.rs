@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
+use crate::names::is_direction;
 
 /// The mistakes of one file, in order of place. There is at least one in an error.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ impl Mistakes {
         for mistake in self.first.values() {
             self.render_one(mistake, Paint(colours), &mut text);
         }
-        let file = self.file.display();
+        let file = plain(&self.file.to_string_lossy());
         let _ = match self.count - self.first.len() {
             0 => Ok(()),
             rest => writeln!(text, "and {rest} more that are not shown\n"),
@@ -105,7 +106,7 @@ impl Mistakes {
     fn render_one(&self, mistake: &Mistake, paint: Paint, out: &mut String) {
         let message = plain(&mistake.message);
         let _ = writeln!(out, "{}: {message}", paint.red("error"));
-        let file = self.file.display();
+        let file = plain(&self.file.to_string_lossy());
         let Some(place) = &mistake.place else {
             let _ = writeln!(out, " {} {file}\n", paint.blue("-->"));
             return;
@@ -251,11 +252,6 @@ fn plain(message: &str) -> String {
             }
         })
         .collect()
-}
-
-/// Characters that make a terminal write what follows elsewhere.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
