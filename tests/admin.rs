@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -939,7 +939,8 @@ fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
     )
     .expect("written");
     let host = TestHost::serve_nothing(&here.unix());
-    host.says("`one` is not deployed");
+    let said = host.says("`one` is not deployed");
+    assert!(said.contains("is damaged: deploy it again"), "{said}");
     assert_eq!(host.get("/one/").status(), 404);
     assert_eq!(host.get("/two/").text().trim_end(), greeting(2).trim_end());
     assert!(
@@ -986,6 +987,44 @@ fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_unde
     here.done("undeploy one");
     fs::write(files.join("last.wasm"), version(4)).expect("written");
     comes_to_say(&host, "/one/", &greeting(3));
+}
+
+#[test]
+fn a_component_that_cannot_be_read_or_is_gone_is_not_called_damaged() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    here.deploy(&here.component("one.wasm", &version(1)), "--name one");
+    here.deploy(&here.component("two.wasm", &version(2)), "--name two");
+    let listed = here.listed();
+    let file = |nth: usize| {
+        let digest = listed["handlers"][nth]["digest"].as_str().expect("one");
+        here.path(&format!("state/components/{digest}.wasm"))
+    };
+    let (one, two) = (file(0), file(1));
+    host.stop();
+    fs::remove_file(&one).expect("removed");
+    // It is there, and nobody can open it.
+    fs::remove_file(&two).expect("removed");
+    symlink(&two, &two).expect("linked");
+    let host = TestHost::serve_nothing(&here.unix());
+    let said = host.says("`one` is not deployed");
+    let shown = one.display().to_string();
+    assert!(said.contains(&shown), "{said}");
+    assert!(said.contains("is gone: deploy it again"), "{said}");
+    let said = host.says("`two` is not deployed");
+    let shown = two.display().to_string();
+    assert!(said.contains(&shown), "{said}");
+    assert!(said.contains("cannot be read"), "{said}");
+    assert!(said.contains("`host rollback two --to v1`"), "{said}");
+    let said = here.refused("rollback two --to v1");
+    assert!(said.contains("cannot be read"), "{said}");
+    assert!(said.contains("try again"), "{said}");
+    let said = here.refused("rollback one --to v1");
+    assert!(said.contains("is gone: deploy it again"), "{said}");
+    fs::remove_file(&two).expect("removed");
+    fs::copy(here.path("two.wasm"), &two).expect("copied");
+    here.done("rollback two --to v1");
+    assert_eq!(host.get("/two/").text().trim_end(), greeting(2).trim_end());
 }
 
 #[test]

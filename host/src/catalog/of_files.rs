@@ -600,7 +600,7 @@ fn size_of(path: &Path, digest: &str) -> Option<u64> {
 }
 
 /// The SHA-256 of a file, in hex, and its bytes.
-fn digest_of(path: &Path) -> io::Result<(String, u64)> {
+pub(super) fn digest_of(path: &Path) -> io::Result<(String, u64)> {
     let (mut file, mut hash) = (files::open(path)?, Sha256::new());
     let size = io::copy(&mut file, &mut hash)?;
     Ok((format!("{:x}", hash.finalize()), size))

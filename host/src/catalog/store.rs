@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::audit::{self, AUDIT, Numbers};
+use super::of_files::digest_of;
 use super::record::{AuditLine, Record};
 use super::{HandlerName, Who};
 use crate::components::Stamp;
@@ -257,6 +258,14 @@ impl Store {
     /// Where the component of a version lies.
     pub(super) fn component(&self, digest: &str) -> PathBuf {
         self.components.join(format!("{digest}.wasm"))
+    }
+
+    /// Whether the component of a version is the one that came.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end, which says nothing of what is in it.
+    pub(super) fn is_whole(&self, digest: &str) -> io::Result<bool> {
+        Ok(digest_of(&self.component(digest))?.0 == digest)
     }
 
     /// Notes in memory alone that a file is another one with the same bytes.
@@ -800,6 +809,21 @@ mod tests {
         assert_eq!(left(&store), ["shop", "stays"]);
         drop(store);
         assert_eq!(left(&open(here.path())), ["shop", "stays"]);
+    }
+
+    #[test]
+    fn a_component_that_cannot_be_read_is_not_called_another() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let kept = keep(&store, b"abc");
+        assert!(store.is_whole(&kept.digest).expect("read"));
+        fs::write(kept.path(), b"abd").expect("written");
+        assert!(!store.is_whole(&kept.digest).expect("read"));
+        fs::remove_file(kept.path()).expect("removed");
+        let gone = store.is_whole(&kept.digest).expect_err("gone");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        fs::create_dir(kept.path()).expect("made");
+        store.is_whole(&kept.digest).expect_err("no file");
     }
 
     #[test]

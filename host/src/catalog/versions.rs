@@ -7,10 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -310,11 +312,22 @@ impl Versions {
             {
                 Some(handler) => change.put.push((spec.routes, handler)),
                 None => {
-                    let deployer = Arc::clone(&self.deployer);
+                    let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
+                    let number = version.number;
                     making.spawn(async move {
                         let name = spec.name.clone();
                         // It answered its warm-up when it was deployed.
-                        (deployer.build_again(spec).await, name, digest)
+                        let mut made = deployer.build_again(spec).await;
+                        let then = format!(
+                            "`host rollback {name} --to v{number}` or a restart brings it back"
+                        );
+                        if made.is_err()
+                            && let Some(wrong) = wrong_with(&store, &digest, &then).await
+                        {
+                            let file = store.component(&digest);
+                            made = Err(anyhow!("`{}` {wrong}", file.display()));
+                        }
+                        (made, name, digest)
                     });
                 }
             }
@@ -841,11 +854,23 @@ impl Versions {
             }
             _ => return Err(NotDone::Unfit("the host ends".to_owned())),
         };
-        let handler = made.map_err(|why| {
-            // Who deploys has sent a component and knows no file.
-            let why = format!("{why:#}").replace(&file, "the component");
-            NotDone::Unfit(format!("`{name}` cannot be served: {why}"))
-        })?;
+        let handler = match made {
+            Ok(handler) => handler,
+            Err(why) => {
+                if !is_file
+                    && let Some(wrong) = wrong_with(&self.store, &version.digest, "try again").await
+                {
+                    tracing::error!("`{name}` cannot be served: {file} {wrong}");
+                    return Err(NotDone::Unfit(format!(
+                        "the component of v{} of `{name}`, {:.12}, {wrong}",
+                        version.number, version.digest
+                    )));
+                }
+                // Who deploys has sent a component and knows no file.
+                let why = format!("{why:#}").replace(&file, "the component");
+                return Err(NotDone::Unfit(format!("`{name}` cannot be served: {why}")));
+            }
+        };
         if handler.digest == version.digest {
             Ok(handler)
         } else if is_file {
@@ -1049,6 +1074,20 @@ fn restored(
         Err(why) => tracing::error!("`{name}` is not deployed: {why:#}"),
     }
     Err(Some(name))
+}
+
+/// What is wrong with the file of a component that cannot be served, and what to do. None: it is whole, and something else is.
+async fn wrong_with(store: &Arc<Store>, digest: &str, then: &str) -> Option<String> {
+    let (store, digest) = (Arc::clone(store), digest.to_owned());
+    let is_whole = spawn_blocking(move || store.is_whole(&digest)).await;
+    match is_whole.ok()? {
+        Ok(true) => None,
+        Ok(false) => Some("is damaged: deploy it again".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some("is gone: deploy it again".to_owned())
+        }
+        Err(error) => Some(format!("cannot be read: {error}: mend that, then {then}")),
+    }
 }
 
 /// What a component wants that somebody would have to grant, before anything is compiled.
