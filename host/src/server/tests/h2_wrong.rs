@@ -733,12 +733,6 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         let wait = changed(|it| it[2].1 = "/wait");
         vec![(HEADERS, END_HEADERS | END_STREAM, 2 * round + 3, wait)]
     };
-    let behind_our_reset = move |round: u32| match round {
-        0 => provoked(0),
-        // h2 counts what is small and no end.
-        _ => vec![(DATA, END_STREAM, 3, b"x".to_vec())],
-    };
-    type Flood<'a> = Box<dyn Fn(u32) -> Vec<Sent> + 'a>;
     let single = |kind, flags, stream, payload: Vec<u8>| -> Flood<'_> {
         Box::new(move |_| vec![(kind, flags, stream, payload.clone())])
     };
@@ -761,7 +755,6 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         ("unknown frames", single(0xbe, 0, 0, vec![0; 20])),
         ("resets", Box::new(cancelled)),
         ("resets that we are made to send", Box::new(provoked)),
-        ("DATA behind our reset", Box::new(behind_our_reset)),
         ("streams beyond the ceiling", Box::new(refused)),
         (
             "CONTINUATION",
