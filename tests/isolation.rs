@@ -352,6 +352,10 @@ fn a_thousand_requests_without_a_place_lose_none_and_no_memory() {
             ask(&host, ROUND, PLACES, "/ok", 503);
         });
         drop((held, two));
+        // Until the host has seen that they left, they hold the place and the queue.
+        eventually("a place", || {
+            (host.get("/ok").status() == 200).then_some(())
+        });
         host.assert_all_places_are_free(1, &format!("{guest}, full"));
     }
 }

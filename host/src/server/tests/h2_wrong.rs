@@ -733,6 +733,7 @@ async fn a_flood_of_what_moves_nothing_ends_its_connection_and_no_other() {
         let wait = changed(|it| it[2].1 = "/wait");
         vec![(HEADERS, END_HEADERS | END_STREAM, 2 * round + 3, wait)]
     };
+    type Flood<'a> = Box<dyn Fn(u32) -> Vec<Sent> + 'a>;
     let single = |kind, flags, stream, payload: Vec<u8>| -> Flood<'_> {
         Box::new(move |_| vec![(kind, flags, stream, payload.clone())])
     };
