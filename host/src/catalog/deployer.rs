@@ -600,6 +600,12 @@ fn clash(one: &Route, other: &Route) -> bool {
     Router::build(both).is_err()
 }
 
+/// The routes of one handler, each in one spelling.
+fn unrepeated(routes: &[Route]) -> impl Iterator<Item = &Route> + Clone {
+    let mut before = Unrepeated::default();
+    routes.iter().filter(move |&route| before.is_new(route))
+}
+
 /// Where requests go. Nothing goes to who is awaited, and nobody else gets what is his.
 fn table(
     entries: &BTreeMap<HandlerName, Entry>,
@@ -609,9 +615,7 @@ fn table(
     let of_handlers = entries.iter().flat_map(|(name, entry)| {
         let target = Target::Handler(Arc::clone(&entry.handler));
         let one = move |route: &Route| (route.clone(), name.shared(), target.clone());
-        let mut before = Unrepeated::default();
-        let routes = entry.routes.iter();
-        routes.filter(move |&route| before.is_new(route)).map(one)
+        unrepeated(&entry.routes).map(one)
     });
     let of_host = own
         .iter()
@@ -621,7 +625,7 @@ fn table(
     let mut waiting = awaited
         .iter()
         .filter(|(name, _)| !entries.contains_key(*name))
-        .flat_map(|(name, it)| it.routes.iter().map(move |route| (route, name)))
+        .flat_map(|(name, it)| unrepeated(&it.routes).map(move |route| (route, name)))
         .peekable();
     if waiting.peek().is_some() {
         let waiting = waiting.map(|(route, name)| (route.clone(), name.shared(), ()));

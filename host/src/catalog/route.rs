@@ -82,7 +82,7 @@ impl Route {
 /// The routes of one handler, one after the other: which of them say what none before them does. One that only spells
 /// another otherwise may be from before they were compared in one form, and is left out. One that is written alike is a
 /// mistake.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Unrepeated<'a>(HashMap<(&'a HostPattern, &'a str), Vec<&'a Route>>);
 
 impl<'a> Unrepeated<'a> {
