@@ -584,7 +584,8 @@ const REVISION_KEY: &str = "revision";
 
 /// What it holds, and [`Opened::revision`].
 fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
-    let read = || -> Result<(Vec<(String, Vec<u8>)>, u64), redb::Error> {
+    type Rows = Vec<(String, Vec<u8>)>;
+    let read = || -> Result<(Rows, u64), redb::Error> {
         let transaction = database.begin_write()?;
         let revision = {
             let mut meta = transaction.open_table(META)?;
