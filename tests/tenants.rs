@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::directory::{greeting, version};
+use crate::support::operator::Operator;
 use crate::support::*;
 
 const OPERATOR: &str = "operatoroperatoroperator";
@@ -921,6 +922,91 @@ routes = [{{ path = "/fixed/*", strip_prefix = true }}]
         (reply.status() != 500).then_some(reply)
     });
     assert_eq!(host.access(&refused).label(), "overload");
+}
+
+/// Two tenants with the same ceiling, whose handlers may read a directory. The limits are those of `new`, of wasi:http 0.3.
+fn probes(ceiling: &str, limits: &str) -> Site {
+    let probe = |name: &str, source: &str, tenant: &str, limits: &str| {
+        format!(
+            r#"[handlers.{name}]
+source = "{source}.wasm"
+tenant = "{tenant}"
+routes = [{{ path = "/{name}/*", strip_prefix = true }}]
+dirs = [{{ host = "granted", guest = "/data" }}]
+limits = {{ {limits} }}
+"#
+        )
+    };
+    let text = [
+        "[defaults]\nidle_instance_timeout = \"1m\"\n".to_owned(),
+        format!("[tenants.acme]\n{ceiling}\n[tenants.beta]\n{ceiling}\n"),
+        probe("old", "probe", "acme", ""),
+        probe("new", "probe-p3", "acme", limits),
+        probe("theirs", "probe", "beta", ""),
+    ];
+    let site = Site::new(TCP, &text.concat());
+    fs::create_dir_all(site.path("granted/inner")).expect("made");
+    site.put("granted/inside", b"inside");
+    for (name, guest) in [("probe.wasm", PROBE), ("probe-p3.wasm", PROBE_P3)] {
+        fs::copy(guest.path(), site.path(name)).expect("copied");
+    }
+    site
+}
+
+/// Has a guest of 0.2 hold streams, with 256 KiB of each in the host's memory.
+fn hold(handler: &str, streams: u32) -> String {
+    format!("/{handler}/hold?path=/data/inside&n=262144&streams={streams}")
+}
+
+/// Has a guest of 0.3 hold as many streams as listings, with 128 KiB of each of these in the host's memory.
+fn hoard(handler: &str, listings: u32) -> String {
+    format!("/{handler}/hoard?path=/data/inside&in=/data/inner&n={listings}")
+}
+
+#[test]
+fn what_the_host_holds_for_a_guest_is_its_tenants_memory_until_the_guest_is_gone() {
+    let site = probes("max_memory = \"8MiB\"", "max_instance_reuse_count = 1");
+    let host = site.serve();
+    let operator = Operator::of(&host);
+    let all_again = || {
+        eventually("nothing is taken", || {
+            let metrics = operator.metrics();
+            let taken = metrics.sum("host_tenant_memory_bytes", &[("host_tenant", "acme")]);
+            (taken == 0.0).then_some(())
+        });
+    };
+    for (little, said, much) in [
+        (hold("old", 10), "10 held\n", hold("old", 100)),
+        (hoard("new", 10), "20 held\n", hoard("new", 100)),
+    ] {
+        assert_eq!(host.get(&little).text(), said);
+        all_again();
+        let refused = host.get(&much);
+        assert_eq!(refused.status(), 500, "{much}: {}", refused.text());
+        assert_eq!(host.access(&refused).label(), "memory-limit", "{much}");
+        assert_eq!(host.get(&hold("theirs", 10)).text(), "10 held\n");
+        all_again();
+        assert_eq!(host.get(&little).text(), said);
+        all_again();
+    }
+}
+
+#[test]
+fn an_instance_that_waits_takes_of_its_tenants_memory_what_it_has_itself() {
+    for at_once in [1, 8] {
+        let limits = format!("max_instance_concurrent_reuse_count = {at_once}");
+        let site = probes("max_memory = \"64MiB\"", &limits);
+        let host = site.serve();
+        let operator = Operator::of(&host);
+        assert_eq!(host.get(&hoard("new", 100)).text(), "200 held\n");
+        eventually("nothing but the instance", || {
+            let metrics = operator.metrics();
+            let taken = metrics.sum("host_tenant_memory_bytes", &[("host_tenant", "acme")]);
+            let own = metrics.sum("host_instance_memory_bytes", &[]);
+            // A few objects of the host's are the instance's for as long as it lives.
+            (own..own + 65_536.0).contains(&taken).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::limits::{self, HandlerLimits};
 pub struct TenantSpec {
     /// Its name.
     pub name: Arc<str>,
-    /// Bytes of all its instances together.
+    /// Bytes of all its instances together, and what the host holds for them.
     pub memory: Option<u64>,
     /// Requests that its handlers serve at once.
     pub concurrent_requests: Option<usize>,
@@ -64,7 +64,7 @@ pub struct TenantUsage {
     pub waiting: usize,
     /// Places, if there is a ceiling.
     pub most: Option<usize>,
-    /// Bytes of its instances.
+    /// Bytes of its instances, and what the host holds for them.
     pub memory: usize,
     /// What that may be, if there is a ceiling.
     pub most_memory: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that the instances of a tenant may take together.
+/// Bytes that the instances of a tenant may take together, and the host for them.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,

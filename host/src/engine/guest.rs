@@ -252,6 +252,7 @@ impl Guest {
         let Some(place) = IdlePlace::take(&self.engine) else {
             return Some(instance);
         };
+        instance.store.data_mut().settle_holdings();
         instance.idle_since = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push((instance, place));
@@ -378,7 +379,7 @@ impl Guest {
             }
             if !state.holdings_fit() {
                 return Err(wasmtime::Error::msg(
-                    "the host holds more for the guest than its limits allow",
+                    "the host holds more for the guest than its limits or its tenant's allow",
                 ));
             }
             state.memory.meter().slice();

@@ -428,6 +428,9 @@ async fn drive(
                     biased;
                     Some(ended) = calls.next() => {
                         let wasmtime::Result::<()>::Ok(()) = ended else { return ended };
+                        if calls.is_empty() {
+                            accessor.with(|mut store| store.data_mut().settle_holdings());
+                        }
                     }
                     job = next => match job {
                         Ok(Some((job, place))) => {

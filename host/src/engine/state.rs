@@ -136,15 +136,27 @@ impl State {
 
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
-        let objects = holdings::of(&mut self.table);
-        let blobs = self.blobstore.files();
-        let http = self.outbound_http.holds();
-        let pieces = self.files.holds() + blobs * limits::BODY_CHUNK;
-        let sockets = &self.context.sockets;
-        let datagrams = sockets.holds();
-        let bytes = objects + http + self.keyvalue.holds() + pieces + datagrams;
-        let files = self.files.open() + sockets.open() + blobs;
+        let files = self.files.open() + self.context.sockets.open() + self.blobstore.files();
+        let bytes = self.bytes_held();
         self.memory.hold(bytes, files)
+    }
+
+    /// Gives the tenant back what the host has stopped holding for a guest that waits, at which nobody looks each tick.
+    pub(super) fn settle_holdings(&mut self) {
+        // Without a tenant, or a tick, nothing was taken, and nothing is added up.
+        if self.memory.held_of_shared > 0 {
+            let bytes = self.bytes_held().min(self.memory.held_of_shared);
+            self.memory.share_held(bytes);
+        }
+    }
+
+    /// Bytes that the host holds for the guest.
+    fn bytes_held(&mut self) -> usize {
+        let objects = holdings::of(&mut self.table);
+        let http = self.outbound_http.holds();
+        let pieces = self.files.holds() + self.blobstore.files() * limits::BODY_CHUNK;
+        let datagrams = self.context.sockets.holds();
+        objects + http + self.keyvalue.holds() + pieces + datagrams
     }
 }
 
@@ -179,6 +191,8 @@ pub(super) struct Memory {
     usage: Arc<Usage>,
     /// What the host held for the guest when it was last looked at, each tick.
     held: usize,
+    /// What `shared` has given for that. It stays taken when the next request comes, since the host may hold it still.
+    held_of_shared: usize,
     limit: usize,
     /// The last growth of a memory that was allowed, in case it fails after all. A table's stays charged: one may fail
     /// without having asked, and would take back what another got.
@@ -209,6 +223,7 @@ impl Memory {
             shared,
             usage,
             held: 0,
+            held_of_shared: 0,
             charged: 0,
             limit,
             refused: false,
@@ -246,16 +261,33 @@ impl Memory {
     fn hold(&mut self, bytes: usize, files: usize) -> bool {
         self.held = bytes;
         self.meter.holds(self.used.saturating_add(bytes));
-        let fits = self.used.saturating_add(bytes) <= self.limit && files <= limits::OPEN_FILES;
+        let fits = self.used.saturating_add(bytes) <= self.limit
+            && files <= limits::OPEN_FILES
+            && self.share_held(bytes);
         self.refused |= !fits;
         fits
+    }
+
+    /// Takes so much of `shared` for what the host holds, in place of what it has taken. False: there is not as much left.
+    fn share_held(&mut self, bytes: usize) -> bool {
+        let Some(shared) = &self.shared else {
+            return true;
+        };
+        let more = bytes.saturating_sub(self.held_of_shared);
+        // Who holds no more may go on, also when the ceiling has become lower.
+        if more > 0 && !shared.take(more) {
+            return false;
+        }
+        shared.give_back(self.held_of_shared.saturating_sub(bytes));
+        self.held_of_shared = bytes;
+        true
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.give_back(self.used);
+            shared.give_back(self.used + self.held_of_shared);
         }
         self.usage.memory.fetch_sub(self.used, Ordering::Relaxed);
         self.usage.instances.fetch_sub(1, Ordering::Relaxed);
@@ -340,5 +372,34 @@ mod tests {
         assert_eq!((now.all, now.memory), (1, 60));
         drop(memory);
         assert_eq!(usage.with_idle(0), super::super::Instances::default());
+    }
+
+    #[test]
+    fn what_the_host_holds_is_taken_from_the_tenant_until_it_or_the_instance_is_gone() {
+        let tenant = Arc::new(Budget::new(100));
+        let meter = || Arc::new(Meter::new(Duration::ZERO, Account::new()));
+        let instance = || {
+            let (shared, usage) = (Some(Arc::clone(&tenant)), Arc::default());
+            Memory::new(1_000, shared, usage, meter())
+        };
+        let (mut one, mut other) = (instance(), instance());
+        assert!(one.grow(40) && one.hold(30, 0));
+        assert_eq!(tenant.used(), 70);
+        assert!(other.grow(30) && !other.grow(1) && other.crowded);
+        assert!(!one.hold(31, 0) && one.refused, "it is the tenant's last");
+        assert_eq!(tenant.used(), 100);
+
+        tenant.resize(10);
+        assert!(one.hold(30, 0) && one.hold(20, 0) && !one.hold(21, 0));
+        assert_eq!(tenant.used(), 90);
+        one.serve(meter());
+        assert_eq!(tenant.used(), 90, "the host may hold it still");
+        assert!(!one.refused && one.share_held(5));
+        assert_eq!(tenant.used(), 75);
+        drop(one);
+        assert_eq!(tenant.used(), 30, "the other's");
+        assert!(other.hold(0, 0));
+        drop(other);
+        assert_eq!(tenant.used(), 0);
     }
 }

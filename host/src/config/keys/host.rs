@@ -291,7 +291,7 @@ pub(in crate::config) static TENANT: Shape = Shape {
             "max_memory",
             Size,
             Nothing,
-            "Memory of all instances of all its handlers together.",
+            "Memory of all instances of all its handlers together, and what the host holds for them.",
         ),
         key(
             "max_concurrent_requests",

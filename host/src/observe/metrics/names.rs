@@ -139,7 +139,7 @@ families! {
     TENANT_PERMITS_MAX: Gauge "host_tenant_permits_max" [TENANT]
         "Places of the tenant, if it has a ceiling";
     TENANT_MEMORY: Gauge "host_tenant_memory_bytes" [TENANT]
-        "Memory of all instances of the tenant";
+        "Memory of all instances of the tenant, and what the host holds for them";
     TENANT_MEMORY_MAX: Gauge "host_tenant_memory_max_bytes" [TENANT]
         "What that may be, if it has a ceiling";
     READY: Gauge "host_ready" []
