@@ -982,8 +982,8 @@ fn what_the_host_holds_for_a_guest_is_its_tenants_memory_until_the_guest_is_gone
         assert_eq!(host.get(&little).text(), said);
         all_again();
         let refused = host.get(&much);
-        assert_eq!(refused.status(), 500, "{much}: {}", refused.text());
-        assert_eq!(host.access(&refused).label(), "memory-limit", "{much}");
+        assert_eq!(refused.status(), 503, "{much}: {}", refused.text());
+        assert_eq!(host.access(&refused).label(), "overload", "{much}");
         assert_eq!(host.get(&hold("theirs", 10)).text(), "10 held\n");
         all_again();
         assert_eq!(host.get(&little).text(), said);

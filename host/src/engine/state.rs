@@ -261,11 +261,11 @@ impl Memory {
     fn hold(&mut self, bytes: usize, files: usize) -> bool {
         self.held = bytes;
         self.meter.holds(self.used.saturating_add(bytes));
-        let fits = self.used.saturating_add(bytes) <= self.limit
-            && files <= limits::OPEN_FILES
-            && self.share_held(bytes);
+        let fits = self.used.saturating_add(bytes) <= self.limit && files <= limits::OPEN_FILES;
+        let is_left = self.share_held(bytes);
         self.refused |= !fits;
-        fits
+        self.crowded |= !is_left;
+        fits && is_left
     }
 
     /// Takes so much of `shared` for what the host holds, in place of what it has taken. False: there is not as much left.
@@ -386,7 +386,7 @@ mod tests {
         assert!(one.grow(40) && one.hold(30, 0));
         assert_eq!(tenant.used(), 70);
         assert!(other.grow(30) && !other.grow(1) && other.crowded);
-        assert!(!one.hold(31, 0) && one.refused, "it is the tenant's last");
+        assert!(!one.hold(31, 0) && one.crowded, "it is the tenant's last");
         assert_eq!(tenant.used(), 100);
 
         tenant.resize(10);
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(tenant.used(), 90);
         one.serve(meter());
         assert_eq!(tenant.used(), 90, "the host may hold it still");
-        assert!(!one.refused && one.share_held(5));
+        assert!(!one.crowded && one.share_held(5));
         assert_eq!(tenant.used(), 75);
         drop(one);
         assert_eq!(tenant.used(), 30, "the other's");
