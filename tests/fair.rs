@@ -82,7 +82,7 @@ fn a_tenant_that_opens_all_that_it_can_leaves_the_others_some_to_open() {
             );
         }
         let file = directory.path().join("host.toml");
-        fs::write(&file, text).expect("written");
+        fs::write(&file, &text).expect("written");
         // Fifty are for guests, and three quarters of them for one tenant.
         let host = TestHost::serve_by(command_with_open_files(200), &file, "");
         let connect = format!("/sockets/connect?to={to}");
@@ -98,11 +98,22 @@ fn a_tenant_that_opens_all_that_it_can_leaves_the_others_some_to_open() {
         let read = |handler: &str| host.get(&format!("/{handler}/read?path=/data/inside"));
         assert_eq!(read("files").status(), 503, "{guest}: of the same tenant");
         assert_eq!(read("quiet").text(), "read: inside\n", "{guest}");
+        // It may deploy what it has no room to call.
+        text += &format!(
+            "[handlers.late]\nsource = \"probe.wasm\"\ntenant = \"loud\"\nroutes = [{{ path = \"/late/*\", strip_prefix = true }}]\n{files}\n"
+        );
+        let new = directory.path().join(".new");
+        fs::write(&new, &text).expect("written");
+        fs::rename(new, &file).expect("renamed");
+        eventually("a handler of the same tenant", || {
+            (read("late").status() == 503).then_some(())
+        });
         // Who is cut off has nothing open any more.
         drop(crowd);
         eventually("room for the tenant", || {
             (read("files").text() == "read: inside\n").then_some(())
         });
+        assert_eq!(read("late").text(), "read: inside\n", "{guest}");
     }
 }
 

@@ -123,6 +123,14 @@ impl Drop for IdlePlace {
     }
 }
 
+/// What an instance is made for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Requests,
+    /// It is gone in a moment, and takes nothing of what its tenant has, so that one at its ceiling may still deploy.
+    Trial,
+}
+
 pub(super) enum Exports {
     P2(Proxy),
     P3(Service),
@@ -191,9 +199,9 @@ impl Guest {
             RequestId::none(),
             false,
         ));
-        // It is gone in a moment, and a tenant at its ceiling may still deploy.
         let values = self.values().await;
-        let mut instance = std::pin::pin!(self.instantiate_within(None, values, &meter, output));
+        let trial = self.instantiate_as(Purpose::Trial, values, &meter, output);
+        let mut instance = std::pin::pin!(trial);
         let instance = std::future::poll_fn(|cx| meter.measure(|| instance.as_mut().poll(cx)));
         self.engine.background.clearing.clear(instance.await?, ());
         Ok(())
@@ -314,13 +322,13 @@ impl Guest {
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
     ) -> Result<Instance, Fault> {
-        self.instantiate_within(self.common.memory.clone(), values, meter, output)
+        self.instantiate_as(Purpose::Requests, values, meter, output)
             .await
     }
 
-    async fn instantiate_within(
+    async fn instantiate_as(
         &self,
-        shared_memory: Option<Arc<Budget>>,
+        purpose: Purpose,
         values: Arc<Values>,
         meter: &Arc<Meter>,
         output: Arc<GuestOutput>,
@@ -333,11 +341,15 @@ impl Guest {
                 Fault::new(super::FaultKind::NoRoom, detail)
             })?),
         };
+        let shared_memory = match purpose {
+            Purpose::Requests => self.common.memory.clone(),
+            Purpose::Trial => None,
+        };
         // Opened anew for each instance.
-        let directories = match self.settings.directories.len() {
-            0 => None,
-            many => Some(self.granted.descriptors.try_take_fairly(many).ok_or_else(|| {
-                let detail = "its handlers have as many files and directories open as there is room for: raise the hard limit of open files of the host";
+        let directories = match (purpose, self.settings.directories.len()) {
+            (Purpose::Trial, _) | (_, 0) => None,
+            (Purpose::Requests, many) => Some(self.granted.descriptors.try_take_fairly(many).ok_or_else(|| {
+                let detail = "no room to open the directories that it is granted: all guests, or those of its tenant, have as many files open as they may; raise the hard limit of open files (`ulimit -Hn`)";
                 Fault::new(super::FaultKind::NoRoom, detail)
             })?),
         };
