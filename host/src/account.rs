@@ -59,12 +59,12 @@ impl Account {
 
     /// A long burst has used so much of the threads that serve.
     pub(crate) fn spend_credit(&self, time: Duration) {
-        self.bursts.spend(time);
+        self.bursts.spend_at(now(), time);
     }
 
     /// A guest of it has kept a thread that serves for so long, and could not be stopped.
     pub(crate) fn could_not_be_stopped(&self, time: Duration) {
-        self.unstopped.spend(time);
+        self.unstopped.spend_at(now(), time);
     }
 
     /// It has used so much of the threads that serve, in a burst of any length.
@@ -114,6 +114,13 @@ impl Credit {
         }
     }
 
+    /// What came before is saved up first, as far as it can be, and the rest pays for nothing. That costs a look at the clock.
+    fn spend_at(&self, now: u64, time: Duration) {
+        self.refill(now);
+        self.spend(time);
+    }
+
+    /// What came since it was refilled last pays for it too: once, for no more than can be saved up.
     fn spend(&self, time: Duration) {
         self.left.fetch_sub(nanos(time), Ordering::Relaxed);
     }
@@ -182,6 +189,29 @@ mod tests {
         assert!(!account.unstopped.refill(begun + debt / 2));
         assert!(account.unstopped.refill(begun + debt + debt / 2));
         assert!(account.has_credit() && account.can_be_stopped());
+    }
+
+    #[test]
+    fn a_quiet_hour_pays_for_nothing_that_comes_after_it() {
+        let account = Account::new();
+        let later = now() + u64::try_from(nanos(Duration::from_secs(3600))).expect("no debt");
+        let time = FRONT_CREDIT * 2;
+        for credit in [&account.bursts, &account.unstopped] {
+            credit.spend_at(later, time);
+            assert!(!credit.refill(later + 1));
+        }
+        // So it is with what is spent now.
+        let account = Account::new();
+        let spent: [(_, fn(&Account, Duration)); 2] = [
+            (&account.bursts, Account::spend_credit),
+            (&account.unstopped, Account::could_not_be_stopped),
+        ];
+        for (credit, spend) in spent {
+            let before = credit.refilled.load(Ordering::Relaxed);
+            while now() < before + 2 * FRONT_UNSTOPPED_REFILL {}
+            spend(&account, time);
+            assert!(credit.refilled.load(Ordering::Relaxed) > before);
+        }
     }
 
     #[test]
