@@ -35,6 +35,7 @@ impl Account {
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             bursts: Credit::new(FRONT_CREDIT, 1, FRONT_REFILL),
+            // The least that counts as credit: nothing is saved up.
             unstopped: Credit::new(Duration::from_nanos(1), 1, FRONT_UNSTOPPED_REFILL),
             // As of all that accounts share: one takes so many times what it leaves to the others.
             share: Credit::new(
@@ -63,7 +64,7 @@ impl Account {
     }
 
     /// A guest of it has kept a thread that serves for so long, and could not be stopped.
-    pub(crate) fn could_not_be_stopped(&self, time: Duration) {
+    pub(crate) fn spend_unstopped(&self, time: Duration) {
         self.unstopped.spend_at(now(), time);
     }
 
@@ -74,14 +75,14 @@ impl Account {
         }
     }
 
-    /// Whether it may use more of the threads that serve, as far as its bursts and its share go.
+    /// Whether it may use more of the threads that serve.
     #[must_use]
     pub fn has_credit(&self) -> bool {
-        self.bursts.is_left() && self.can_be_stopped() && self.has_share()
+        self.bursts.is_left() && self.may_be_in_front() && self.has_share()
     }
 
     /// Whether its guests may be polled on threads that serve at all: none of them has kept one for too long of late.
-    pub(crate) fn can_be_stopped(&self) -> bool {
+    pub(crate) fn may_be_in_front(&self) -> bool {
         self.unstopped.is_left()
     }
 
@@ -179,16 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn who_could_not_be_stopped_waits_for_longer_than_who_bursts_for_as_long() {
+    fn who_could_not_be_stopped_is_away_until_many_times_that_time_has_passed() {
         let account = Account::new();
         let time = Duration::from_millis(40);
-        account.could_not_be_stopped(time);
-        assert!(!account.has_credit() && !account.can_be_stopped());
+        account.spend_unstopped(time);
+        assert!(!account.has_credit() && !account.may_be_in_front());
         let begun = now();
         let debt = u64::try_from(nanos(time)).expect("no debt") * FRONT_UNSTOPPED_REFILL;
         assert!(!account.unstopped.refill(begun + debt / 2));
         assert!(account.unstopped.refill(begun + debt + debt / 2));
-        assert!(account.has_credit() && account.can_be_stopped());
+        assert!(account.has_credit() && account.may_be_in_front());
     }
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
         let account = Account::new();
         let spent: [(_, fn(&Account, Duration)); 2] = [
             (&account.bursts, Account::spend_credit),
-            (&account.unstopped, Account::could_not_be_stopped),
+            (&account.unstopped, Account::spend_unstopped),
         ];
         for (credit, spend) in spent {
             let before = credit.refilled.load(Ordering::Relaxed);

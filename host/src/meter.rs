@@ -188,7 +188,7 @@ impl Meter {
     }
 
     /// Runs one poll of the guest on the clock. On a thread that serves it is of its account's share, and what is longer than
-    /// [`FREE_BURST`] costs credit too, and what is longer than [`FRONT_UNSTOPPED`] all that its account has.
+    /// [`FREE_BURST`] costs credit too, and what is longer than [`FRONT_UNSTOPPED`] is a debt that keeps its account from the front.
     pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.sliced.store(false, Ordering::Relaxed);
         let before = self.burst();
@@ -201,7 +201,7 @@ impl Meter {
         if !self.in_background.load(Ordering::Relaxed) {
             self.account.spend_share(spent);
             if spent > FRONT_UNSTOPPED {
-                self.account.could_not_be_stopped(spent);
+                self.account.spend_unstopped(spent);
             }
             if burst > FREE_BURST {
                 self.account

@@ -102,7 +102,7 @@ impl Running {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Of many that wait in front, each could do what one has done.
-        if !self.meter.account().can_be_stopped() {
+        if !self.meter.account().may_be_in_front() {
             self.move_to_background();
         }
         let ended = match &mut self.place {

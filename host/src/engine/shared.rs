@@ -219,7 +219,7 @@ impl Guest {
             loop {
                 let is_over = poll_fn(|cx| {
                     // As for one that is alone (`running.rs`): all that are in it go.
-                    if !meter.account().can_be_stopped() {
+                    if !meter.account().may_be_in_front() {
                         return Poll::Ready(false);
                     }
                     match driven.as_mut().poll(cx) {
