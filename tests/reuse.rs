@@ -158,6 +158,47 @@ fn an_instance_is_shared_again_when_what_burned_in_it_is_done() {
 }
 
 #[test]
+fn an_instance_that_could_be_shared_and_that_nobody_is_in_is_idle() {
+    let office = Office::new();
+    let host = TestHost::serve(FAULTS_P3, &format!("{SHARED} {}", office.flags()));
+    let operator = Operator::of(&host);
+    let comes_to = |running: f64, idle: f64| {
+        eventually("so many instances", || {
+            let metrics = operator.metrics();
+            let of = |state| metrics.sum("host_instances", &[("host_state", state)]);
+            ((of("running"), of("idle")) == (running, idle)).then_some(())
+        });
+    };
+    let mut connection = host.connect();
+    assert_eq!(count(&mut connection), 1);
+    comes_to(0.0, 1.0);
+    let mut busy = host.send("GET /drip?n=1&ms=20000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    busy.head();
+    comes_to(1.0, 0.0);
+    // It is cut off with its client.
+    drop(busy);
+    comes_to(0.0, 0.0);
+    // So it is with one that was away from the front, where what burned in it went.
+    assert_eq!(connection.get("/burn?ms=100").status(), 200);
+    comes_to(0.0, 1.0);
+}
+
+#[test]
+fn an_instance_that_has_served_all_that_it_may_does_not_wait_for_more() {
+    let flags = "--max-instance-reuse-count 2 --max-instance-concurrent-reuse-count 8 --idle-instance-timeout 1h";
+    let office = Office::new();
+    let host = TestHost::serve(FAULTS_P3, &format!("{flags} {}", office.flags()));
+    let mut connection = host.connect();
+    for expected in [1, 2] {
+        assert_eq!(count(&mut connection), expected);
+    }
+    let operator = Operator::of(&host);
+    eventually("no instance", || {
+        (operator.metrics().sum("host_instances", &[]) == 0.0).then_some(())
+    });
+}
+
+#[test]
 fn who_comes_into_an_instance_that_nobody_is_in_has_all_of_its_budget_at_once() {
     let host = TestHost::serve(FAULTS_P3, SHARED);
     assert_eq!(count(&mut host.connect()), 1);

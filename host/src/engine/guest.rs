@@ -107,10 +107,10 @@ pub(super) struct Instance {
 
 /// One of [`limits::IDLE_INSTANCES`], which all guests of an engine share: one that is idle takes a place in the pool
 /// from those that are asked for.
-struct IdlePlace(Arc<Engine>);
+pub(super) struct IdlePlace(Arc<Engine>);
 
 impl IdlePlace {
-    fn take(engine: &Arc<Engine>) -> Option<Self> {
+    pub(super) fn take(engine: &Arc<Engine>) -> Option<Self> {
         let place = Self(Arc::clone(engine));
         let taken = engine.idle.fetch_add(1, Ordering::Relaxed);
         (taken < limits::IDLE_INSTANCES).then_some(place)

@@ -28,7 +28,7 @@ use super::caution::{Caution, Uses};
 use super::clearing::InUse;
 use super::epoch::Ticking;
 use super::fault::{CpuBudgetSpent, Fault, Stage, classify};
-use super::guest::{Exports, Guest, Instance};
+use super::guest::{Exports, Guest, IdlePlace, Instance};
 use super::running::{Blame, Ending, Outcome, Running};
 use super::state::State;
 use super::{FaultKind, HttpError, p3};
@@ -50,10 +50,22 @@ pub(super) struct Job {
 
 /// The other half of a [`Seat`].
 struct Place {
-    /// Dropped when the guest is done with the request, or the instance has failed, and why is known.
-    taken: oneshot::Sender<()>,
+    taken: Taken,
     /// Ends when the seat is left.
     left: oneshot::Receiver<()>,
+}
+
+/// Dropped when the guest is done with the request, or the instance has failed, and why is known: then the seat is free, and who
+/// sat there is told.
+struct Taken {
+    instance: Arc<Shared>,
+    _done: oneshot::Sender<()>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.instance.seated.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The way into an instance.
@@ -90,7 +102,6 @@ impl Drop for Seat {
         if !self.over {
             self.instance.retired.store(true, Ordering::Relaxed);
         }
-        self.instance.seated.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -121,8 +132,12 @@ impl Guest {
             Some(instance) => instance,
             None => self.start_shared(values, &job.call).await?,
         };
-        let (taken, done) = oneshot::channel();
+        let (of_taken, done) = oneshot::channel();
         let (here, left) = oneshot::channel();
+        let taken = Taken {
+            instance: Arc::clone(&instance),
+            _done: of_taken,
+        };
         let seat = Seat {
             instance: Arc::clone(&instance),
             done,
@@ -295,7 +310,7 @@ struct Entry {
     charged: Arc<Meter>,
     caller: Option<Arc<dyn Caller>>,
     held: Box<dyn Send>,
-    _taken: oneshot::Sender<()>,
+    _taken: Taken,
 }
 
 impl Seated {
@@ -395,7 +410,7 @@ fn came_too_late() -> Fault {
     Fault::new(FaultKind::NoRoom, "the instance ended as the request came")
 }
 
-/// Runs an instance until it is retired and empty, or nobody comes.
+/// Runs an instance until it is retired and empty, or nobody comes. While nobody is in it, it has an [`IdlePlace`].
 async fn drive(
     guest: Arc<Guest>,
     instance: Instance,
@@ -417,6 +432,7 @@ async fn drive(
         return;
     };
     let seated = Seated::default();
+    let mut idle = None;
     let _cut_off = CutOff(instance.store.data().outbound_http.broken.clone());
     let store = &mut instance.store;
     let ended = {
@@ -441,7 +457,20 @@ async fn drive(
                         Ok(None) | Err(_) => {}
                     },
                 }
-                if calls.is_empty() && shared.retired.load(Ordering::Relaxed) && shared.is_empty() {
+                if !calls.is_empty() || !shared.is_empty() {
+                    idle = None;
+                    continue;
+                }
+                idle = idle.take().or_else(|| IdlePlace::take(&guest.engine));
+                if idle.is_none() {
+                    shared.retired.store(true, Ordering::Relaxed);
+                }
+                if shared.retired.load(Ordering::Relaxed) && shared.is_empty() {
+                    // What goes on after the answers, unless somebody left, has as long as one that waits.
+                    if idle.is_some() && seated.left_behind().is_empty() {
+                        let works = poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+                        let _ = tokio::time::timeout(patience, works).await;
+                    }
                     return Ok(());
                 }
             }
@@ -480,7 +509,9 @@ async fn drive(
     while let Some((job, _place)) = queue.recv().await {
         let _ = job.ending.set(cut_off(&fault, Blame::Others));
     }
-    in_use.held = Some(std::mem::take(&mut *seated.left_behind()));
+    let mut held = std::mem::take(&mut *seated.left_behind());
+    held.push(Box::new(idle));
+    in_use.held = Some(held);
 }
 
 async fn one(
