@@ -1,5 +1,6 @@
 //! How often an instance is used again.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -181,6 +182,36 @@ fn an_instance_that_could_be_shared_and_that_nobody_is_in_is_idle() {
     // So it is with one that was away from the front, where what burned in it went.
     assert_eq!(connection.get("/burn?ms=100").status(), 200);
     comes_to(0.0, 1.0);
+}
+
+#[test]
+fn an_instance_that_finds_no_place_among_the_idle_ones_ends() {
+    for reuse in ["", "--max-instance-concurrent-reuse-count 8"] {
+        let here = directory();
+        for name in ["first.wasm", "second.wasm"] {
+            fs::copy(FAULTS_P3.path(), here.path().join(name)).expect("copied");
+        }
+        // As many may be idle as may be asked at once.
+        let office = Office::new();
+        let flags = format!(
+            "--max-concurrent-requests 1 --idle-instance-timeout 1h {reuse} {}",
+            office.flags()
+        );
+        let host = TestHost::serve_file(here.path(), &flags);
+        let operator = Operator::of(&host);
+        let comes_to_one = || {
+            eventually("one instance, which is idle", || {
+                let metrics = operator.metrics();
+                let of = |state| metrics.sum("host_instances", &[("host_state", state)]);
+                ((of("running"), of("idle")) == (0.0, 1.0)).then_some(())
+            });
+        };
+        for (handler, expected) in [("first", "1\n"), ("second", "1\n"), ("first", "2\n")] {
+            let said = host.get(&format!("/{handler}/count"));
+            assert_eq!(said.text(), expected, "{reuse}");
+            comes_to_one();
+        }
+    }
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl Deployer {
         let idle = limits::IDLE_INSTANCES.min(requests);
         let room = Room {
             instances: requests + idle + limits::SPARE_INSTANCES,
+            idle,
             guests,
             parts: limits::PARTS,
         };

@@ -29,6 +29,8 @@ impl Generation {
 pub struct Room {
     /// Instances that may live at once, idle ones included.
     pub instances: usize,
+    /// How many of them may be idle at most.
+    pub idle: usize,
     /// Who shares it.
     pub guests: Guests,
     /// Components that one of 0.3 may be composed of, see [`limits::PARTS`].

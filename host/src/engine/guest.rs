@@ -105,7 +105,7 @@ pub(super) struct Instance {
     idle_since: Instant,
 }
 
-/// One of [`limits::IDLE_INSTANCES`], which all guests of an engine share: one that is idle takes a place in the pool
+/// One of [`Engine::idle_most`], which all guests of an engine share: one that is idle takes a place in the pool
 /// from those that are asked for.
 pub(super) struct IdlePlace(Arc<Engine>);
 
@@ -113,7 +113,7 @@ impl IdlePlace {
     pub(super) fn take(engine: &Arc<Engine>) -> Option<Self> {
         let place = Self(Arc::clone(engine));
         let taken = engine.idle.fetch_add(1, Ordering::Relaxed);
-        (taken < limits::IDLE_INSTANCES).then_some(place)
+        (taken < engine.idle_most).then_some(place)
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Engine {
     epoch: epoch::Ticker,
     /// Instances of all guests that wait for their next request.
     idle: AtomicUsize,
+    /// How many there may be: [`limits::IDLE_INSTANCES`], or as many as there is room for.
+    idle_most: usize,
     usage: Arc<usage::Usage>,
     /// What its instances have together, if they are made on demand.
     on_demand: Option<OnDemand>,
@@ -98,7 +100,8 @@ impl Engine {
                 );
                 wasmtime::Engine::new(&config::on_demand(generation))
             });
-        Self::with(wasmtime, generation, background, None, room.parts.into())
+        let (idle, parts) = (room.idle, room.parts.into());
+        Self::with(wasmtime, generation, background, None, idle, parts)
     }
 
     /// An engine for guests that do not fit into a place of the other's pool: more memories, more tables. Their instances are made
@@ -116,7 +119,8 @@ impl Engine {
             ceilings: ceilings.map_err(anyhow::Error::from)?,
             regions: Shared::new(limits::LARGE_REGIONS),
         };
-        Self::with(wasmtime, generation, background, Some(on_demand), u64::MAX)
+        let (on_demand, idle) = (Some(on_demand), limits::IDLE_INSTANCES);
+        Self::with(wasmtime, generation, background, on_demand, idle, u64::MAX)
     }
 
     fn with(
@@ -124,6 +128,7 @@ impl Engine {
         generation: Generation,
         background: Arc<Background>,
         on_demand: Option<OnDemand>,
+        idle_most: usize,
         parts: u64,
     ) -> anyhow::Result<Arc<Self>> {
         let wasmtime = wasmtime
@@ -136,6 +141,7 @@ impl Engine {
             wasmtime,
             generation,
             idle: AtomicUsize::new(0),
+            idle_most,
             usage: Arc::default(),
             on_demand,
             parts,
