@@ -511,11 +511,13 @@ pub const FREE_BURST: Duration = Duration::from_micros(250);
 pub const FRONT_CREDIT: Duration = Duration::from_millis(50);
 /// It comes back in so many times the time that was used: all bursts of an account have a tenth of one core.
 pub const FRONT_REFILL: u64 = 10;
-/// CPU time of one poll on a thread that serves that only what cannot be stopped takes, since a guest is looked at each [`TICK`]:
-/// filling or copying a hundred MiB of memory by one instruction. Whoever does it leaves those threads with all its guests.
+/// A guest is looked at each [`TICK`], so a poll in front that takes so much CPU time was one instruction that nothing stops, as
+/// filling a hundred MiB is. Its account leaves those threads with all its guests.
 pub const FRONT_UNSTOPPED: Duration = Duration::from_millis(30);
 /// It comes back when so many times the time has passed that such polls have used: all of an account have a fiftieth of one core.
 pub const FRONT_UNSTOPPED_REFILL: u64 = 50;
+/// Ticks that such a poll has outlasted at least. With fewer the machine was late, and nobody has tried to stop it.
+pub const FRONT_UNSTOPPED_TICKS: u64 = 10;
 /// What an account saves up of all its time on the threads that serve, for each of them, where there are other accounts: as
 /// long as those may have to wait behind its quick requests, if all come at once. One without any goes on in the background.
 pub const FRONT_SHARE: Duration = Duration::from_millis(10);

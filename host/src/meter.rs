@@ -12,7 +12,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
-use crate::limits::{BYTE_EARNS, FREE_BURST, FRONT_TIME, FRONT_UNSTOPPED, TICK};
+use crate::limits::{
+    BYTE_EARNS, FREE_BURST, FRONT_TIME, FRONT_UNSTOPPED, FRONT_UNSTOPPED_TICKS, TICK,
+};
+
+/// Ticks of all epochs since the start. Read at each poll, and written so seldom that it is in the cache of who reads it.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+/// An epoch ticks.
+pub(crate) fn tick() {
+    TICKS.fetch_add(1, Ordering::Relaxed);
+}
 
 thread_local! {
     /// When the guest that this thread polls now was entered.
@@ -188,10 +198,12 @@ impl Meter {
     }
 
     /// Runs one poll of the guest on the clock. On a thread that serves it is of its account's share, and what is longer than
-    /// [`FREE_BURST`] costs credit too, and what is longer than [`FRONT_UNSTOPPED`] is a debt that keeps its account from the front.
+    /// [`FREE_BURST`] costs credit too, and what is longer than [`FRONT_UNSTOPPED`] is a debt that keeps its account from the front,
+    /// unless it was not stopped because no epoch ticked.
     pub fn measure<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.sliced.store(false, Ordering::Relaxed);
         let before = self.burst();
+        let ticks = TICKS.load(Ordering::Relaxed);
         enter();
         let result = poll();
         let spent = since_entered();
@@ -200,7 +212,8 @@ impl Meter {
         let burst = before + spent;
         if !self.in_background.load(Ordering::Relaxed) {
             self.account.spend_share(spent);
-            if spent > FRONT_UNSTOPPED {
+            let ticked = || TICKS.load(Ordering::Relaxed) - ticks;
+            if spent > FRONT_UNSTOPPED && ticked() >= FRONT_UNSTOPPED_TICKS {
                 self.account.spend_unstopped(spent);
             }
             if burst > FREE_BURST {
@@ -341,6 +354,27 @@ mod tests {
         assert_eq!(meter.used_after(), ms(0));
         meter.charge(ms(4));
         assert_eq!(meter.used_after(), ms(4));
+    }
+
+    #[test]
+    fn only_who_goes_on_while_the_epoch_ticks_could_not_be_stopped() {
+        let may_be_in_front_after = |ticks| {
+            let meter = Meter::new(Duration::from_secs(5), Account::new());
+            let before = TICKS.load(Ordering::Relaxed);
+            meter.measure(|| {
+                burn(FRONT_UNSTOPPED + TICK);
+                (0..ticks).for_each(|_| tick());
+            });
+            let ticked = TICKS.load(Ordering::Relaxed) - before;
+            (meter.account().may_be_in_front(), ticked)
+        };
+        assert!(!may_be_in_front_after(FRONT_UNSTOPPED_TICKS).0);
+        // The epochs of other tests may tick meanwhile.
+        let mut quiet = (0..1_000).map(|_| may_be_in_front_after(FRONT_UNSTOPPED_TICKS / 2));
+        let (may_be, _) = quiet
+            .find(|(_, ticked)| *ticked < FRONT_UNSTOPPED_TICKS)
+            .expect("a poll in which no other epoch ticks");
+        assert!(may_be);
     }
 
     #[test]

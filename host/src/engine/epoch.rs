@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use anyhow::Context as _;
 
-use crate::limits;
+use crate::{limits, meter};
 
 /// Ticks until dropped.
 pub(super) struct Ticker(Arc<Clock>);
@@ -39,6 +39,7 @@ impl Ticker {
                         return;
                     };
                     engine.increment_epoch();
+                    meter::tick();
                     drop(engine);
                     let is_idle = of_thread.running.load(Ordering::Relaxed) == 0;
                     idle = if is_idle { idle + 1 } else { 0 };

@@ -163,7 +163,8 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::limits::FRONT_UNSTOPPED;
+    use crate::limits::{FRONT_UNSTOPPED, FRONT_UNSTOPPED_TICKS};
+    use crate::meter::tick;
 
     /// The name of the thread that polls it when it has waited.
     async fn where_it_goes_on(wait: oneshot::Receiver<()>, seen: oneshot::Sender<String>) {
@@ -175,6 +176,7 @@ mod tests {
     /// As a fill of much memory does, which no tick stops.
     async fn burn() {
         let meter = Meter::new(Duration::MAX, Account::new());
+        (0..FRONT_UNSTOPPED_TICKS).for_each(|_| tick());
         while meter.used() < FRONT_UNSTOPPED * 2 {
             meter.work(|| {
                 for turn in 0..1_000 {
