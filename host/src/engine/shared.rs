@@ -228,7 +228,7 @@ impl Guest {
             queue,
             Arc::clone(&shared),
         );
-        let (background, of_task) = (Arc::clone(&self.engine.background), Arc::clone(&shared));
+        let (background, instance) = (Arc::clone(&self.engine.background), Arc::clone(&shared));
         tokio::spawn(async move {
             let mut driven: Driven = Box::pin(driven);
             loop {
@@ -247,8 +247,8 @@ impl Guest {
                 if is_over.await {
                     return;
                 }
-                let away = in_background(driven, Arc::clone(&meter), &of_task, &background);
-                match away.await {
+                let comes_back = in_background(driven, Arc::clone(&meter), &instance, &background);
+                match comes_back.await {
                     Some(back) => driven = back,
                     None => return,
                 }
@@ -264,33 +264,31 @@ type Driven = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Drives an instance in the background until it only waits and its account has credit again: then it is given back.
 /// It goes on there also when nobody waits for that.
 async fn in_background(
-    driven: Driven,
+    mut driven: Driven,
     meter: Arc<Meter>,
     instance: &Arc<Shared>,
     background: &Background,
 ) -> Option<Driven> {
     let (sender, back) = oneshot::channel();
-    let (of_task, instance) = (Arc::clone(&meter), Arc::clone(instance));
+    let (of_driven, instance) = (Arc::clone(&meter), Arc::clone(instance));
     instance.burns.store(meter.is_sliced(), Ordering::Relaxed);
-    let mut away = Some((driven, sender));
-    let until_it_waits = poll_fn(move |cx| {
-        let Some((driven, _)) = &mut away else {
-            return Poll::Ready(());
-        };
-        if driven.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let burns = of_task.is_sliced();
-        instance.burns.store(burns, Ordering::Relaxed);
-        if burns || !of_task.account().has_credit() {
-            return Poll::Pending;
-        }
-        if let Some((driven, sender)) = away.take() {
+    let until_it_waits = async move {
+        let is_over = poll_fn(|cx| {
+            if driven.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            let burns = of_driven.is_sliced();
+            instance.burns.store(burns, Ordering::Relaxed);
+            if burns || !of_driven.account().has_credit() {
+                return Poll::Pending;
+            }
+            Poll::Ready(false)
+        });
+        if !is_over.await {
             // The other end is there as long as the threads that serve are.
             let _ = sender.send(driven);
         }
-        Poll::Ready(())
-    });
+    };
     drop(background.spawn(Box::pin(until_it_waits), meter));
     back.await.ok()
 }
@@ -358,9 +356,8 @@ impl Seated {
         }
     }
 
-    /// Charges everyone for what the instance has used, and gives it what the poorest has left. Whether there is somebody, and
-    /// nobody has anything left: while somebody has, it ends at a tick only, when it works and does not wait.
-    fn settle(&self, instance: &Meter, used: Duration) -> bool {
+    /// Charges everyone for what the instance has used, and gives it what the poorest has left.
+    fn settle(&self, instance: &Meter, used: Duration) {
         let entries = self.entries();
         // Nobody pays for what a guest does between its requests.
         let mut left = if entries.is_empty() {
@@ -374,6 +371,12 @@ impl Seated {
             left = left.min(entry.charged.budget().saturating_sub(entry.charged.used()));
         }
         instance.allow(instance.used().saturating_add(left));
+    }
+
+    /// Whether there is somebody, and nobody has anything left: while somebody has, it ends at a tick only, when it works and
+    /// does not wait.
+    fn are_all_overdrawn(&self) -> bool {
+        let entries = self.entries();
         !entries.is_empty() && entries.iter().all(|entry| entry.charged.is_overdrawn())
     }
 
@@ -483,10 +486,10 @@ async fn drive(
             }
             // What the host did for it meanwhile is in it too.
             let used = meter.used();
-            let is_overdrawn = seated.settle(&meter, used.saturating_sub(settled));
+            seated.settle(&meter, used.saturating_sub(settled));
             settled = used;
             // What is charged to those in it, and not to the instance, which may have served many before.
-            if ended.is_pending() && is_overdrawn {
+            if ended.is_pending() && seated.are_all_overdrawn() {
                 return Poll::Ready(Err(CpuBudgetSpent.into()));
             }
             ended
