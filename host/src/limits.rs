@@ -219,9 +219,9 @@ pub const ADDRESSES_LOOKED_UP: usize = 256;
 /// Files, directories and sockets that one instance may have open: descriptors are everybody's, and a process has some
 /// thousands.
 pub const OPEN_FILES: usize = 256;
-/// The part of the descriptors of a process that all guests together may have so, one in so many: a half is for components that are
-/// loaded, and the rest for connections. One tenant, or handler without one, has at most [`FAIR`] times what he leaves of it.
-pub const OPEN_FILES_OF_ALL: usize = 4;
+/// All guests together have one in so many of the process's descriptors. Half of them are for loaded components, the rest is for
+/// connections. One tenant, or handler without one, has at most [`FAIR`] times what he leaves.
+pub const OPEN_FILES_PART: usize = 4;
 
 /// Datagrams that one instance of wasi:http 0.3 sends and receives at once; the next is refused. One for each socket that it may
 /// have open.

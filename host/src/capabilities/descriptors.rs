@@ -22,7 +22,7 @@ pub(crate) struct Descriptors(Shared);
 
 impl Default for Descriptors {
     fn default() -> Self {
-        Self(Shared::fair(of_process() / limits::OPEN_FILES_OF_ALL))
+        Self(Shared::fair(of_process() / limits::OPEN_FILES_PART))
     }
 }
 

@@ -228,8 +228,8 @@ impl Guest {
     }
 }
 
-/// Ends a call that has spent its budget, also while no wasm runs, which alone meets the ticks: what the host does for a guest
-/// that waits is charged too.
+/// Ends a call that has spent its budget, which is compared here before each poll, and at each tick while wasm runs: a guest that
+/// only waits meets no tick, and what the host does for it meanwhile is charged too.
 pub(super) async fn within_budget<T>(
     meter: &Meter,
     call: impl Future<Output = wasmtime::Result<T>>,

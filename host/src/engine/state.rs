@@ -47,7 +47,7 @@ pub(super) struct State {
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) output: Arc<Current>,
-    /// Of what there is for all, for as long as it is there.
+    /// Regions of the pool, and descriptors of granted directories: given back with the store.
     _held: [Option<Held>; 2],
 }
 
