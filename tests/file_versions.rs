@@ -436,6 +436,41 @@ fn a_route_is_after_a_start_whose_it_was_also_when_his_file_has_changed_meanwhil
 }
 
 #[test]
+fn what_a_former_version_answers_after_a_start_is_no_more_open_than_it_was() {
+    let here = Place::new();
+    let closed = "deny = [\"127.0.0.1\"]";
+    let say = |admin: &str| {
+        let text = format!("routes = [\"/*\"{admin}]\n");
+        here.put("shop.toml", text.as_bytes());
+    };
+    say(&format!(", {{ path = \"/admin/*\", {closed} }}"));
+    here.put("shop.wasm", &version(1));
+    let served = here.serve();
+    is_listed(&served, "file v1");
+    assert_eq!(served.get("/admin/").status(), 403);
+
+    // Nobody says any more who may come in.
+    assert_eq!(served.stop().code, Some(0));
+    say("");
+    here.put("shop.wasm", b"no component");
+    let served = here.serve();
+    served.says("`shop` is not deployed");
+    for target in ["/admin/", "/"] {
+        assert_eq!(served.get(target).status(), 404, "{target}");
+    }
+
+    // It is said again, in other words.
+    assert_eq!(served.stop().code, Some(0));
+    say(&format!(
+        ", {{ path = \"/%61dmin/*\", methods = [\"GET\"], {closed} }}"
+    ));
+    let served = here.serve();
+    served.says("`shop` is not replaced");
+    assert_eq!(served.get("/").text().trim_end(), greeting(1).trim_end());
+    assert_eq!(served.get("/admin/").status(), 403);
+}
+
+#[test]
 fn a_version_of_a_file_has_its_methods_after_a_restart_too() {
     let here = Place::new();
     here.put("shop.wasm", &version(1));

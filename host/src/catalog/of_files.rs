@@ -131,14 +131,15 @@ impl Versions {
             .collect()
     }
 
-    /// The version that served last of what lies in a file, if the files say all that it needs, and the digest of its
-    /// component.
+    /// The version that served last of what lies in a file, if the files say all that it needs and still all of its routes,
+    /// and the digest of its component. Nobody has asked for it, so it gets nothing that they do not say of these routes.
     pub(super) fn last(&self, said: &HandlerSpec) -> Option<(HandlerSpec, String)> {
         let record = self.record_of(&said.name, Some(said.source.path()))?;
         let version = record.current()?;
+        let routes = version.routes_as_said(&said.routes)?;
         let component = Source::Wasm(self.store.component(&version.digest));
         let spec = version.instead_of(said, component).ok()?;
-        Some((spec, version.digest.clone()))
+        Some((HandlerSpec { routes, ..spec }, version.digest.clone()))
     }
 
     /// What is remembered of a handler whose file was not taken away: of one in this file, or of one whose file is there.

@@ -306,6 +306,24 @@ impl Version {
         Ok(spec)
     }
 
+    /// Its routes as they are said now, with their methods and what the host does on them. None if one is said no more:
+    /// whatever else is said, nobody says who may come in there.
+    pub(super) fn routes_as_said(&self, said: &[Route]) -> Option<Vec<Route>> {
+        let is_said = |mine: &Route| said.iter().any(|said| said.is_where(mine));
+        if !self.routes.iter().all(is_said) {
+            return None;
+        }
+        let as_said = said.iter().filter_map(|said| {
+            let mine = self.routes.iter().find(|mine| mine.is_where(said))?;
+            let strip_prefix = mine.strip_prefix;
+            Some(Route {
+                strip_prefix,
+                ..said.clone()
+            })
+        });
+        Some(as_said.collect())
+    }
+
     /// What the deployer makes of it: like `template`, but for what is its own.
     pub(super) fn spec(
         &self,
@@ -533,6 +551,8 @@ mod environment {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     pub(in crate::catalog) fn version(number: u64, digest: &str) -> Version {
@@ -602,6 +622,38 @@ pub(super) mod tests {
         assert!(record.version(2).is_none());
         deploy(&mut record);
         assert!(record.version(1).is_none());
+    }
+
+    #[test]
+    fn routes_are_as_they_are_said_now_or_not_at_all() {
+        let route = |text: &str| text.parse::<Route>().expect(text);
+        let with = |text: &str, methods: &[http::Method]| Route {
+            methods: methods.to_vec(),
+            policy: Some(Arc::default()),
+            ..route(text)
+        };
+        let mut version = version(1, "aa");
+        let mut stripped = route("/api/{id}");
+        stripped.strip_prefix = true;
+        version.routes = vec![route("/*"), stripped];
+        let get = with("/%61pi/{name}", &[http::Method::GET]);
+        let post = with("/api/{id}", &[http::Method::POST]);
+        let said = [route("/*"), route("/new/*"), get.clone(), post.clone()];
+        let [get, post] = [get, post].map(|said| Route {
+            strip_prefix: true,
+            ..said
+        });
+        assert_eq!(
+            version.routes_as_said(&said),
+            Some(vec![route("/*"), get, post])
+        );
+        for said in [
+            vec![route("/*")],
+            vec![route("/*"), route("/api/*")],
+            vec![route("/*"), route("a.example/api/{id}")],
+        ] {
+            assert_eq!(version.routes_as_said(&said), None, "{said:?}");
+        }
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Route {
         }
     }
 
+    /// Whether it is for the same hosts and paths as another, in any spelling.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        self.host == other.host && self.path.form == other.path.form
+    }
+
     /// Whether every request on this route is one on `other` too: the same host or one below its wildcard, a path that
     /// begins as its does, and none but its methods.
     #[must_use]
