@@ -417,7 +417,7 @@ impl Deployer {
         if !change.awaited.is_empty() {
             // The host's own answers give way, where they may.
             let of_own: &[_] = if own.is_none() { &now.own } else { &[] };
-            await_all(&mut awaited, &base, of_own, change.awaited, origin);
+            keep_for(&mut awaited, &base, of_own, change.awaited, origin);
         }
         let mut refused: Vec<Refused> = Vec::new();
         for (routes, handler) in change.put {
@@ -538,7 +538,7 @@ impl Deployer {
 pub(super) const OWN: &str = "[[routes]]";
 
 /// Keeps the names and the routes of these for them, so far as nobody has them.
-fn await_all(
+fn keep_for(
     awaited: &mut BTreeMap<HandlerName, Awaited>,
     base: &BTreeMap<HandlerName, Entry>,
     own: &[(Route, OwnAnswer)],
@@ -622,7 +622,7 @@ fn table(
         .iter()
         .map(|(route, answer)| (route.clone(), Arc::from(OWN), Target::Own(answer.clone())));
     let all = of_handlers.chain(of_host);
-    // Who comes just now has them by his entry.
+    // One that is put in this very step has its routes among `entries` already.
     let mut waiting = awaited
         .iter()
         .filter(|(name, _)| !entries.contains_key(*name))

@@ -165,7 +165,8 @@ impl Catalog {
         self.is_incomplete
     }
 
-    /// Whether a handler was deployed before the host was started, and is still being made.
+    /// Whether a handler was deployed before the host was started, and is still being made. Only one of the admin door: a start
+    /// waits until those of files are made or refused.
     #[must_use]
     pub fn is_starting(&self, name: &HandlerName) -> bool {
         let of_door = self.awaited.get(name);

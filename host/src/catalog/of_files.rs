@@ -4,22 +4,20 @@
 //! by threads that may wait: a state directory that is slow or full never keeps a file from being served. While an earlier
 //! version serves, it takes the place of what the files say, until they say something else.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{self, Path};
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::Instant;
 
 use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
-use super::store::{Kept, StoreError};
-use super::versions::{also_wanted, blocking, no_version, now, wants_of};
+use super::store::{Kept, StoreError, digest_of};
+use super::versions::{also_wanted, blocking, last_first, no_version, now, wants_of};
 use super::{
     Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Route, Source,
     Turn, Versions, Who,
@@ -116,18 +114,16 @@ impl Versions {
     }
 
     /// Of these names, each with its file if that is known, those whose handlers have served, with the routes that they had
-    /// last. The one that was written down last comes first.
+    /// last; see [`last_first`].
     pub(super) fn served<'a>(
         &self,
         names: impl Iterator<Item = (&'a HandlerName, Option<&'a Path>)>,
     ) -> Vec<(HandlerName, Vec<Route>)> {
         let records = names.filter_map(|(name, path)| self.record_of(name, path));
-        let mut records: Vec<Arc<Record>> = records.collect();
-        records.sort_by_key(|record| Reverse(record.revision));
         let routes = |record: &Arc<Record>| Some(record.current()?.routes.clone());
-        let served = records.iter();
+        let served = last_first(records.collect()).into_iter();
         served
-            .filter_map(|record| Some((record.name.clone(), routes(record)?)))
+            .filter_map(|record| Some((record.name.clone(), routes(&record)?)))
             .collect()
     }
 
@@ -598,13 +594,6 @@ fn surplus(absent: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
 fn size_of(path: &Path, digest: &str) -> Option<u64> {
     let (now, size) = digest_of(path).ok()?;
     (now == digest).then_some(size)
-}
-
-/// The SHA-256 of a file, in hex, and its bytes.
-pub(super) fn digest_of(path: &Path) -> io::Result<(String, u64)> {
-    let (mut file, mut hash) = (files::open(path)?, Sha256::new());
-    let size = io::copy(&mut file, &mut hash)?;
-    Ok((format!("{:x}", hash.finalize()), size))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The one form in which the paths of requests and of routes are compared, however they are spelled.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// All spellings of a path have one form (RFC 3986, section 6.2.2, and RFC 9110, section 4.2.3): what a segment may hold
 /// is itself, and all else is encoded, with digits in upper case. `%2F` stays, since it is no `/`. That `%40` is `@` goes
@@ -24,8 +25,8 @@ pub(super) fn form(path: &str) -> Cow<'_, str> {
         if is_itself {
             form.push(char::from(byte));
         } else {
-            let digits = [byte >> 4, byte & 0xf].map(|it| DIGITS[usize::from(it)]);
-            form.extend([b'%', digits[0], digits[1]].map(char::from));
+            // Never fails: it is a text in memory.
+            let _ = write!(form, "%{byte:02X}");
         }
     }
     Cow::Owned(form)
@@ -54,8 +55,6 @@ fn encoded(text: &[u8]) -> Option<u8> {
 fn is_of_segments(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@".contains(&byte)
 }
-
-const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 #[cfg(test)]
 mod tests {

@@ -125,14 +125,15 @@ impl Rollout {
             let all = of_specs.chain(wanted.kept.iter().map(|name| (name, None)));
             change.awaited = versions.served(all);
         }
-        let awaited = catalog.awaited.iter();
-        let awaited = awaited.filter(|(_, it)| it.origin == Origin::Files);
-        let (awaited, of_gone): (Vec<_>, Vec<_>) = awaited
-            .map(|(name, _)| name.clone())
-            .partition(|name| names.contains(name));
-        change.remove.extend(of_gone);
         let of_start = change.awaited.iter().map(|(name, _)| name.clone());
-        let awaited: HashSet<HandlerName> = awaited.into_iter().chain(of_start).collect();
+        let mut awaited: HashSet<HandlerName> = of_start.collect();
+        for (name, it) in &catalog.awaited {
+            if it.origin == Origin::Files && names.contains(name) {
+                awaited.insert(name.clone());
+            } else if it.origin == Origin::Files {
+                change.remove.push(name.clone());
+            }
+        }
         (self.own, self.own_waits) = (wanted.own, true);
         change.every = Some(wanted.every);
         let mut events = Vec::new();

@@ -84,9 +84,8 @@ impl Route {
     }
 }
 
-/// The routes of one handler, one after the other: which of them say what none before them does. One that only spells
-/// another otherwise may be from before they were compared in one form, and is left out. One that is written alike is a
-/// mistake.
+/// Goes through the routes of one handler. One that says the same as another in another spelling is left out: both may be
+/// from before spellings were one. One that is written alike stays, and is a conflict.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unrepeated<'a>(HashMap<(&'a HostPattern, &'a str), Vec<&'a Route>>);
 

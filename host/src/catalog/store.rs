@@ -23,12 +23,10 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::audit::{self, AUDIT, Numbers};
-use super::of_files::digest_of;
 use super::record::{AuditLine, Record};
 use super::{HandlerName, Who};
 use crate::components::Stamp;
-use crate::files::aside;
-use crate::limits;
+use crate::{files, limits};
 
 /// Handlers by name, as JSON.
 const HANDLERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("handlers");
@@ -61,8 +59,6 @@ pub struct Store {
 struct Opened {
     database: Database,
     audit: Numbers,
-    /// The highest number of a state of a record, also of one that is gone.
-    revision: u64,
 }
 
 /// A file's device and its number there.
@@ -199,8 +195,7 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&catalog)?;
-        let (opened, records) = open_database(directory)?;
-        let revision = opened.revision;
+        let (opened, records, revision) = open_database(directory)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         make(&components)?;
         // The directory's own entries: a database whose name is lost is lost.
@@ -319,10 +314,10 @@ impl Store {
         let (puts, lines): (Vec<Arc<Record>>, Vec<Option<AuditLine>>) =
             puts.map(|(record, line)| (Arc::new(record), line)).unzip();
         let change = |transaction: &WriteTransaction, audit: &mut Numbers| {
-            if let Some(revision) = puts.iter().map(|record| record.revision).max() {
+            if !puts.is_empty() {
+                let revision = self.revision.load(Ordering::Relaxed);
                 let mut meta = transaction.open_table(META)?;
-                let before = meta.get(REVISION_KEY)?.map_or(0, |number| number.value());
-                meta.insert(REVISION_KEY, revision.max(before))?;
+                meta.insert(REVISION_KEY, revision)?;
             }
             let mut table = transaction.open_table(HANDLERS)?;
             for record in &puts {
@@ -390,11 +385,9 @@ impl Store {
         before: Option<jiff::Timestamp>,
         who: &Who,
     ) -> Result<Vec<AuditLine>, StoreError> {
-        self.with_database(
-            |Opened {
-                 database, audit, ..
-             }| { audit::latest(database, audit, most, before, who) },
-        )
+        self.with_database(|Opened { database, audit }| {
+            audit::latest(database, audit, most, before, who)
+        })
     }
 
     /// Opens the database again if an error has closed it: the cause may be gone.
@@ -407,7 +400,7 @@ impl Store {
             Some(opened) => opened,
             None => {
                 self.is_still_ours()?;
-                let (opened, records) = open_database(&self.directory)?;
+                let (opened, records, _) = open_database(&self.directory)?;
                 self.names().records = records;
                 opened
             }
@@ -424,17 +417,13 @@ impl Store {
         then: impl FnOnce(&mut Names) -> T,
     ) -> Result<T, StoreError> {
         self.is_still_ours()?;
-        self.with_database(
-            |Opened {
-                 database, audit, ..
-             }| {
-                let transaction = database.begin_write()?;
-                change(&transaction, audit)?;
-                transaction.commit()?;
-                // Before the next one has the database, who would take what was here for what is there.
-                Ok(then(&mut self.names()))
-            },
-        )
+        self.with_database(|Opened { database, audit }| {
+            let transaction = database.begin_write()?;
+            change(&transaction, audit)?;
+            transaction.commit()?;
+            // Before the next one has the database, who would take what was here for what is there.
+            Ok(then(&mut self.names()))
+        })
     }
 
     /// That the database is the file that it was. One without a name takes everything, and a restart finds nothing of it;
@@ -521,10 +510,17 @@ fn inode_of(metadata: &Metadata) -> Inode {
     (metadata.dev(), metadata.ino())
 }
 
+/// The SHA-256 of a file, in hex, and its bytes.
+pub(super) fn digest_of(path: &Path) -> io::Result<(String, u64)> {
+    let (mut file, mut hash) = (files::open(path)?, Sha256::new());
+    let size = io::copy(&mut file, &mut hash)?;
+    Ok((format!("{:x}", hash.finalize()), size))
+}
+
 type Records = BTreeMap<HandlerName, Arc<Record>>;
 
-/// The database of a state directory, and what it holds.
-fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
+/// The database of a state directory, what it holds, and the highest number of a state of a record, also of one that is gone.
+fn open_database(directory: &Path) -> Result<(Opened, Records, u64), StoreError> {
     let path = directory.join(DATABASE);
     let damaged = |why: String| StoreError::Damaged(path.clone(), why);
     let open = || {
@@ -543,9 +539,8 @@ fn open_database(directory: &Path) -> Result<(Opened, Records), StoreError> {
         let opened = Opened {
             audit: Numbers::read(&database)?,
             database,
-            revision,
         };
-        Ok((opened, records))
+        Ok((opened, records, revision))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -579,10 +574,10 @@ fn format_of(database: &Database) -> Result<u64, StoreError> {
 
 const FORMAT_KEY: &str = "format";
 
-/// The highest number of a state of a record that was ever put.
+/// The highest number that was given to a state of a record.
 const REVISION_KEY: &str = "revision";
 
-/// What it holds, and [`Opened::revision`].
+/// What it holds, and the highest number of a state of a record.
 fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
     type Rows = Vec<(String, Vec<u8>)>;
     let read = || -> Result<(Rows, u64), redb::Error> {
@@ -691,7 +686,7 @@ impl Drop for Kept {
         drop(names);
         if is_first {
             let store = Arc::clone(&self.store);
-            aside(move || {
+            files::aside(move || {
                 let let_go = std::mem::take(&mut store.names().let_go);
                 store.remove_unnamed(let_go);
             });

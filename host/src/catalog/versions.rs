@@ -289,10 +289,7 @@ impl Versions {
     pub async fn restore(self: &Arc<Self>, patience: Duration) {
         let mut making = JoinSet::new();
         let mut change = Change::of_door();
-        let mut records = self.store.records();
-        // Of two with one route, the one that was written down last had it last.
-        records.sort_by_key(|record| Reverse(record.revision));
-        for record in records {
+        for record in last_first(self.store.records()) {
             let of_door = record.current().filter(|_| record.file.is_none());
             let Some(version) = of_door else {
                 continue;
@@ -347,7 +344,7 @@ impl Versions {
             tracing::error!("`{}` is not deployed: {refused}", refused.name);
             failed.extend(refused.name.parse().ok());
         }
-        self.has_failed(failed);
+        self.note_failed(failed);
         self.deployer.save_known();
         if count > 0 {
             tracing::info!(
@@ -372,7 +369,7 @@ impl Versions {
                         let this = Arc::clone(&this);
                         late.spawn(async move { this.restore_late(handler).await });
                     }
-                    Err(name) => this.has_failed(name.into_iter().collect()),
+                    Err(name) => this.note_failed(name.into_iter().collect()),
                 }
             }
             while late.join_next().await.is_some() {}
@@ -384,7 +381,7 @@ impl Versions {
     }
 
     /// Notes that what served before the start cannot be made. It keeps its name and its routes.
-    fn has_failed(&self, failed: Vec<HandlerName>) {
+    fn note_failed(&self, failed: Vec<HandlerName>) {
         if !failed.is_empty() {
             self.deployer.commit(Change {
                 failed,
@@ -423,7 +420,7 @@ impl Versions {
             None => tracing::info!("`{name}` is deployed again"),
             Some(refused) => {
                 tracing::error!("`{name}` is not deployed: {refused}");
-                self.has_failed(vec![name]);
+                self.note_failed(vec![name]);
             }
         }
         self.deployer.save_known();
@@ -1055,6 +1052,12 @@ impl Receiving {
         let kept = blocking(move || Ok(staging.keep()?)).await?;
         Ok((kept, self.places))
     }
+}
+
+/// In the order in which routes are kept for them: of two with one, whose record was written down last had it last.
+pub(super) fn last_first(mut records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+    records.sort_by_key(|record| Reverse(record.revision));
+    records
 }
 
 /// What was made of a deployed version. If it cannot be, that is said, and here is its name, if it is known.
