@@ -577,30 +577,23 @@ const FORMAT_KEY: &str = "format";
 /// The highest number that was given to a state of a record.
 const REVISION_KEY: &str = "revision";
 
-/// What it holds, and the highest number of a state of a record.
+/// What it holds, and the highest number of a state of a record, which is written down: records go, and it does not.
 fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
     type Rows = Vec<(String, Vec<u8>)>;
-    let read = || -> Result<(Rows, u64), redb::Error> {
-        let transaction = database.begin_write()?;
-        let revision = {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(FORMAT_KEY, FORMAT)?;
-            meta.get(REVISION_KEY)?.map_or(0, |number| number.value())
-        };
-        let rows = {
-            let table = transaction.open_table(HANDLERS)?;
-            transaction.open_table(AUDIT)?;
-            let rows = table.iter()?.map(|row| {
-                let (name, json) = row?;
-                Ok((name.value().to_owned(), json.value().to_vec()))
-            });
-            rows.collect::<Result<_, redb::Error>>()?
-        };
-        transaction.commit()?;
-        Ok((rows, revision))
+    let transaction = database.begin_write().map_err(redb::Error::from)?;
+    let read = || -> Result<(Rows, Option<u64>), redb::Error> {
+        let meta = transaction.open_table(META)?;
+        let revision = meta.get(REVISION_KEY)?.map(|number| number.value());
+        let table = transaction.open_table(HANDLERS)?;
+        transaction.open_table(AUDIT)?;
+        let rows = table.iter()?.map(|row| {
+            let (name, json) = row?;
+            Ok((name.value().to_owned(), json.value().to_vec()))
+        });
+        Ok((rows.collect::<Result<_, redb::Error>>()?, revision))
     };
+    let (rows, said) = read()?;
     let mut records = BTreeMap::new();
-    let (rows, mut revision) = read()?;
     for (name, json) in rows {
         let record: Record = serde_json::from_slice(&json).map_err(|error| {
             StoreError::Broken(format!("what is kept of `{name}` cannot be read: {error}"))
@@ -611,10 +604,19 @@ fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
                 record.current
             )));
         }
-        // A directory of an earlier host does not say it.
-        revision = revision.max(record.revision);
         records.insert(record.name.clone(), Arc::new(record));
     }
+    // A directory of an earlier host does not say it.
+    let of_records = records.values().map(|record| record.revision).max();
+    let revision = said.max(of_records).unwrap_or_default();
+    let write = || -> Result<(), redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(FORMAT_KEY, FORMAT)?;
+        meta.insert(REVISION_KEY, revision)?;
+        drop(meta);
+        Ok(transaction.commit()?)
+    };
+    write()?;
     Ok((records, revision))
 }
 
@@ -805,6 +807,31 @@ mod tests {
         assert_eq!(left(&store), ["shop", "stays"]);
         drop(store);
         assert_eq!(left(&open(here.path())), ["shop", "stays"]);
+    }
+
+    /// As a host left it that did not write down which number was given last.
+    fn of_earlier(store: Arc<Store>) {
+        let remove = |transaction: &WriteTransaction, _: &mut Numbers| {
+            transaction.open_table(META)?.remove(REVISION_KEY)?;
+            Ok(())
+        };
+        store.write(remove, |_| ()).expect("removed");
+    }
+
+    #[test]
+    fn a_number_of_a_directory_of_an_earlier_host_is_not_given_again() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        let shop = Record {
+            revision: 7,
+            ..record("shop")
+        };
+        store.put(shop.clone(), &change("shop")).expect("put");
+        of_earlier(store);
+        let store = open(here.path());
+        store.remove(&shop.name, &change("shop")).expect("removed");
+        drop(store);
+        assert!(open(here.path()).next_revision() > 7);
     }
 
     #[test]
