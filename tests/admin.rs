@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use redb::{Database, TableDefinition};
 use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -86,6 +87,15 @@ impl Place {
 
     fn listed(&self) -> Value {
         serde_json::from_str(&self.done("list --json")).expect("JSON")
+    }
+
+    /// Where the state directory keeps the component of a deployed handler.
+    fn kept_component(&self, name: &str) -> PathBuf {
+        let listed = self.listed();
+        let mut all = listed["handlers"].as_array().expect("handlers").iter();
+        let it = all.find(|it| it["name"] == name).expect(name);
+        let digest = it["digest"].as_str().expect("a digest");
+        self.path(&format!("state/components/{digest}.wasm"))
     }
 }
 
@@ -987,6 +997,34 @@ fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_unde
     here.done("undeploy one");
     fs::write(files.join("last.wasm"), version(4)).expect("written");
     comes_to_say(&host, "/one/", &greeting(3));
+}
+
+#[test]
+fn what_an_earlier_host_could_not_bring_back_takes_no_route_from_others_at_the_first_start() {
+    let here = Place::new();
+    let files = here.path("files");
+    fs::create_dir(&files).expect("made");
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("Admin on");
+    let one = here.component("one.wasm", &version(1));
+    here.deploy(&one, "--name one");
+    let component = here.kept_component("one");
+    host.stop();
+    fs::write(component, b"damaged").expect("written");
+    fs::write(files.join("two.wasm"), version(2)).expect("written");
+    fs::write(files.join("two.toml"), "routes = [\"/one/*\"]\n").expect("written");
+    // What tells a directory of this host from one of an earlier.
+    let database = Database::open(here.path("state/catalog.redb")).expect("opened");
+    let transaction = database.begin_write().expect("begun");
+    let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let mut meta = transaction.open_table(meta).expect("a table");
+    assert!(meta.remove("revision").expect("removed").is_some());
+    drop(meta);
+    transaction.commit().expect("committed");
+    drop(database);
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("`one` is not deployed");
+    assert_eq!(host.get("/one/").text().trim_end(), greeting(2).trim_end());
 }
 
 #[test]

@@ -102,6 +102,8 @@ pub(super) struct Change {
     pub(super) awaited: Vec<(HandlerName, Vec<Route>)>,
     /// Of those, some that cannot be made.
     pub(super) failed: Vec<HandlerName>,
+    /// Others, for whom nothing is kept any more.
+    pub(super) let_go: Vec<HandlerName>,
     /// Whether handlers are still to come that were there before.
     pub(super) is_incomplete: Option<bool>,
     /// Where the handlers come from that it puts and removes.
@@ -411,6 +413,9 @@ impl Deployer {
             if let Some(awaited) = awaited.get_mut(name) {
                 awaited.has_failed = true;
             }
+        }
+        for name in &change.let_go {
+            awaited.remove(name);
         }
         let mut put: BTreeMap<HandlerName, Entry> = BTreeMap::new();
         let mut own = change.own;

@@ -51,6 +51,8 @@ pub struct Store {
     names: Mutex<Names>,
     /// The last number that was given to a state of a record.
     revision: AtomicU64,
+    /// See [`Self::is_of_earlier`].
+    is_of_earlier: bool,
     /// Held from the look whether somebody names a component until its file is gone, and while one is pinned.
     removing: Mutex<()>,
 }
@@ -195,7 +197,7 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&catalog)?;
-        let (opened, records, revision) = open_database(directory)?;
+        let (opened, found) = open_database(directory)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         make(&components)?;
         // The directory's own entries: a database whose name is lost is lost.
@@ -206,10 +208,11 @@ impl Store {
             file: inode_of(&file.metadata()?),
             database: Mutex::new(Some(opened)),
             names: Mutex::new(Names {
-                records,
+                records: found.records,
                 ..Names::default()
             }),
-            revision: AtomicU64::new(revision),
+            revision: AtomicU64::new(found.revision),
+            is_of_earlier: found.is_of_earlier,
             removing: Mutex::default(),
         };
         store.sweep()?;
@@ -248,6 +251,11 @@ impl Store {
     /// later has the higher one.
     pub(super) fn next_revision(&self) -> u64 {
         self.revision.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether it is opened for the first time since a host had it that kept no routes for what it could not bring back.
+    pub(super) fn is_of_earlier(&self) -> bool {
+        self.is_of_earlier
     }
 
     /// Where the component of a version lies.
@@ -400,8 +408,8 @@ impl Store {
             Some(opened) => opened,
             None => {
                 self.is_still_ours()?;
-                let (opened, records, _) = open_database(&self.directory)?;
-                self.names().records = records;
+                let (opened, found) = open_database(&self.directory)?;
+                self.names().records = found.records;
                 opened
             }
         };
@@ -517,10 +525,16 @@ pub(super) fn digest_of(path: &Path) -> io::Result<(String, u64)> {
     Ok((format!("{:x}", hash.finalize()), size))
 }
 
-type Records = BTreeMap<HandlerName, Arc<Record>>;
+/// What a database held when it was opened.
+struct Found {
+    records: BTreeMap<HandlerName, Arc<Record>>,
+    /// The highest number of a state of a record, also of one that is gone.
+    revision: u64,
+    is_of_earlier: bool,
+}
 
-/// The database of a state directory, what it holds, and the highest number of a state of a record, also of one that is gone.
-fn open_database(directory: &Path) -> Result<(Opened, Records, u64), StoreError> {
+/// The database of a state directory, and what it holds.
+fn open_database(directory: &Path) -> Result<(Opened, Found), StoreError> {
     let path = directory.join(DATABASE);
     let damaged = |why: String| StoreError::Damaged(path.clone(), why);
     let open = || {
@@ -535,12 +549,12 @@ fn open_database(directory: &Path) -> Result<(Opened, Records, u64), StoreError>
         if format != FORMAT {
             return Err(StoreError::OtherFormat(directory.to_owned(), format));
         }
-        let (records, revision) = read_all(&database)?;
+        let found = read_all(&database)?;
         let opened = Opened {
             audit: Numbers::read(&database)?,
             database,
         };
-        Ok((opened, records, revision))
+        Ok((opened, found))
     };
     // redb takes some damage for a mistake of its own.
     match std::panic::catch_unwind(open) {
@@ -577,8 +591,8 @@ const FORMAT_KEY: &str = "format";
 /// The highest number that was given to a state of a record.
 const REVISION_KEY: &str = "revision";
 
-/// What it holds, and the highest number of a state of a record, which is written down: records go, and it does not.
-fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
+/// What it holds. The highest number is written down at once: records go, and it does not.
+fn read_all(database: &Database) -> Result<Found, StoreError> {
     type Rows = Vec<(String, Vec<u8>)>;
     let transaction = database.begin_write().map_err(redb::Error::from)?;
     let read = || -> Result<(Rows, Option<u64>), redb::Error> {
@@ -606,18 +620,38 @@ fn read_all(database: &Database) -> Result<(Records, u64), StoreError> {
         }
         records.insert(record.name.clone(), Arc::new(record));
     }
-    // A directory of an earlier host does not say it.
     let of_records = records.values().map(|record| record.revision).max();
-    let revision = said.max(of_records).unwrap_or_default();
-    let write = || -> Result<(), redb::Error> {
+    let mut revision = said.max(of_records).unwrap_or_default();
+    // An earlier host does not say it, and counted the states of each record by itself: that is no order among them.
+    let is_of_earlier = said.is_none() && !records.is_empty();
+    let mut renumbered: Vec<&mut Arc<Record>> = Vec::new();
+    if is_of_earlier {
+        // Of one second, the first by name is the last: it had the route there.
+        renumbered.extend(records.values_mut().rev());
+        renumbered.sort_by_key(|record| Some(record.current()?.deployed_at.clone()));
+    }
+    let write = || -> Result<u64, redb::Error> {
+        let mut table = transaction.open_table(HANDLERS)?;
+        for record in renumbered {
+            revision += 1;
+            let record = Arc::make_mut(record);
+            record.revision = revision;
+            let json = serde_json::to_vec(record).map_err(io::Error::from)?;
+            table.insert(record.name.as_str(), json.as_slice())?;
+        }
         let mut meta = transaction.open_table(META)?;
         meta.insert(FORMAT_KEY, FORMAT)?;
         meta.insert(REVISION_KEY, revision)?;
-        drop(meta);
-        Ok(transaction.commit()?)
+        drop((table, meta));
+        transaction.commit()?;
+        Ok(revision)
     };
-    write()?;
-    Ok((records, revision))
+    let revision = write()?;
+    Ok(Found {
+        records,
+        revision,
+        is_of_earlier,
+    })
 }
 
 /// A component that is arriving. Dropping it leaves nothing.
@@ -700,6 +734,7 @@ impl Drop for Kept {
 mod tests {
     use super::super::record::tests::{record, version};
     use super::super::record::{Action, SeenFile};
+    use super::super::versions::last_first;
     use super::*;
 
     fn change(handler: &str) -> AuditLine {
@@ -832,6 +867,40 @@ mod tests {
         store.remove(&shop.name, &change("shop")).expect("removed");
         drop(store);
         assert!(open(here.path()).next_revision() > 7);
+    }
+
+    #[test]
+    fn records_of_an_earlier_host_are_in_the_order_in_which_they_were_deployed() {
+        let here = tempfile::tempdir().expect("a directory");
+        let store = open(here.path());
+        for (name, revision, at) in [("b", 1, "03"), ("a", 9, "01"), ("c", 1, "02")] {
+            let mut record = Record {
+                revision,
+                ..record(name)
+            };
+            record.versions[0].deployed_at = format!("2026-01-01T00:00:{at}Z");
+            store.put(record, &change(name)).expect("put");
+        }
+        of_earlier(store);
+        let names = |store: &Store| {
+            let records = last_first(store.records()).into_iter();
+            let names = records.map(|record| record.name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        let store = open(here.path());
+        assert_eq!(names(&store), ["b", "c", "a"]);
+        assert!(store.is_of_earlier());
+        // What is put now comes after them all.
+        let revision = store.next_revision();
+        let new = Record {
+            revision,
+            ..record("a")
+        };
+        store.put(new, &change("a")).expect("put");
+        drop(store);
+        let store = open(here.path());
+        assert_eq!(names(&store), ["a", "b", "c"]);
+        assert!(!store.is_of_earlier());
     }
 
     #[test]

@@ -337,6 +337,9 @@ impl Versions {
                 Err(name) => failed.extend(name),
             }
         }
+        if self.store.is_of_earlier() {
+            change.awaited.retain(|(name, _)| !failed.contains(name));
+        }
         change.is_incomplete = Some(!making.is_empty());
         let count = change.put.len();
         let refused = self.deployer.commit(change);
@@ -380,14 +383,19 @@ impl Versions {
         });
     }
 
-    /// Notes that what served before the start cannot be made. It keeps its name and its routes.
+    /// Notes that what served before the start cannot be made. It keeps its name and its routes, but for those that an earlier
+    /// host may have given to others.
     fn note_failed(&self, failed: Vec<HandlerName>) {
-        if !failed.is_empty() {
-            self.deployer.commit(Change {
-                failed,
-                ..Change::of_door()
-            });
+        if failed.is_empty() {
+            return;
         }
+        let mut change = Change::of_door();
+        if self.store.is_of_earlier() {
+            change.let_go = failed;
+        } else {
+            change.failed = failed;
+        }
+        self.deployer.commit(change);
     }
 
     /// Puts in place what took long to make, unless somebody has changed it meanwhile: who is about to may be refused.
