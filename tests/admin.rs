@@ -1000,6 +1000,39 @@ fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_unde
 }
 
 #[test]
+fn an_answer_of_the_host_that_gives_way_to_what_cannot_be_made_is_told_once() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let one = here.component("one.wasm", &version(1));
+    here.deploy(&one, "--name one");
+    let component = here.kept_component("one");
+    host.stop();
+    fs::write(component, b"damaged").expect("written");
+    fs::write(here.path("two.wasm"), version(2)).expect("written");
+    let say = |target: &str| {
+        let door = "[admin]\nsocket = \"admin.sock\"\n[state]\ndirectory = \"state\"\n";
+        let two = format!("[handlers.two]\nsource = \"two.wasm\"\nroutes = [\"{target}\"]\n");
+        let own = "[[routes]]\npath = \"/one/*\"\nrespond = { body = \"own\" }\n";
+        here.component("host.toml", format!("{door}{two}{own}").as_bytes())
+    };
+    let host = TestHost::serve_file(&say("/two/*"), "");
+    host.says("`[[routes]]` is not deployed");
+    // It is tried again whenever something else is put in place.
+    fs::write(here.path("two.wasm"), version(3)).expect("written");
+    comes_to_say(&host, "/two/", &greeting(3));
+    say("/zwei/*");
+    comes_to_say(&host, "/zwei/", &greeting(3));
+    let said = host.stderr();
+    let told = said.iter().filter(|line| line.contains("`[[routes]]`"));
+    assert_eq!(told.count(), 1, "{said:?}");
+    assert_eq!(host.get("/one/").status(), 404);
+    // He gives it up.
+    here.done("undeploy one");
+    say("/deux/*");
+    comes_to_say(&host, "/one/", "own");
+}
+
+#[test]
 fn what_an_earlier_host_could_not_bring_back_takes_no_route_from_others_at_the_first_start() {
     let here = Place::new();
     let files = here.path("files");

@@ -28,6 +28,8 @@ pub struct Rollout {
     own: Vec<(Route, OwnAnswer)>,
     /// Some of it is not in place.
     own_waits: bool,
+    /// That was told.
+    own_is_told: bool,
     /// It was told what is wanted.
     has_begun: bool,
 }
@@ -85,6 +87,7 @@ impl Rollout {
             waiting: BTreeMap::new(),
             own: Vec::new(),
             own_waits: false,
+            own_is_told: false,
             has_begun: false,
         }
     }
@@ -134,6 +137,7 @@ impl Rollout {
                 change.remove.push(name.clone());
             }
         }
+        self.own_is_told &= self.own == wanted.own;
         (self.own, self.own_waits) = (wanted.own, true);
         change.every = Some(wanted.every);
         let mut events = Vec::new();
@@ -296,8 +300,13 @@ impl Rollout {
                 events.push(Event::Deployed(handler));
             }
         }
+        let own_was_told = self.own_is_told;
         self.own_waits = refused.iter().any(|refused| &*refused.name == OWN);
-        let is_new = |refused: &Refused| told.iter().all(|name| name.as_str() != &*refused.name);
+        self.own_is_told = self.own_waits && (is_last || own_was_told);
+        let is_new = |refused: &Refused| match &*refused.name {
+            OWN => !own_was_told,
+            other => told.iter().all(|name| name.as_str() != other),
+        };
         let told_now = refused
             .into_iter()
             .filter(|refused| is_last && is_new(refused));
