@@ -938,16 +938,9 @@ fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
     let host = TestHost::serve_nothing(&here.unix());
     here.deploy(&here.component("one.wasm", &version(1)), "--name one");
     here.deploy(&here.component("two.wasm", &version(2)), "--name two");
-    let digest = here.listed()["handlers"][0]["digest"]
-        .as_str()
-        .expect("a digest")
-        .to_owned();
+    let component = here.kept_component("one");
     host.stop();
-    fs::write(
-        here.path(&format!("state/components/{digest}.wasm")),
-        b"damaged",
-    )
-    .expect("written");
+    fs::write(component, b"damaged").expect("written");
     let host = TestHost::serve_nothing(&here.unix());
     let said = host.says("`one` is not deployed");
     assert!(said.contains("is damaged: deploy it again"), "{said}");
@@ -972,10 +965,8 @@ fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_unde
     host.says("Admin on");
     let one = here.component("one.wasm", &version(1));
     here.deploy(&one, "--name one");
-    let digest = here.listed()["handlers"][0]["digest"].clone();
-    let digest = digest.as_str().expect("a digest");
+    let component = here.kept_component("one");
     host.stop();
-    let component = here.path(&format!("state/components/{digest}.wasm"));
     fs::write(component, b"damaged").expect("written");
     // A file wants its name, another its route.
     fs::write(files.join("one.wasm"), version(3)).expect("written");
@@ -1066,12 +1057,7 @@ fn a_component_that_cannot_be_read_or_is_gone_is_not_called_damaged() {
     let host = TestHost::serve_nothing(&here.unix());
     here.deploy(&here.component("one.wasm", &version(1)), "--name one");
     here.deploy(&here.component("two.wasm", &version(2)), "--name two");
-    let listed = here.listed();
-    let file = |nth: usize| {
-        let digest = listed["handlers"][nth]["digest"].as_str().expect("one");
-        here.path(&format!("state/components/{digest}.wasm"))
-    };
-    let (one, two) = (file(0), file(1));
+    let [one, two] = ["one", "two"].map(|name| here.kept_component(name));
     host.stop();
     fs::remove_file(&one).expect("removed");
     // It is there, and nobody can open it.
@@ -1113,7 +1099,19 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
         assert!(list.contains("starting") || list.contains("v1"), "{list}");
         let mut door = Connection::to_unix(&here.path("admin.sock"));
         door.send("GET /readyz/one HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert!(matches!(door.reply().status(), 200 | 503));
+        let probed = door.reply();
+        match probed.status() {
+            503 => assert!(probed.text().contains("starting"), "{}", probed.text()),
+            other => assert_eq!(other, 200, "{}", probed.text()),
+        }
+        // What has begun to serve does not start again.
+        if list.contains("v1") {
+            assert!(
+                !probed.text().contains("\"why\":\"starting\""),
+                "{}",
+                probed.text()
+            );
+        }
         let reply = host.get("/one/");
         // It is not said that there is none.
         assert!(matches!(reply.status(), 200 | 503), "{}", reply.text());
