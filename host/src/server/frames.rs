@@ -3,7 +3,7 @@
 //! h2 bounds what a client opens and what it makes us hold: streams, resets before they were looked at, header lists,
 //! CONTINUATION, small DATA. It answers every PING and every SETTINGS, and takes WINDOW_UPDATE, PRIORITY and unknown frames,
 //! as fast as they come and for ever, and what comes for a stream that is over. So they are counted here, beneath it: a frame
-//! that moves nothing costs, and what moves gives back.
+//! that moves nothing costs, and what moves gives back. DATA that was on its way when we reset its stream does neither.
 
 use tokio::time::Instant;
 
@@ -44,6 +44,11 @@ pub(super) struct Frames {
     most_in_list: u32,
     /// Streams that the client opened and that are not over: neither reset, nor ended both ways
     open: Vec<Open>,
+    /// Bytes of DATA that may be on their way for streams that we reset, or no longer serve
+    on_their_way: u32,
+    /// How many a client may have on their way for one stream, and for all
+    window: u32,
+    connection_window: u32,
     /// What h2 may read of it
     pub(super) lists: HeaderLists,
 }
@@ -98,6 +103,9 @@ impl Frames {
             in_list: None,
             most_in_list: most_in_list(config),
             open: Vec::new(),
+            on_their_way: 0,
+            window: config.h2_window_bytes,
+            connection_window: config.h2_connection_window_bytes,
             lists: HeaderLists::new(config.max_headers, config.max_head_bytes),
         }
     }
@@ -113,6 +121,7 @@ impl Frames {
             in_list,
             most_in_list,
             open,
+            on_their_way,
             lists,
             ..
         } = self;
@@ -185,8 +194,11 @@ impl Frames {
                 (RST_STREAM, Some(at)) => {
                     open.swap_remove(at);
                 }
-                // Of an upload that was refused it may have been on its way, and its bytes are what it costs.
-                (DATA, None) if frame.length >= LARGE_DATA => return Ok(()),
+                // In whatever frames the client has cut it: it had not heard of our reset.
+                (DATA, None) if (1..=*on_their_way).contains(&frame.length) => {
+                    *on_their_way -= frame.length;
+                    return Ok(());
+                }
                 _ => {}
             }
             if budget.spend() {
@@ -205,6 +217,9 @@ impl Frames {
             budget,
             last_served,
             open,
+            on_their_way,
+            window,
+            connection_window,
             ..
         } = self;
         let mut unheard = 0;
@@ -217,11 +232,18 @@ impl Frames {
                 HEADERS if frame.has(END_STREAM) && frame.length <= BARE_STATUS_BYTES => {
                     unheard += u32::from(at.is_some_and(|at| !open[at].is_answering));
                 }
-                // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing.
-                RST_STREAM => drop(budget.spend()),
+                // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing, and at
+                // the end of the budget what comes behind is not free.
+                RST_STREAM => {
+                    if budget.spend() && at.is_some_and(|at| !open[at].is_asked) {
+                        let more = on_their_way.saturating_add(*window);
+                        *on_their_way = more.min(*connection_window);
+                    }
+                }
                 GOAWAY => {
                     *last_served = word & !(1 << 31);
                     open.retain(|it| it.stream <= *last_served);
+                    *on_their_way = *connection_window;
                 }
                 _ => {}
             }
@@ -409,8 +431,6 @@ impl Budget {
     }
 }
 
-/// Bytes of DATA that nobody sends to have many frames looked at.
-const LARGE_DATA: u32 = 8192;
 /// Bytes of the smallest read after which clients give back their window.
 const FINEST_READ: u32 = 2048;
 
@@ -446,6 +466,9 @@ mod tests {
             in_list: None,
             most_in_list: 6,
             open: Vec::new(),
+            on_their_way: 0,
+            window: 1024 * 1024,
+            connection_window: 4 * 1024 * 1024,
             lists: HeaderLists::new(100, 64 * 1024),
         };
         frames.came(PREFACE).expect("the preface is no frame");
@@ -679,21 +702,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_that_is_refused_may_be_on_its_way() {
-        let mut frames = frames();
-        let head = frame(HEADERS, END_HEADERS, 1, b"headers");
-        frames.came(&head).expect("a head");
-        frames.went(&frame(RST_STREAM, 0, 1, &[0; 4]));
-        frames.budget.left = 1;
-        let full = frame(DATA, 0, 1, &[0; FRAME_BYTES as usize]);
-        for _ in 0..100 {
-            frames.came(&full).expect("on its way");
+    async fn what_may_be_on_its_way_for_a_stream_that_we_reset_is_free() {
+        for (count, bytes) in [(64, FRAME_BYTES as usize), (5_000, 200)] {
+            let mut frames = frames();
+            let head = frame(HEADERS, END_HEADERS, 1, b"headers");
+            frames.came(&head).expect("a head");
+            frames.went(&frame(RST_STREAM, 0, 1, &[0; 4]));
+            frames.budget.left = 1;
+            let data = frame(DATA, 0, 1, &vec![0; bytes]);
+            frames.came(&data.repeat(count)).expect("on its way");
+            assert_eq!(frames.budget.left, 1, "it earns nothing either");
+            // More than a window was never let go.
+            let more = frames.came(&frame(DATA, 0, 1, &[0; FRAME_BYTES as usize]).repeat(5));
+            assert_eq!(more, Err(Violation::Flood), "{count} of {bytes}");
         }
-        assert_eq!(frames.budget.left, 1, "it earns nothing either");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whatever_comes_for_a_stream_that_is_over_costs() {
+    async fn who_makes_us_reset_streams_on_and_on_is_sent_away() {
+        let mut frames = frames();
+        let mut uploads = (0..20).map(|round| {
+            let stream = 2 * round + 1;
+            frames.came(&frame(HEADERS, END_HEADERS, stream, b"headers"))?;
+            frames.went(&frame(RST_STREAM, 0, stream, &[0; 4]));
+            frames.came(&frame(DATA, 0, stream, &[0; FRAME_BYTES as usize]).repeat(64))
+        });
+        // As many as there are in the budget.
+        assert_eq!(uploads.position(|it| it.is_err()), Some(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_for_a_stream_that_is_over_costs_when_nothing_is_on_its_way() {
         let reset = frame(RST_STREAM, 0, 3, &[0; 4]);
         let end = END_HEADERS | END_STREAM;
         for (what, came, went, stream) in [
@@ -728,6 +767,7 @@ mod tests {
                     over.went(&[*byte]);
                 }
                 over.budget.left = 1;
+                over.on_their_way = 0;
                 let sent = frame(kind, flags, stream, payload);
                 over.came(&sent).expect(what);
                 assert!(over.open.is_empty(), "{what}: {kind} {flags}");

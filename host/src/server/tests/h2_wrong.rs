@@ -822,6 +822,23 @@ async fn what_comes_behind_our_goaway_is_not_for_nothing() {
 }
 
 #[tokio::test]
+async fn an_upload_in_small_pieces_that_is_on_its_way_when_we_reset_it_is_no_flood() {
+    let door = TestDoor::open(config());
+    let mut client = H2Client::connect(&door, WINDOW).await;
+    let post = changed(|it| {
+        it[0].1 = "POST";
+        it[2].1 = "/unread";
+    });
+    client.send(HEADERS, END_HEADERS, 1, &post).await;
+    assert_eq!(client.end_of(1).await.kind, RST_STREAM);
+    let message = [vec![0, 0, 200, DATA, 0, 0, 0, 0, 1], vec![0; 200]].concat();
+    client.raw.send(&message.repeat(5_000)).await;
+    client.get(3, "/hello").await;
+    assert_eq!(client.expect(DATA, 3).await.payload, b"hello");
+    assert_eq!(count(&door.counters.violations), 0);
+}
+
+#[tokio::test]
 async fn a_client_that_gives_back_the_window_of_each_frame_is_no_flood() {
     let door = TestDoor::open(config());
     let mut client = H2Client::connect(&door, WINDOW).await;
