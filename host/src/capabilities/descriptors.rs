@@ -34,19 +34,19 @@ impl Descriptors {
 
 /// Those that one instance has.
 #[derive(Debug, Default)]
-pub(super) struct Open(Arc<()>);
+pub(super) struct Count(Arc<()>);
 
 /// One of them, for as long as this is there.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OneOpen {
     _held: Held,
     _of_instance: Arc<()>,
 }
 
-impl Open {
+impl Count {
     /// One more, if there is any in the share.
-    pub(super) fn one(&self, share: &Share) -> Option<Opened> {
-        Some(Opened {
+    pub(super) fn one(&self, share: &Share) -> Option<OneOpen> {
+        Some(OneOpen {
             _held: share.try_take_fairly(1)?,
             _of_instance: Arc::clone(&self.0),
         })

@@ -36,7 +36,7 @@ use wasmtime_wasi::sockets::{
 };
 
 use super::Granted;
-use super::descriptors::{Open, Opened};
+use super::descriptors::{Count, OneOpen};
 use super::hosts::{self, Names};
 use super::judge::judge;
 use super::refusals::Refusals;
@@ -249,9 +249,9 @@ pub struct Sockets {
     looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,
     /// Of 0.3, on their way: see [`Datagram`].
     datagrams: AtomicUsize,
-    open: Open,
+    count: Count,
     /// What connections of 0.3 have open, by the numbers of their sockets: their streams may outlive those.
-    connections: Mutex<HashMap<u32, Weak<Opened>>>,
+    connections: Mutex<HashMap<u32, Weak<OneOpen>>>,
 }
 
 /// A datagram of 0.3 on its way, for which the host has room ready, also while none comes.
@@ -284,7 +284,7 @@ impl Sockets {
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE)),
             looked_up: Mutex::default(),
             datagrams: AtomicUsize::new(0),
-            open: Open::default(),
+            count: Count::default(),
             connections: Mutex::default(),
         })
     }
@@ -298,17 +298,17 @@ impl Sockets {
     /// Sockets that it has open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.count()
+        self.count.count()
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<u32, Weak<Opened>>> {
+    fn connections(&self) -> MutexGuard<'_, HashMap<u32, Weak<OneOpen>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this has open.
-    fn connection(&self, socket: &Resource<TcpSocket>) -> Option<Arc<Opened>> {
+    fn connection(&self, socket: &Resource<TcpSocket>) -> Option<Arc<OneOpen>> {
         self.connections().get(&socket.rep())?.upgrade()
     }
 
@@ -320,7 +320,7 @@ impl Sockets {
     }
 
     /// What wasmtime makes one socket with. It asks here what that may do, and so keeps what it has open for as long as it is there.
-    fn context(self: &Arc<Self>, open: Arc<Opened>) -> WasiSocketsCtx {
+    fn context(self: &Arc<Self>, open: Arc<OneOpen>) -> WasiSocketsCtx {
         let grant = &self.granted.sockets;
         let sockets = Arc::clone(self);
         let mut wasi = WasiCtxBuilder::new();
@@ -368,7 +368,7 @@ impl Sockets {
 
     /// A socket is about to be made; none if there are too many. One that no rule is for is told: it is refused when it is made,
     /// and where it was to lead is not known.
-    fn opens(&self, protocol: Protocol) -> Option<Arc<Opened>> {
+    fn opens(&self, protocol: Protocol) -> Option<Arc<OneOpen>> {
         let grant = &self.granted.sockets;
         if !grant.has(protocol) {
             grant.tell(
@@ -376,7 +376,7 @@ impl Sockets {
                 format_args!("{protocol}://HOST:PORT"),
             );
         }
-        self.open.one(&self.granted.descriptors).map(Arc::new)
+        self.count.one(&self.granted.descriptors).map(Arc::new)
     }
 
     /// The name, if it may be looked up.
@@ -602,7 +602,7 @@ type End = FutureReader<Result<(), types::ErrorCode>>;
 /// The same end, until which this is open.
 fn open_until<T: 'static>(
     mut store: StoreContextMut<'_, T>,
-    open: Option<Arc<Opened>>,
+    open: Option<Arc<OneOpen>>,
     end: End,
 ) -> wasmtime::Result<End> {
     let (tell, told) = oneshot::channel();
@@ -615,7 +615,7 @@ fn open_until<T: 'static>(
 }
 
 struct Ending {
-    open: Option<Arc<Opened>>,
+    open: Option<Arc<OneOpen>>,
     tell: Option<oneshot::Sender<Result<(), types::ErrorCode>>>,
 }
 

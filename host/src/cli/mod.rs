@@ -167,7 +167,7 @@ fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow
 /// A line to the person at the terminal, before and after serving, and once when ready.
 fn say(line: &str) {
     // Nobody is left to tell if that fails.
-    let _ = writeln!(std::io::stderr(), "{}", legible(line));
+    let _ = writeln!(std::io::stderr(), "{}", legible_lines(line));
 }
 
 /// What is wrong with a file, which shows nothing of it that steers a terminal.
@@ -178,7 +178,7 @@ fn say_mistakes(mistakes: &Mistakes) {
 
 /// What was asked for: the answer of a subcommand that does not serve, to a person.
 fn print(text: &str) {
-    print_exactly(&legible(text));
+    print_exactly(&legible_lines(text));
 }
 
 /// The same to a program, which needs each byte of it.
@@ -190,7 +190,7 @@ fn print_exactly(text: &str) {
 }
 
 /// Lines in which others may have had a word.
-fn legible(text: &str) -> String {
+fn legible_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(names::legible).collect();
     lines.join("\n")
 }

@@ -54,7 +54,7 @@ fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Failure> {
         .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     match uri.path_and_query() {
         Some(path) if is_of_http && (path != "*" || method == Method::OPTIONS) => {
-            leads_nowhere_else(path)?;
+            refuse_dots(path)?;
             Ok(path.clone())
         }
         _ => Err(invalid),
@@ -63,7 +63,7 @@ fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Failure> {
 
 /// Clients resolve dots before they send a path. Of those that do not, the guest could think that they lead elsewhere than to
 /// its route; and some take a backslash for a slash.
-fn leads_nowhere_else(target: &PathAndQuery) -> Result<(), Failure> {
+fn refuse_dots(target: &PathAndQuery) -> Result<(), Failure> {
     let path = target.path();
     if path.contains('\\') || path.split('/').any(is_dots) {
         return Err(Failure::BadRequest(
@@ -94,7 +94,7 @@ pub(super) fn call(
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     };
-    leads_nowhere_else(&path)?;
+    refuse_dots(&path)?;
     parts.uri = Uri::builder()
         .scheme(Scheme::HTTP)
         .authority(host.as_bytes())

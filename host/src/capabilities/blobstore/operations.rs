@@ -45,7 +45,7 @@ impl Blobstore {
     }
 
     /// A place for one more.
-    fn open(&mut self) -> Result<Open, Error> {
+    fn open(&mut self) -> Result<Room, Error> {
         let open = self
             .open
             .get_or_insert_with(|| Arc::new(Semaphore::new(limits::BLOBS_OPEN)));
@@ -65,7 +65,7 @@ impl Blobstore {
 }
 
 /// A place of the instance, and a descriptor of those that guests may have.
-pub(super) type Open = (OwnedSemaphorePermit, Held);
+pub(super) type Room = (OwnedSemaphorePermit, Held);
 
 /// What an instance calls.
 pub(crate) struct View<'a> {
@@ -98,7 +98,7 @@ pub struct Names {
     lane: Lane,
     /// However many are made meanwhile, it ends.
     left: u64,
-    _open: Open,
+    _open: Room,
 }
 
 impl View<'_> {

@@ -13,7 +13,7 @@ use super::Place;
 use super::counts::OfHandler;
 use super::error::Error;
 use super::incoming::Incoming;
-use super::operations::Open;
+use super::operations::Room;
 use super::work::Lane;
 use crate::files::aside;
 use crate::limits::BODY_CHUNK;
@@ -26,11 +26,11 @@ pub(super) struct Part {
     pub(super) left: u64,
     lane: Lane,
     counts: Arc<OfHandler>,
-    _open: Open,
+    _open: Room,
 }
 
 impl Part {
-    pub(super) fn new(file: File, at: u64, left: u64, place: &Place, open: Open) -> Self {
+    pub(super) fn new(file: File, at: u64, left: u64, place: &Place, open: Room) -> Self {
         Self {
             file: Some(Arc::new(file)),
             at,
@@ -162,7 +162,7 @@ pub(super) struct Upload {
     /// Bytes that it may have.
     most: AtomicU64,
     state: Mutex<Writing>,
-    _open: Open,
+    _open: Room,
 }
 
 enum Writing {
@@ -172,7 +172,7 @@ enum Writing {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, place: &Place, open: Open) -> Self {
+    pub(super) fn new(incoming: Incoming, place: &Place, open: Room) -> Self {
         Self {
             incoming: Arc::new(incoming),
             lane: place.lane.clone(),

@@ -18,7 +18,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{DescriptorType, DirectoryEn
 use super::blocking;
 use super::pieces::Piece;
 use super::scratch::DIRECTORY;
-use crate::capabilities::descriptors::Opened;
+use crate::capabilities::descriptors::OneOpen;
 use crate::capabilities::share::Share;
 use crate::limits;
 
@@ -29,7 +29,7 @@ pub(super) struct Entries {
     page: std::vec::IntoIter<io::Result<Entry>>,
     is_over: bool,
     /// That this is open, and that a page of it may be in the host's memory.
-    _counted: (Opened, Piece),
+    _counted: (OneOpen, Piece),
 }
 
 impl Entries {
@@ -37,7 +37,7 @@ impl Entries {
     pub(super) async fn open(
         work: Share,
         directory: Arc<File>,
-        counted: (Opened, Piece),
+        counted: (OneOpen, Piece),
     ) -> io::Result<Self> {
         let mut entries = Self {
             work,
@@ -77,7 +77,7 @@ pub(super) struct Listing {
     page: Option<Page>,
     end: Option<oneshot::Sender<Result<(), ErrorCode>>>,
     /// That this is open, and that a page of it may be in the host's memory.
-    _counted: (Opened, Piece),
+    _counted: (OneOpen, Piece),
 }
 
 #[derive(Clone)]
@@ -95,7 +95,7 @@ impl Listing {
         work: Share,
         directory: Arc<File>,
         end: oneshot::Sender<Result<(), ErrorCode>>,
-        counted: (Opened, Piece),
+        counted: (OneOpen, Piece),
     ) -> Self {
         Self {
             work,

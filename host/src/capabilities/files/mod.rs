@@ -31,7 +31,7 @@ use wasmtime_wasi::{FsPerms, p2 as wasi_p2, p3 as wasi_p3};
 pub use scratch::{Scratch, ScratchShare, Scratches, sweep};
 
 use super::Granted;
-use super::descriptors::{Open, Opened};
+use super::descriptors::{Count, OneOpen};
 use super::share::{Share, Shared, Sharer};
 use crate::limits;
 use crate::meter::Meter;
@@ -60,9 +60,9 @@ impl FileWork {
 #[derive(Debug)]
 pub struct Files {
     granted: Arc<Granted>,
-    open: Open,
+    count: Count,
     /// What its descriptors have open, by their numbers. Their streams have it too, and may outlive them.
-    opened: HashMap<u32, Arc<Opened>>,
+    by_descriptor: HashMap<u32, Arc<OneOpen>>,
     pieces: Pieces,
 }
 
@@ -72,8 +72,8 @@ impl Files {
     pub fn new(granted: Arc<Granted>) -> Self {
         Self {
             granted,
-            open: Open::default(),
-            opened: HashMap::new(),
+            count: Count::default(),
+            by_descriptor: HashMap::new(),
             pieces: Pieces::default(),
         }
     }
@@ -87,14 +87,14 @@ impl Files {
     /// Files and directories that it has open, by descriptor, stream or listing.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.count()
+        self.count.count()
     }
 
     /// One more is about to be opened.
-    fn opens(&self) -> io::Result<Opened> {
-        let opened = self.open.one(&self.granted.descriptors);
+    fn take_one(&self) -> io::Result<OneOpen> {
+        let one = self.count.one(&self.granted.descriptors);
         // That there are too many, no code of the interface says.
-        opened.ok_or_else(|| Errno::NOMEM.into())
+        one.ok_or_else(|| Errno::NOMEM.into())
     }
 }
 
@@ -154,21 +154,21 @@ impl FilesView<'_> {
     }
 
     /// The descriptor is there, and has this open.
-    fn opened(&mut self, fd: &Resource<Descriptor>, opened: Opened) {
-        self.files.opened.insert(fd.rep(), Arc::new(opened));
+    fn keep(&mut self, fd: &Resource<Descriptor>, one: OneOpen) {
+        self.files.by_descriptor.insert(fd.rep(), Arc::new(one));
     }
 
     /// The descriptor is about to go.
-    fn closes(&mut self, fd: &Resource<Descriptor>) {
-        self.files.opened.remove(&fd.rep());
+    fn forget(&mut self, fd: &Resource<Descriptor>) {
+        self.files.by_descriptor.remove(&fd.rep());
         if let Some(scratch) = self.scratch {
             scratch.may_be_less();
         }
     }
 
     /// What this has open. One that was granted has nothing of its own.
-    fn open(&self, fd: &Resource<Descriptor>) -> Option<Arc<Opened>> {
-        self.files.opened.get(&fd.rep()).map(Arc::clone)
+    fn of(&self, fd: &Resource<Descriptor>) -> Option<Arc<OneOpen>> {
+        self.files.by_descriptor.get(&fd.rep()).map(Arc::clone)
     }
 
     /// What a stream of this reads from.
@@ -178,7 +178,7 @@ impl FilesView<'_> {
             file,
             at,
             pieces: self.files.pieces.clone(),
-            _open: self.open(fd),
+            _open: self.of(fd),
         }
     }
 
@@ -198,14 +198,14 @@ impl FilesView<'_> {
             file: Arc::clone(&file.file),
             at,
             pieces: self.files.pieces.clone(),
-            _open: self.open(fd),
+            _open: self.of(fd),
         }))
     }
 
     /// A listing that is about to be opened: a file, and a page as the kernel gives it, with its names and what each is.
-    fn open_listing(&self) -> io::Result<(Opened, Piece)> {
+    fn open_listing(&self) -> io::Result<(OneOpen, Piece)> {
         let page = self.files.pieces.hold(4 * limits::LISTING_PAGE);
-        Ok((self.files.opens()?, page))
+        Ok((self.files.take_one()?, page))
     }
 
     /// The scratch directory, if this is in it.

@@ -368,12 +368,12 @@ impl HostDescriptor for FilesView<'_> {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let (directory, one) = (directory.clone(), self.files.opens()?);
+        let (directory, one) = (directory.clone(), self.files.take_one()?);
         let opened =
             open::descriptor(&self.work(), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
             let opened = self.wasi.table.push(opened)?;
-            self.opened(&opened, one);
+            self.keep(&opened, one);
             return Ok(opened);
         }
         // An old kernel, or a filter of system calls. What is there may be another when it is opened.
@@ -395,12 +395,12 @@ impl HostDescriptor for FilesView<'_> {
         }
         let wasi = &mut self.wasi;
         let opened = HostDescriptor::open_at(wasi, fd, path_flags, path, open_flags, flags).await?;
-        self.opened(&opened, one);
+        self.keep(&opened, one);
         Ok(opened)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.closes(&fd);
+        self.forget(&fd);
         HostDescriptor::drop(&mut self.wasi, fd)
     }
 }

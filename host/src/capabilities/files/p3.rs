@@ -51,7 +51,7 @@ impl Host for FilesView<'_> {
 
 impl HostDescriptor for FilesView<'_> {
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.closes(&fd);
+        self.forget(&fd);
         HostDescriptor::drop(&mut self.wasi, fd)
     }
 }
@@ -453,14 +453,14 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let one = store.with(|mut store| store.get().files.opens())?;
+        let one = store.with(|mut store| store.get().files.take_one())?;
         let opened =
             open::descriptor(&work(store), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
             return store.with(|mut store| {
                 let mut view = store.get();
                 let opened = view.wasi.table.push(opened)?;
-                view.opened(&opened, one);
+                view.keep(&opened, one);
                 Ok(opened)
             });
         }
@@ -484,7 +484,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         }
         let opened =
             WasiFilesystem::open_at(&wasi, fd, path_flags, path, open_flags, flags).await?;
-        store.with(|mut store| store.get().opened(&opened, one));
+        store.with(|mut store| store.get().keep(&opened, one));
         Ok(opened)
     }
 }

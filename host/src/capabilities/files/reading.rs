@@ -18,7 +18,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
 use super::blocking;
 use super::pieces::{Piece, Pieces};
-use crate::capabilities::descriptors::Opened;
+use crate::capabilities::descriptors::OneOpen;
 use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
 
@@ -28,7 +28,7 @@ pub(super) struct Source {
     pub(super) file: Arc<File>,
     pub(super) at: u64,
     pub(super) pieces: Pieces,
-    pub(super) _open: Option<Arc<Opened>>,
+    pub(super) _open: Option<Arc<OneOpen>>,
 }
 
 /// Bytes, and that they are here.

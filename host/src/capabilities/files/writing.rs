@@ -18,7 +18,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 use super::blocking;
 use super::pieces::Pieces;
 use super::scratch::{At, Scratch, write_all};
-use crate::capabilities::descriptors::Opened;
+use crate::capabilities::descriptors::OneOpen;
 use crate::capabilities::share::Share;
 use crate::limits::BODY_CHUNK;
 
@@ -46,7 +46,7 @@ pub(super) struct Sink {
     pub(super) file: Arc<File>,
     pub(super) at: At,
     pub(super) pieces: Pieces,
-    pub(super) _open: Option<Arc<Opened>>,
+    pub(super) _open: Option<Arc<OneOpen>>,
 }
 
 impl Sink {
