@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
-use crate::names::is_direction;
+use crate::names::{is_direction, legible};
 
 /// The mistakes of one file, in order of place. There is at least one in an error.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Mistakes {
         for mistake in self.first.values() {
             self.render_one(mistake, Paint(colours), &mut text);
         }
-        let file = plain(&self.file.to_string_lossy());
+        let file = legible(&self.file.to_string_lossy());
         let _ = match self.count - self.first.len() {
             0 => Ok(()),
             rest => writeln!(text, "and {rest} more that are not shown\n"),
@@ -106,7 +106,7 @@ impl Mistakes {
     fn render_one(&self, mistake: &Mistake, paint: Paint, out: &mut String) {
         let message = plain(&mistake.message);
         let _ = writeln!(out, "{}: {message}", paint.red("error"));
-        let file = plain(&self.file.to_string_lossy());
+        let file = legible(&self.file.to_string_lossy());
         let Some(place) = &mistake.place else {
             let _ = writeln!(out, " {} {file}\n", paint.blue("-->"));
             return;
@@ -319,6 +319,17 @@ error: too much
                     assert!(shown.lines().all(|line| line.chars().count() < 120));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_file_of_any_name_can_be_found_by_what_is_shown_of_it() {
+        for place in [None, Some(0..1)] {
+            let mut mistakes = Mistakes::of(Path::new("a\nb\u{1b}.toml"), "x");
+            mistakes.insert(place, "m".to_owned());
+            let shown = mistakes.to_string();
+            assert!(shown.contains("--> a\\nb\\u{1b}.toml"), "{shown}");
+            assert!(shown.ends_with("`a\\nb\\u{1b}.toml` has 1 mistake"));
         }
     }
 
