@@ -472,6 +472,21 @@ fn what_one_instance_has_open_is_bounded() {
 }
 
 #[test]
+fn a_value_that_has_arrived_is_finished_though_no_other_file_may_be_opened() {
+    let state = TempDir::new().expect("made");
+    let flags = format!("--blobstore box --state {}", state.path().display());
+    // Twenty are for guests, and fifteen of them for one: fewer than the values that an instance may have.
+    let host = TestHost::serve_with_open_files(80, GREEDY, &flags);
+    with_box(&host, "create", "");
+    with_box(&host, "put", "n=a&size=1");
+    assert_eq!(
+        with_box(&host, "put-last", "n=a&m=b"),
+        "too many files are open: close some, or try again later"
+    );
+    assert_eq!(with_box(&host, "has", "n=b"), "true");
+}
+
+#[test]
 fn a_listing_ends_whatever_comes_meanwhile_and_pages_are_bounded() {
     let directory = TempDir::new().expect("made");
     let many = "[handlers.many.blobstore.box]\nmax_objects = 1500";

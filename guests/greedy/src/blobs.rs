@@ -94,7 +94,11 @@ fn done(name: &str, asked: &Asked) -> Result<String, String> {
         "list-while-writing" => list_while_writing(&got()?),
         "unfinished" => unfinished(&got()?, &n, asked.number("size", 0), false).map(ok),
         "trap" => unfinished(&got()?, &n, asked.number("size", 0), true).map(ok),
-        "hoard" => Ok(hoard(&got()?, &n)),
+        "put-last" => put_last(&got()?, &n, &asked.decoded("m")),
+        "hoard" => {
+            let (values, why) = hoard(&got()?, &n);
+            Ok(format!("{}: {why}", values.len()))
+        }
         "hoard-values" => {
             let mut values = Vec::new();
             loop {
@@ -135,6 +139,19 @@ fn put_late(container: &Container, name: &str, size: u64) -> Result<(), String> 
     OutgoingValue::finish(value)
 }
 
+/// A value that is finished when no more can be opened, and why they cannot.
+fn put_last(container: &Container, there: &str, name: &str) -> Result<String, String> {
+    let value = OutgoingValue::new_outgoing_value();
+    let stream = value
+        .outgoing_value_write_body()
+        .map_err(|()| "no stream".to_owned())?;
+    container.write_data(name, &value)?;
+    write(stream, 1)?;
+    let (_values, why) = hoard(container, there);
+    OutgoingValue::finish(value)?;
+    Ok(why)
+}
+
 /// A value that never is finished.
 fn unfinished(container: &Container, name: &str, size: u64, traps: bool) -> Result<(), String> {
     let value = OutgoingValue::new_outgoing_value();
@@ -164,12 +181,12 @@ fn write(mut stream: OutputStream, size: u64) -> Result<(), String> {
 }
 
 /// As many open values as there may be, and why there are no more.
-fn hoard(container: &Container, name: &str) -> String {
+fn hoard(container: &Container, name: &str) -> (Vec<IncomingValue>, String) {
     let mut values = Vec::new();
     loop {
         match container.get_data(name, 0, u64::MAX) {
             Ok(value) => values.push(value),
-            Err(why) => return format!("{}: {why}", values.len()),
+            Err(why) => return (values, why),
         }
     }
 }

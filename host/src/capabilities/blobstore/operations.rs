@@ -245,10 +245,13 @@ impl View<'_> {
             return Err(Error::Value("the value was written to no container"));
         };
         let place = self.place()?;
-        let _open = self.blobstore.descriptor()?;
-        let incoming = match &value.upload {
-            Some(upload) => Arc::clone(&upload.incoming),
-            None => Arc::new(create(&place).await?),
+        // A value that has arrived has its file already.
+        let (incoming, _held) = match &value.upload {
+            Some(upload) => (Arc::clone(&upload.incoming), None),
+            None => {
+                let held = self.blobstore.descriptor()?;
+                (Arc::new(create(&place).await?), Some(held))
+            }
         };
         put(&place, &granted, name, incoming).await
     }
