@@ -111,6 +111,18 @@ pub fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
 }
 
+/// The two sides of `NAME=VALUE`, where the name [may be one](is_variable).
+///
+/// # Errors
+/// When there is no such name.
+pub fn assignment(text: &str) -> Result<(&str, &str), String> {
+    let sides = text.split_once('=').filter(|(name, _)| is_variable(name));
+    sides.ok_or_else(|| {
+        "not a name and a value: write `NAME=VALUE`, without control characters in the name"
+            .to_owned()
+    })
+}
+
 /// What is wrong with a variable of the environment that has a NUL in it.
 pub const NUL_IN_VARIABLE: &str =
     "a value with a NUL, where most guests would end it: write it without";
@@ -271,6 +283,11 @@ mod tests {
     fn a_variable_has_a_name_that_can_be_shown() {
         for good in ["A", "a.b-c d", "größe"] {
             assert!(is_variable(good), "{good}");
+            let text = format!("{good}=a=b");
+            assert_eq!(assignment(&text), Ok((good, "a=b")));
+        }
+        for bad in ["", "A", "=A", "A\n=B"] {
+            assert!(assignment(bad).is_err(), "{bad:?}");
         }
         for bad in [
             "",

@@ -72,14 +72,11 @@ fn warm_up(text: &str) -> Result<Option<WarmUp>, String> {
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if values::is_variable(name) && !value.contains('\0') => {
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => Err(
-            "not a variable: write `NAME=VALUE`, without control characters in the name".to_owned(),
-        ),
+    let (name, value) = values::assignment(text)?;
+    if value.contains('\0') {
+        return Err(values::NUL_IN_VARIABLE.to_owned());
     }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn claim(text: &str) -> Result<bool, String> {
@@ -166,9 +163,14 @@ mod tests {
         .expect_err("mistakes");
         assert_eq!(problem.status, 400);
         assert_eq!(problem.mistakes.len(), 6, "{problem:?}");
-        for env in ["%1B%5B2J%3Db", "A%0A%3Db", "A%3Db%00", "%3Db"] {
+        for (env, why) in [
+            ("%1B%5B2J%3Db", "`NAME=VALUE`"),
+            ("A%0A%3Db", "`NAME=VALUE`"),
+            ("%3Db", "`NAME=VALUE`"),
+            ("A%3Db%00", "a NUL"),
+        ] {
             let problem = ask(operation, &format!("env={env}")).expect_err(env);
-            assert!(problem.detail.contains("not a variable"), "{problem:?}");
+            assert!(problem.detail.contains(why), "{problem:?}");
         }
         let good = ask(
             operation,

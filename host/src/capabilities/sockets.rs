@@ -320,14 +320,14 @@ impl Sockets {
     }
 
     /// What wasmtime makes one socket with. It asks here what that may do, and so keeps what it has open for as long as it is there.
-    fn context(self: &Arc<Self>, open: Arc<OneOpen>) -> WasiSocketsCtx {
+    fn context(self: &Arc<Self>, one: Arc<OneOpen>) -> WasiSocketsCtx {
         let grant = &self.granted.sockets;
         let sockets = Arc::clone(self);
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_tcp(grant.has(Protocol::Tcp))
             .allow_udp(grant.has(Protocol::Udp))
             .socket_addr_check(move |address, what| {
-                let _open = &open;
+                let _one = &one;
                 let is_permitted = sockets.permits(address, what);
                 Box::pin(std::future::ready(is_permitted))
             });
@@ -366,9 +366,9 @@ impl Sockets {
         }
     }
 
-    /// A socket is about to be made; none if there are too many. One that no rule is for is told: it is refused when it is made,
-    /// and where it was to lead is not known.
-    fn opens(&self, protocol: Protocol) -> Option<Arc<OneOpen>> {
+    /// A socket is about to be made: what with, and what it will have open; none if there are too many. One that no rule is for is
+    /// told: it is refused when it is made, and where it was to lead is not known.
+    fn opens(self: &Arc<Self>, protocol: Protocol) -> Option<(WasiSocketsCtx, Weak<OneOpen>)> {
         let grant = &self.granted.sockets;
         if !grant.has(protocol) {
             grant.tell(
@@ -376,7 +376,9 @@ impl Sockets {
                 format_args!("{protocol}://HOST:PORT"),
             );
         }
-        self.count.one(&self.granted.descriptors).map(Arc::new)
+        let one = Arc::new(self.count.one(&self.granted.descriptors)?);
+        let kept = Arc::downgrade(&one);
+        Some((self.context(one), kept))
     }
 
     /// The name, if it may be looked up.
@@ -480,6 +482,16 @@ pub struct NamesView<'a> {
     pub wasi: WasiSocketsCtxView<'a>,
 }
 
+impl NamesView<'_> {
+    /// Wasmtime's view for one socket.
+    fn with<'a>(&'a mut self, ctx: &'a mut WasiSocketsCtx) -> WasiSocketsCtxView<'a> {
+        WasiSocketsCtxView {
+            ctx,
+            table: self.wasi.table,
+        }
+    }
+}
+
 struct HasNames;
 
 impl HasData for HasNames {
@@ -515,16 +527,11 @@ fn link_some_p3<T: WasiSocketsView + 'static>(
     interface.func_wrap(
         "[static]tcp-socket.create",
         move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
-            let names = view(store.data_mut());
-            let Some(open) = names.sockets.opens(Protocol::Tcp) else {
+            let mut names = view(store.data_mut());
+            let Some((mut ctx, kept)) = names.sockets.opens(Protocol::Tcp) else {
                 return Ok((Err(types::ErrorCode::OutOfMemory),));
             };
-            let kept = Arc::downgrade(&open);
-            let mut wasi = WasiSocketsCtxView {
-                ctx: &mut names.sockets.context(open),
-                table: names.wasi.table,
-            };
-            let made = types::HostTcpSocket::create(&mut wasi, family);
+            let made = types::HostTcpSocket::create(&mut names.with(&mut ctx), family);
             if let Ok(socket) = &made {
                 let mut connections = names.sockets.connections();
                 connections.retain(|_, open| open.strong_count() > 0);
@@ -556,15 +563,11 @@ fn link_some_p3<T: WasiSocketsView + 'static>(
         "[static]udp-socket.create",
         move |mut store: StoreContextMut<'_, T>, (family,): (types::IpAddressFamily,)| {
             Box::new(async move {
-                let names = view(store.data_mut());
-                let Some(open) = names.sockets.opens(Protocol::Udp) else {
+                let mut names = view(store.data_mut());
+                let Some((mut ctx, _)) = names.sockets.opens(Protocol::Udp) else {
                     return Ok((Err(types::ErrorCode::OutOfMemory),));
                 };
-                let mut wasi = WasiSocketsCtxView {
-                    ctx: &mut names.sockets.context(open),
-                    table: names.wasi.table,
-                };
-                answered(types::HostUdpSocket::create(&mut wasi, family).await)
+                answered(types::HostUdpSocket::create(&mut names.with(&mut ctx), family).await)
             })
         },
     )?;
@@ -614,6 +617,7 @@ fn open_until<T: 'static>(
     FutureReader::new(&mut store, told)
 }
 
+/// Takes how a stream ends, lets go of what it had open, and tells the guest.
 struct Ending {
     open: Option<Arc<OneOpen>>,
     tell: Option<oneshot::Sender<Result<(), types::ErrorCode>>>,
@@ -662,13 +666,9 @@ impl tcp_create_socket::Host for NamesView<'_> {
         &mut self,
         family: IpAddressFamily,
     ) -> Result<Resource<tcp_create_socket::TcpSocket>, SocketError> {
-        let open = self.sockets.opens(Protocol::Tcp);
-        let open = open.ok_or(network::ErrorCode::NewSocketLimit)?;
-        let mut wasi = WasiSocketsCtxView {
-            ctx: &mut self.sockets.context(open),
-            table: self.wasi.table,
-        };
-        tcp_create_socket::Host::create_tcp_socket(&mut wasi, family)
+        let opens = self.sockets.opens(Protocol::Tcp);
+        let (mut ctx, _) = opens.ok_or(network::ErrorCode::NewSocketLimit)?;
+        tcp_create_socket::Host::create_tcp_socket(&mut self.with(&mut ctx), family)
     }
 }
 
@@ -677,13 +677,9 @@ impl udp_create_socket::Host for NamesView<'_> {
         &mut self,
         family: IpAddressFamily,
     ) -> Result<Resource<udp_create_socket::UdpSocket>, SocketError> {
-        let open = self.sockets.opens(Protocol::Udp);
-        let open = open.ok_or(network::ErrorCode::NewSocketLimit)?;
-        let mut wasi = WasiSocketsCtxView {
-            ctx: &mut self.sockets.context(open),
-            table: self.wasi.table,
-        };
-        udp_create_socket::Host::create_udp_socket(&mut wasi, family).await
+        let opens = self.sockets.opens(Protocol::Udp);
+        let (mut ctx, _) = opens.ok_or(network::ErrorCode::NewSocketLimit)?;
+        udp_create_socket::Host::create_udp_socket(&mut self.with(&mut ctx), family).await
     }
 }
 

@@ -14,13 +14,8 @@ pub(super) use crate::values::*;
 
 /// `NAME=VALUE`.
 pub(super) fn environment(text: &str) -> Result<(String, Secret), String> {
-    match text.split_once('=') {
-        Some((name, value)) if is_variable(name) => Ok((name.to_owned(), value.to_owned().into())),
-        _ => Err(
-            "not a name and a value: write `NAME=VALUE`, without control characters in the name"
-                .to_owned(),
-        ),
-    }
+    let (name, value) = assignment(text)?;
+    Ok((name.to_owned(), value.to_owned().into()))
 }
 
 /// `NAME=VALUE`, or `NAME` for the host's own.
@@ -38,8 +33,8 @@ pub(super) fn variable_or_own(text: &str) -> Result<(String, Secret), String> {
 
 /// `NAME=FILE`.
 pub(super) fn in_file(text: &str) -> Result<(String, Secret), String> {
-    match text.split_once('=') {
-        Some((name, file)) if is_variable(name) && !file.is_empty() => {
+    match assignment(text) {
+        Ok((name, file)) if !file.is_empty() => {
             Ok((name.to_owned(), Secret::in_file(Path::new(file))?))
         }
         _ => Err(

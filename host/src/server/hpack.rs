@@ -196,27 +196,22 @@ impl<'a> Reader<'a> {
         }
         let is_kept = first & INDEXED != 0;
         let index = self.number(if is_kept { 6 } else { 4 })?;
-        let (kind, written) = if index == 0 {
-            let name = self.text(&mut room.name)?;
-            (Kind::of(name), name)
+        let (kind, name_bytes, name) = if index == 0 {
+            let written = self.text(&mut room.name)?;
+            let name = match is_kept {
+                true => Bytes::copy_from_slice(written),
+                false => Bytes::new(),
+            };
+            (Kind::of(written), written.len(), name)
         } else {
-            (table.look(index)?.0, &b""[..])
+            let name = table.name(index)?;
+            (table.look(index)?.0, name.len(), name)
         };
         let value_at = self.list.len() - self.rest.len();
         let value = self.text(&mut room.value)?;
         let is_malformed = !kind.takes(value);
-        let name_bytes = if index == 0 {
-            written.len()
-        } else {
-            table.name(index)?.len()
-        };
         let bytes = ENTRY_BYTES + name_bytes + value.len();
         if is_kept {
-            let name = if index == 0 {
-                Bytes::copy_from_slice(written)
-            } else {
-                table.name(index)?
-            };
             // h2 has no empty method, whose name could be referred to.
             let is_no_method = kind == METHOD && value.is_empty();
             table.insert(Entry {

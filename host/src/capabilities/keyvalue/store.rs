@@ -269,13 +269,12 @@ pub(super) fn apply<E: Entries>(
 /// The longest counter.
 const DIGITS: u64 = 20;
 
-/// Counters are numbers in decimal, as Redis has them.
+/// Counters are numbers in decimal, as Redis has them, of no more than [`DIGITS`].
 fn sum(now: Option<&[u8]>, by: i128, (least, most): (i128, i128)) -> Result<i128, Error> {
     let now = match now {
         None => 0,
         Some(text) => {
             let number = std::str::from_utf8(text).ok();
-            let number = number.filter(|text| text.len() as u64 <= DIGITS);
             let number = number.and_then(|text| Some((text, text.parse::<i128>().ok()?)));
             // Written otherwise, Redis takes it for none.
             let number = number.filter(|(text, number)| number.to_string() == **text);
