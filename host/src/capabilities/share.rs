@@ -151,6 +151,7 @@ impl Share {
 
     /// So many more places, if who has them leaves enough to the others: see [`limits::FAIR`].
     pub(crate) fn try_take_fairly(&self, places: usize) -> Option<Held> {
+        // As if they were taken one by one: whoever may have the last may have those before it.
         let before_last = places.saturating_sub(1);
         let held = (self.most as usize).saturating_sub(self.own.available_permits());
         let left = self.all.available_permits().saturating_sub(before_last);

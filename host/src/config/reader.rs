@@ -286,7 +286,7 @@ impl<'a> Value<'a> {
     ) -> Option<T> {
         let text = match self.raw.get_ref() {
             DeValue::String(text) => Cow::Owned(self.reader.expand(text, &self.place())?),
-            // Its parser may take any text, and so whatever stands for it below.
+            // A parser of texts may take any, and so the `5`, `true` or `?` that stands below for a value of another type.
             _ if self.takes.text().is_some() => return self.not_a_text(),
             DeValue::Integer(number) if number.radix() == 10 => Cow::Borrowed(number.as_str()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())

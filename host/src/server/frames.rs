@@ -223,7 +223,7 @@ impl Frames {
             ..
         } = self;
         let mut unheard = 0;
-        let Ok(()) = outgoing.pass(bytes, |frame, word| {
+        let Ok(()) = outgoing.pass(bytes, |frame, last_stream| {
             let at = open.iter().position(|it| it.stream == frame.stream);
             match frame.kind {
                 // A client may give back the window of each, of the stream and of the connection.
@@ -241,7 +241,7 @@ impl Frames {
                     }
                 }
                 GOAWAY => {
-                    *last_served = word & !(1 << 31);
+                    *last_served = last_stream & !(1 << 31);
                     open.retain(|it| it.stream <= *last_served);
                     *on_their_way = *connection_window;
                 }
@@ -328,7 +328,7 @@ impl Head {
 /// Finds the frames in a stream of bytes, however they are cut.
 struct Cutter {
     /// The head of a frame, and of GOAWAY the stream that it names
-    head: [u8; HEAD_BYTES + WORD_BYTES],
+    head: [u8; HEAD_BYTES + LAST_STREAM_BYTES],
     filled: usize,
     /// Bytes to come of the frame whose head was seen last
     left: usize,
@@ -338,14 +338,14 @@ struct Cutter {
 impl Cutter {
     fn after(left: usize) -> Cutter {
         Cutter {
-            head: [0; HEAD_BYTES + WORD_BYTES],
+            head: [0; HEAD_BYTES + LAST_STREAM_BYTES],
             filled: 0,
             left,
             kind: u8::MAX,
         }
     }
 
-    /// Shows the head of each frame, and the word behind it, which is one in GOAWAY alone.
+    /// Shows the head of each frame, and the last stream that it names, which GOAWAY alone does.
     fn pass<E>(
         &mut self,
         mut bytes: &[u8],
@@ -358,11 +358,12 @@ impl Cutter {
             if self.left > 0 {
                 return Ok(());
             }
-            let [head @ .., w1, w2, w3, w4] = self.head;
+            // Of a frame before, until nine bytes are there.
+            let [head @ .., s1, s2, s3, s4] = self.head;
             let head = Head::read(head);
             let wanted = match head.kind {
                 GOAWAY if self.filled >= HEAD_BYTES => {
-                    HEAD_BYTES + WORD_BYTES.min(head.length as usize)
+                    HEAD_BYTES + LAST_STREAM_BYTES.min(head.length as usize)
                 }
                 _ => HEAD_BYTES,
             };
@@ -370,7 +371,7 @@ impl Cutter {
                 self.filled = 0;
                 self.left = head.length as usize - (wanted - HEAD_BYTES);
                 self.kind = head.kind;
-                see(head, u32::from_be_bytes([w1, w2, w3, w4]))?;
+                see(head, u32::from_be_bytes([s1, s2, s3, s4]))?;
                 continue;
             }
             let missing = (wanted - self.filled).min(bytes.len());
@@ -437,7 +438,7 @@ const FINEST_READ: u32 = 2048;
 pub(super) const HEAD_BYTES: usize = 9;
 
 /// The last stream that a GOAWAY names (RFC 9113, section 6.8).
-const WORD_BYTES: usize = 4;
+const LAST_STREAM_BYTES: usize = 4;
 
 /// A `:status` in any of the forms that HPACK has for it. An answer of ours has a request id too.
 const BARE_STATUS_BYTES: u32 = 8;

@@ -29,7 +29,8 @@ pub(super) struct HeaderLists {
     /// How many fields trailers may have, and how large they may be together
     max_fields: usize,
     max_bytes: usize,
-    /// Of each list that has begun and was not read, whether it is trailers
+    /// Of each list that has begun and was not read, whether it is trailers. At most one is left when a read has been looked at: a list
+    /// that is not complete lets no other begin
     expected: VecDeque<bool>,
     /// Bytes to come that pass as they are
     passing: usize,
@@ -145,6 +146,7 @@ impl HeaderLists {
 
     /// Reads a list, in as many frames as it has. Gives the frame that h2 gets, if the list is malformed.
     fn instead_of(&mut self, frames: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
+        // Always there: `frames` sees each list first.
         let is_trailers = self.expected.pop_front().unwrap_or_default();
         let Some((head, list, depends_on_itself)) = list_of(frames) else {
             // h2 ends the connection for it.

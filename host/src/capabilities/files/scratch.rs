@@ -96,7 +96,7 @@ impl Scratch {
     pub(super) fn descriptor(&self) -> io::Result<Descriptor> {
         let mode = OpenMode::READ | OpenMode::WRITE;
         let mut root = Dir::new(self.root.try_clone()?, FsPerms::ReadWrite, mode, false);
-        // However many it gets, they are open once.
+        // Not the copy that `Dir` wants a file of its own for: however many descriptors a guest gets, the directory is open once.
         root.dir = Arc::clone(&self.root);
         self.register(&root.dir);
         Ok(Descriptor::Dir(root))
