@@ -203,16 +203,14 @@ mod tests {
         }
         // So it is with what is spent now.
         let account = Account::new();
-        let spent: [(_, fn(&Account, Duration)); 2] = [
-            (&account.bursts, Account::spend_credit),
-            (&account.unstopped, Account::spend_unstopped),
-        ];
-        for (credit, spend) in spent {
-            let before = credit.refilled.load(Ordering::Relaxed);
-            while now() < before + 2 * FRONT_UNSTOPPED_REFILL {}
-            spend(&account, time);
-            assert!(credit.refilled.load(Ordering::Relaxed) > before);
-        }
+        let refilled =
+            || [&account.bursts, &account.unstopped].map(|it| it.refilled.load(Ordering::Relaxed));
+        let before = refilled();
+        while now() < before[1] + 2 * FRONT_UNSTOPPED_REFILL {}
+        account.spend_credit(time);
+        account.spend_unstopped(time);
+        let after = refilled();
+        assert!(after[0] > before[0] && after[1] > before[1]);
     }
 
     #[test]

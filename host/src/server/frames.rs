@@ -235,7 +235,8 @@ impl Frames {
                 // One that we reset because of what the client did: who makes us do it, on and on, works us for nothing, and at
                 // the end of the budget what comes behind is not free.
                 RST_STREAM => {
-                    if budget.spend() && at.is_some_and(|at| !open[at].is_asked) {
+                    let has_budget = budget.spend();
+                    if has_budget && at.is_some_and(|at| !open[at].is_asked) {
                         let more = on_their_way.saturating_add(*window);
                         *on_their_way = more.min(*connection_window);
                     }
