@@ -174,8 +174,10 @@ fn a_component_that_is_too_large_for_the_pool_is_served() {
             let wasm = file(&directory, "large", &with_memories(guest, memories));
             let host = TestHost::serve_file(&wasm, "");
             for _ in 0..3 {
-                let said = host.get("/").text();
-                assert_eq!(said, "Hello from WebAssembly!\n", "{guest} {memories}");
+                // Two of 500 memories are all there is room for, and one is there a moment longer than its answer takes.
+                eventually(&format!("{guest} with {memories} memories"), || {
+                    (host.get("/").text() == "Hello from WebAssembly!\n").then_some(())
+                });
             }
         }
     }
