@@ -169,7 +169,9 @@ fn from_a_client_nothing_of_a_proxy_is_believed() {
             request.contains("scheme: http\nauthority: public.example\n"),
             "{guest}: {request}"
         );
-        assert_eq!(host.access(&reply).text("client.address"), "127.0.0.1");
+        let line = host.access(&reply);
+        assert_eq!(line.text("client.address"), "127.0.0.1");
+        assert_eq!(line.text("url.scheme"), "http", "{guest}");
     }
 }
 
@@ -206,6 +208,7 @@ fn a_trusted_proxy_says_who_the_client_is() {
         );
         let line = host.access_of("from-the-edge");
         assert_eq!(line.text("client.address"), "2001:db8::7");
+        assert_eq!(line.text("url.scheme"), "https", "{guest}");
 
         let said =
             "Forwarded: for=6.6.6.6, for=\"[2001:db8::8]:1234\";proto=https;host=shop.example\n";

@@ -61,8 +61,10 @@ fn https_is_http_1_1_or_2_as_the_client_wishes() {
         let mut one = secure.client().connect(&secure.host, "localhost");
         assert_eq!(one.protocol.as_deref(), Some(&b"http/1.1"[..]));
         for _ in 0..2 {
-            let seen = one.connection.get("/request").text();
+            let reply = one.connection.get("/request");
+            let seen = reply.text();
             assert!(seen.contains("scheme: https\n"), "{guest}: {seen}");
+            assert_eq!(secure.host.access(&reply).text("url.scheme"), "https");
         }
 
         let client = secure.client().speaking(&["h2", "http/1.1"]);

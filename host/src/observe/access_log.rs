@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Exchange;
 use super::line_queue::LineQueue;
 use crate::limits::LOG_FIELD;
+use http::uri::Scheme;
 use http::{HeaderValue, Version};
 use serde::Serialize;
 
@@ -142,6 +143,8 @@ struct Line<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     method: Option<&'a str>,
+    #[serde(rename = "url.scheme", skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'a str>,
     #[serde(rename = "url.path", skip_serializing_if = "Option::is_none")]
     path: Option<Cow<'a, str>>,
     #[serde(rename = "url.query", skip_serializing_if = "Option::is_none")]
@@ -215,6 +218,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         client_address: exchange.client.to_string(),
         user: exchange.user.as_deref(),
         method: asked.map(|asked| asked.method.as_str()),
+        scheme: exchange.scheme.as_ref().map(Scheme::as_str),
         path: asked.map(|asked| text_of(asked.path())),
         query: asked.and_then(|asked| asked.uri.query()).map(text_of),
         protocol: asked.map(|asked| version(asked.version).trim_start_matches("HTTP/")),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
 use super::line_queue::on_account_of;
@@ -79,6 +80,8 @@ pub struct Exchange {
     pub(super) at: jiff::Timestamp,
     /// Who sent the request, or the one that it is a call inside of.
     pub client: Peer,
+    /// How he sent it, as far as that is known.
+    pub scheme: Option<Scheme>,
     /// What the client is called, if it has shown a password.
     pub user: Option<Arc<str>>,
     /// Who sent it, if it is no client's but a call.
@@ -166,7 +169,9 @@ impl Exchange {
     #[must_use]
     pub fn begin(request: &request::Parts, client: &Client, ledger: Arc<Ledger>) -> Self {
         let stall = client.stall.clone();
-        Self::new(Some(Asked::of(request)), client.remote, stall, ledger)
+        let mut exchange = Self::new(Some(Asked::of(request)), client.remote, stall, ledger);
+        exchange.scheme = Some(client.scheme.clone());
+        exchange
     }
 
     /// Begins with the head of a call on behalf of another request, whose identifier it has too.
@@ -180,6 +185,7 @@ impl Exchange {
     ) -> Self {
         let mut exchange = Self::new(Some(Asked::of(request)), client, stall, ledger);
         (exchange.id, exchange.called_by) = (id, Some(called_by));
+        exchange.scheme = request.uri.scheme().cloned();
         exchange
     }
 
@@ -196,6 +202,7 @@ impl Exchange {
             started: Instant::now(),
             at: jiff::Timestamp::now(),
             client,
+            scheme: None,
             user: None,
             called_by: None,
             stall,

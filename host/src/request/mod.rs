@@ -104,7 +104,7 @@ impl Pipeline {
         let (mut parts, body) = request.into_parts();
         let origin = Origin::of(&client, &parts.headers, &self.trusted);
         let mut exchange = Exchange::begin(&parts, &client, Arc::clone(&self.ledger));
-        exchange.client = origin.client;
+        (exchange.client, exchange.scheme) = (origin.client, Some(origin.scheme.clone()));
         if let Some(id) = &origin.id {
             exchange.id = id.clone();
         }
