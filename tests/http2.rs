@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use ::host::limits;
 
 use crate::support::guests::{ECHO, HELLO};
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 #[test]
@@ -27,25 +28,53 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A whole request without a body, with nothing of it in a table (RFC 7541, 6.2.2).
 fn request_by_hand(stream: u32, [method, path, authority]: [&str; 3]) -> Vec<u8> {
-    let mut list = Vec::new();
-    for (name, value) in [
+    let fields = [
         (":method", method),
         (":scheme", "http"),
         (":path", path),
         (":authority", authority),
-    ] {
+    ];
+    request_of(stream, &fields)
+}
+
+/// The same of any fields, in as many frames as they take.
+fn request_of(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for (name, value) in fields {
         list.push(0);
         for text in [name, value] {
-            list.push(u8::try_from(text.len()).expect("a short one"));
+            list.extend(length_by_hand(text.len()));
             list.extend(text.bytes());
         }
     }
-    let length = u8::try_from(list.len()).expect("a short one");
-    // HEADERS, with the end of both.
-    let mut frame = vec![0, 0, length, 1, 5];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(list);
-    frame
+    let mut sent = Vec::new();
+    let last = list.len().div_ceil(16_384) - 1;
+    for (nth, piece) in list.chunks(16_384).enumerate() {
+        let (kind, ends) = match nth {
+            0 => (frames::HEADERS, frames::END_STREAM),
+            _ => (CONTINUATION, 0),
+        };
+        let ends = ends | if nth == last { frames::END_HEADERS } else { 0 };
+        sent.extend(frames::frame(kind, ends, stream, piece));
+    }
+    sent
+}
+
+const CONTINUATION: u8 = 9;
+
+/// RFC 7541, 5.1, seven bits of it in the first byte.
+fn length_by_hand(length: usize) -> Vec<u8> {
+    let byte = |it: usize| u8::try_from(it).expect("a byte");
+    if length < 127 {
+        return vec![byte(length)];
+    }
+    let (mut bytes, mut rest) = (vec![127], length - 127);
+    while rest >= 128 {
+        bytes.push(byte(128 + rest % 128));
+        rest /= 128;
+    }
+    bytes.push(byte(rest));
+    bytes
 }
 
 /// The head of the next frame, and its payload.
@@ -147,6 +176,123 @@ fn what_is_no_target_is_refused_on_its_stream_alone() {
             stream += 4;
         }
     }
+}
+
+/// All of a body.
+fn body(wire: &mut TcpStream, stream: u32) -> String {
+    let mut read = Vec::new();
+    loop {
+        let ([_, _, _, kind, flags, s1, s2, s3, s4], payload) = frame(wire);
+        assert_ne!(kind, frames::GOAWAY, "the connection is over: {payload:?}");
+        if kind == frames::DATA && u32::from_be_bytes([s1, s2, s3, s4]) == stream {
+            read.extend(payload);
+            if flags & frames::END_STREAM != 0 {
+                return String::from_utf8(read).expect("a text");
+            }
+        }
+    }
+}
+
+#[test]
+fn whom_and_what_a_request_is_for_is_judged_as_on_h1() {
+    // Of HPACK's table, from its eighth entry.
+    const STATUSES: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let connection = host.connect();
+        let mut wire = connection.sender();
+        wire.write_all(PREFACE).expect("sent");
+        let mut stream = 1;
+        for (method, path, hosts, status) in [
+            ("GET", "/ok", &[][..], 400),
+            ("GET", "/ok", &["a", "b"][..], 400),
+            ("GET", "/ok", &["a", "a"][..], 400),
+            ("OPTIONS", "*", &["a"][..], 404),
+            ("TRACE", "/request", &["a"][..], 200),
+            ("get", "/request", &["a"][..], 200),
+            ("Get", "/request", &["a"][..], 200),
+        ] {
+            let what = format!("{guest}: {method} {path} {hosts:?}");
+            let fields: String = hosts.iter().map(|it| format!("Host: {it}\r\n")).collect();
+            let request = format!("{method} {path} HTTP/1.1\r\n{fields}\r\n");
+            let of_h1 = host.send(request).reply();
+            assert_eq!(of_h1.status(), status, "{what}");
+
+            let mut fields = vec![(":method", method), (":scheme", "http"), (":path", path)];
+            fields.extend(hosts.iter().map(|it| ("host", *it)));
+            let request = request_of(stream, &fields);
+            wire.write_all(&request).expect("sent");
+            let begun = answer(&mut wire, stream).expect("an answer");
+            let entry = usize::from(begun).checked_sub(0x88);
+            let of_h2 = entry.and_then(|entry| STATUSES.get(entry));
+            assert_eq!(of_h2, Some(&status), "{what}: {begun:#x}");
+            if status == 200 {
+                let seen = body(&mut wire, stream);
+                let said = format!("method: {method}\n");
+                assert!(seen.starts_with(&said), "{what}: {seen}");
+            }
+
+            let request = request_by_hand(stream + 2, ["GET", "/ok", "a"]);
+            wire.write_all(&request).expect("sent");
+            assert_eq!(answer(&mut wire, stream + 2), Some(0x88), "{what}");
+            stream += 4;
+        }
+    }
+}
+
+/// So many frames are no list of headers any more. One that is only too large is refused on its stream.
+#[test]
+fn a_megabyte_of_a_head_ends_its_connection_and_no_other() {
+    const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 11];
+    let office = Office::new();
+    let host = TestHost::serve(FAULTS, &office.flags());
+    let operator = Operator::of(&host);
+    let violations = || {
+        let event = [("host_event", "http2-violation")];
+        operator
+            .metrics()
+            .sum("host_connection_events_total", &event)
+    };
+    let mut neighbour = host.h2();
+    assert_eq!(neighbour.get("/ok").text(), "ok\n");
+    let long = "x".repeat(1_000_000);
+    let path = format!("/{long}");
+    for (ended, [path, value]) in [(1.0, [path.as_str(), "y"]), (2.0, ["/ok", long.as_str()])] {
+        let connection = host.connect();
+        let mut wire = connection.sender();
+        wire.write_all(PREFACE).expect("sent");
+        let request = request_of(
+            1,
+            &[
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":path", path),
+                (":authority", "a"),
+                ("x", value),
+            ],
+        );
+        // It may be closed before all is sent.
+        let _ = wire.write_all(&request);
+        let goodbye = loop {
+            let (head, payload) = frame(&mut wire);
+            if head[3] == frames::GOAWAY {
+                break payload;
+            }
+        };
+        assert_eq!(goodbye[4..8], ENHANCE_YOUR_CALM);
+        eventually("its count", || (violations() >= ended).then_some(()));
+        assert_eq!(neighbour.get("/ok").text(), "ok\n");
+    }
+    // No URI is as long as this path, which a list of headers may be.
+    let mut wire = host.connect().sender();
+    wire.write_all(PREFACE).expect("sent");
+    let request = request_by_hand(1, ["GET", &path[..70_000], "a"]);
+    wire.write_all(&request).expect("sent");
+    assert_eq!(answer(&mut wire, 1), None);
+    let request = request_by_hand(3, ["GET", "/ok", "a"]);
+    wire.write_all(&request).expect("sent");
+    assert_eq!(answer(&mut wire, 3), Some(0x88));
+    assert_eq!(violations(), 2.0);
 }
 
 #[test]
