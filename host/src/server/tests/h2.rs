@@ -32,6 +32,7 @@ async fn the_preface_may_arrive_a_byte_at_a_time() {
     let mut client = H2Client {
         raw: door.connect().await,
         answers_pings: true,
+        answered_pings: 0,
     };
     for byte in PREFACE {
         client.raw.send(&[*byte]).await;
@@ -48,6 +49,8 @@ async fn a_stream_that_gets_no_window_is_reset_and_the_others_go_on() {
         for window in [0, 1, 40_000] {
             let door = TestDoor::open(Config {
                 write_stall_timeout: SHORT,
+                h2_ping_interval: SHORT / 4,
+                h2_ping_timeout: 10 * SHORT,
                 ..config()
             });
             let mut client = H2Client::connect(&door, window).await;
@@ -56,6 +59,7 @@ async fn a_stream_that_gets_no_window_is_reset_and_the_others_go_on() {
             let began = Instant::now();
             client.expect(RST_STREAM, 1).await;
             assert!(began.elapsed() > SHORT / 2);
+            assert!(client.answered_pings > 0, "that it is there is no progress");
             assert_eq!(count(&door.counters.stalled_streams), 1);
             if path == "/endless" {
                 eventually(|| count(&door.seen.dropped) == 1).await;
@@ -69,6 +73,7 @@ async fn a_stream_that_gets_no_window_is_reset_and_the_others_go_on() {
             }
             client.expect(DATA, 3).await;
             assert_eq!(count(&door.counters.open), 1);
+            assert_eq!(count(&door.counters.unanswered_pings), 0);
         }
     }
 }
@@ -258,6 +263,7 @@ async fn a_client_that_stops_after_the_preface_is_closed() {
     let mut client = H2Client {
         raw: door.connect().await,
         answers_pings: true,
+        answered_pings: 0,
     };
     client.raw.send(PREFACE).await;
     while client.next().await.is_some() {}

@@ -31,6 +31,8 @@ pub(super) struct Frame {
 pub(super) struct H2Client {
     pub(super) raw: Raw,
     pub(super) answers_pings: bool,
+    /// How many it has answered
+    pub(super) answered_pings: u32,
 }
 
 impl H2Client {
@@ -41,6 +43,7 @@ impl H2Client {
         let mut client = H2Client {
             raw,
             answers_pings: true,
+            answered_pings: 0,
         };
         client.send_settings(window).await;
         client
@@ -128,6 +131,7 @@ impl H2Client {
                 (PING, 0) if self.answers_pings => {
                     let payload = frame.payload.clone();
                     self.try_send(PING, ACK, 0, &payload).await;
+                    self.answered_pings += 1;
                 }
                 (PING, 0) => {}
                 _ => return Some(frame),

@@ -665,6 +665,7 @@ async fn a_client_whose_first_frame_is_not_settings_is_sent_away() {
     let mut client = H2Client {
         raw: door.connect().await,
         answers_pings: false,
+        answered_pings: 0,
     };
     client.raw.send(PREFACE).await;
     client.send(PING, 0, 0, &[0; 8]).await;
