@@ -314,6 +314,37 @@ fn where_nobody_speaks_for_others_a_proxys_header_is_no_request() {
 }
 
 #[test]
+fn of_two_listeners_one_is_for_proxies_and_the_other_is_not() {
+    let here = directory();
+    let file = here.path().join("host.toml");
+    let source = FAULTS.path();
+    let text = format!(
+        "[listen]\naccess_log = \"json\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [listeners.clients]\nsocket = \"http.sock\"\n\
+         [listeners.proxies]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n\
+         [handlers.all]\nsource = {source:?}\nroutes = [\"/*\"]\n"
+    );
+    fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    let request = b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n";
+    let of_proxy = [&v2(0x21, b"")[..], request].concat();
+    let to_clients = || Connection::to_unix(&here.path().join("http.sock"));
+
+    let reply = host.send(&of_proxy).reply();
+    assert_eq!(reply.text(), "ok\n");
+    assert_eq!(host.access(&reply).text("client.address"), "192.0.2.7");
+    let mut direct = host.send(request);
+    assert!(direct.is_closed(), "no proxy");
+
+    let reply = to_clients().get("/ok");
+    assert_eq!(reply.text(), "ok\n");
+    assert_eq!(host.access(&reply).text("client.address"), "unix:");
+    let mut proxy = to_clients();
+    proxy.send(&of_proxy);
+    assert_eq!(proxy.reply().status(), 400);
+}
+
+#[test]
 fn a_proxy_speaks_before_tls() {
     let here = directory();
     let authority = Authority::new("a test");

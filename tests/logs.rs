@@ -318,6 +318,30 @@ fn a_file_that_was_renamed_is_opened_anew_at_sighup_and_no_line_is_lost() {
 }
 
 #[test]
+fn the_hosts_log_is_opened_anew_at_sighup_too() {
+    let here = directory();
+    let path = here.path().join("host.log");
+    let host = TestHost::serve(FAULTS, &flag("--log-file", &path));
+    let tells = |path: &std::path::Path, reply: &Reply| {
+        let id = reply.header("x-request-id").expect("an id");
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(id))
+    };
+    let first = host.get("/trap");
+    eventually("its line", || tells(&path, &first).then_some(()));
+    let renamed = here.path().join("host.log.1");
+    std::fs::rename(&path, &renamed).expect("renamed");
+    // It is written on until it is told.
+    let second = host.get("/trap");
+    eventually("its line", || tells(&renamed, &second).then_some(()));
+    host.signal(Signal::HUP);
+    eventually("a new file", || path.exists().then_some(()));
+    let third = host.get("/trap");
+    eventually("its line", || tells(&path, &third).then_some(()));
+    assert!(!tells(&renamed, &third) && !tells(&path, &second));
+    assert_eq!(host.stop().code, Some(0));
+}
+
+#[test]
 fn a_pipe_that_nobody_reads_blocks_no_request_and_what_is_lost_is_counted() {
     let office = Office::new();
     let here = office.0.path();

@@ -1,5 +1,6 @@
 //! What guests print.
 
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 #[test]
@@ -31,7 +32,8 @@ fn each_line_comes_with_handler_request_id_and_stream() {
 #[test]
 fn a_flood_is_dropped_and_the_drop_is_counted() {
     for guest in BOTH_FAULTS {
-        let host = TestHost::serve(guest, "--cpu 20s");
+        let office = Office::new();
+        let host = TestHost::serve(guest, &format!("--cpu 20s {}", office.flags()));
         assert_eq!(host.get("/flood").text(), "flooded\n", "{guest}");
         let counted = host.says("the rest was dropped");
         assert!(counted.contains("dropped=99000"), "{guest}: {counted}");
@@ -45,6 +47,9 @@ fn a_flood_is_dropped_and_the_drop_is_counted() {
             .filter(|line| line.contains("guest: line "))
             .count();
         assert_eq!(lines, 1000, "{guest}");
+        let metrics = Operator::of(&host).metrics();
+        let lost = metrics.sum("host_log_lines_lost_total", &[("host_kind", "guest")]);
+        assert_eq!(lost, 99_000.0, "{guest}");
         assert_eq!(host.get("/ok").text(), "ok\n", "{guest}");
     }
 }
