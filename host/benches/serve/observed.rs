@@ -50,6 +50,7 @@ pub(crate) fn measure(
         "hello",
         "CPU µs",
         "without log",
+        "of pairs",
         "measuring",
         "metrics",
         "log",
@@ -80,12 +81,16 @@ pub(crate) fn measure(
     ] {
         let silent = installed.host("no log", guest, &[flags, &["--access-log=off"]].concat());
         let host = installed.host(case, guest, flags);
-        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let (mut with, mut without, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
         for round in 1..=rounds {
-            for (host, micros) in [(&host, &mut with), (&silent, &mut without)] {
+            let [logged, silent] = [&host, &silent].map(|host| {
                 eprintln!("observed, round {round} of {rounds}: {host}");
-                micros.extend(turn(round, host, of_request(host, period), &mut notes));
-            }
+                turn(round, host, of_request(host, period), &mut notes)
+            });
+            with.extend(logged);
+            without.extend(silent);
+            let difference = logged.zip(silent);
+            pairs.extend(difference.map(|(logged, silent)| (logged - silent) / logged * 100.0));
         }
         let (Some(request), Some(silent)) = (Spread::of(with), Spread::of(without)) else {
             continue;
@@ -104,6 +109,14 @@ pub(crate) fn measure(
             case.to_owned(),
             request.to_string(),
             silent.to_string(),
+            Spread::of(pairs).map_or_else(String::new, |it| {
+                let Spread {
+                    median,
+                    least,
+                    most,
+                } = it;
+                format!("{median:+.1} % ({least:+.1} to {most:+.1})")
+            }),
             percent(part(measured)),
             percent(part(metrics)),
             percent(part(line)),
@@ -128,7 +141,9 @@ pub(crate) fn measure(
             "CPU time of a request as in the first table, with metrics and access log. What they take of it is measured in this \
              process, where nothing else is: the CPU time of all its threads over {EXCHANGES} exchanges, with the thread that \
              writes, against exchanges that are not noted. Measuring is a meter for each exchange, {POLLS} polls on its clock, and the \
-             looks at its account's credit; accounting is measuring and metrics. Medians of {rounds}."
+             looks at its account's credit; accounting is measuring and metrics. Medians of {rounds}. Of pairs is what a round with the log \
+             takes more than the one without it that comes next: where that reaches from less than nothing to more, it is the \
+             machine that differs and not the log, and the parts tell more."
         ),
         table,
         notes,
