@@ -593,11 +593,11 @@ pub const LINGER_BYTES: usize = MIB;
 pub const H2_WINDOW: u32 = MIB as u32;
 /// The same of all streams of a connection: three may lie unread, and the fourth is as fast as one alone.
 pub const H2_CONNECTION_WINDOW: u32 = 4 * MIB as u32;
-/// Bytes of a response that one HTTP/2 stream holds for a slow client: four full frames, so that the socket has the next while
-/// it takes one, and 6 MiB for a hundred streams that nobody reads.
+/// Bytes of a response that one HTTP/2 stream holds for a slow client: what most clients' first window takes (RFC 9113,
+/// section 6.9.2), and of [`H2_STREAMS`] together 6.5 MB at most.
 pub const H2_SEND: usize = 64 * KIB;
-/// Streams that a client reset before they were looked at, before it is sent away (CVE-2023-44487): as h2 has it. A browser that
-/// leaves a page resets as many at once at most, and they are looked at within a turn of the connection.
+/// Streams that a client reset before they were looked at, before it is sent away (CVE-2023-44487). We look as soon as we
+/// have read, so only a reset right behind its request counts: who leaves a page has hardly asked for more in that moment.
 pub const H2_PENDING_RESETS: usize = 20;
 /// Streams of one connection that we reset for what a client did on them (CVE-2025-8671), over its whole life. A proxy passes on
 /// what is well-formed; how fast they come is bounded by [`H2_CONTROL_FRAMES`].
@@ -607,10 +607,10 @@ pub const H2_PROVOKED_RESETS: usize = 1_000;
 pub const H2_CONTROL_FRAMES: u32 = 1_000;
 /// How many of them each second gives back: a millisecond of our time.
 pub const H2_CONTROL_FRAMES_PER_SECOND: u32 = 100;
-/// How often an HTTP/2 client is asked whether it is still there: within what middleboxes forget a silent connection in, and
-/// seldom enough to cost nothing.
+/// How often an HTTP/2 client that says nothing is asked whether it is still there: before networks forget a connection, which
+/// some do after half a minute.
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long its answer may take: a phone that changes its network is away for seconds.
+/// How long its answer may take: a phone that changes cells is away for some seconds.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Listeners of a host.
