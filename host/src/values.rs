@@ -196,6 +196,20 @@ pub fn may_be_directory(path: &Path) -> Result<(), String> {
     }
 }
 
+/// That there is a file, or a directory for one that is made.
+pub fn may_be_file(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return Err(format!(
+            "`{}` is a directory: name a file in it",
+            path.display()
+        ));
+    }
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => is_directory(directory),
+        _ => Ok(()),
+    }
+}
+
 /// A port, as the variable `PORT` gives it.
 pub fn port(text: &str) -> Result<u16, String> {
     text.parse()

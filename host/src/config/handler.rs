@@ -297,8 +297,21 @@ fn warm_up(table: &Table<'_>) -> Option<WarmUp> {
 }
 
 fn directories(table: &Table<'_>) -> Vec<Directory> {
-    let list = table.list("dirs");
-    list.iter().filter_map(directory).collect()
+    let mut directories: Vec<Directory> = Vec::new();
+    for value in table.list("dirs") {
+        let Some(directory) = directory(&value) else {
+            continue;
+        };
+        let name = |it: &Directory| it.guest.trim_end_matches('/').to_owned();
+        if directories.iter().any(|it| name(it) == name(&directory)) {
+            value.mistake(format_args!(
+                "another of them is `{}` too: give each a `guest` of its own",
+                short(&directory.guest)
+            ));
+        }
+        directories.push(directory);
+    }
+    directories
 }
 
 fn directory(value: &Value<'_>) -> Option<Directory> {
@@ -310,6 +323,9 @@ fn directory(value: &Value<'_>) -> Option<Directory> {
     });
     let guest = table.parsed("guest", |guest| match guest {
         "" => Err("an empty name: write one, such as `/public`"),
+        guest if !guest.starts_with('/') => {
+            Err("not from the guest's root: begin it with `/`, as in `/public`")
+        }
         guest => Ok(guest.to_owned()),
     });
     Some(Directory {

@@ -209,11 +209,19 @@ impl Log {
         Self {
             own: log::Settings {
                 format: table.parsed("format", log_format).unwrap_or_default(),
-                file: table.path("file"),
+                file: log_file(table, "file"),
             },
-            access_log_file: table.path("access_log_file"),
+            access_log_file: log_file(table, "access_log_file"),
         }
     }
+}
+
+fn log_file(table: &Table<'_>, key: &str) -> Option<PathBuf> {
+    let said = table.value(key)?;
+    let path = said.path()?;
+    let possible = values::may_be_file(&path);
+    possible.map_err(|why| said.mistake(why)).ok()?;
+    Some(path)
 }
 
 fn log_format(word: &str) -> Result<log::Format, String> {

@@ -36,10 +36,39 @@ pub(super) fn listeners(
         ));
     }
     let is_anyone_trusted = listen.is_some_and(|listen| listen.has("trusted_proxies"));
-    let listeners = named
-        .iter()
-        .filter_map(|it| listener(it, is_anyone_trusted));
-    Some(listeners.collect())
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
+    for it in &named {
+        let Some(listener) = listener(it, is_anyone_trusted) else {
+            continue;
+        };
+        if listeners.iter().any(|it| meet(&it.place, &listener.place)) {
+            it.value.mistake(format_args!(
+                "another listener is at `{}` already: give each a place of its own",
+                listener.place
+            ));
+        }
+        listeners.push(listener);
+    }
+    Some(listeners)
+}
+
+/// Whether only one of them can be had.
+pub(super) fn meet(one: &Place, other: &Place) -> bool {
+    match (one, other) {
+        // A port of 0 is another each time, and the two families keep out of each other's way.
+        (Place::Address(one), Place::Address(other)) => {
+            let (of_one, of_other) = (one.ip(), other.ip());
+            let is_same =
+                of_one == of_other || of_one.is_unspecified() || of_other.is_unspecified();
+            one.port() == other.port()
+                && one.port() != 0
+                && one.is_ipv4() == other.is_ipv4()
+                && is_same
+        }
+        (Place::Unix { path: one, .. }, Place::Unix { path: other, .. }) => one == other,
+        (Place::Systemd(one), Place::Systemd(other)) => one == other,
+        _ => false,
+    }
 }
 
 fn listener(named: &Named<'_>, is_anyone_trusted: bool) -> Option<ListenerConfig> {

@@ -35,8 +35,8 @@ use crate::capabilities::keyvalue::StoreKind;
 use crate::catalog::{HandlerSpec, Route, Router, Spellings, TenantSpec, Unrepeated, Wanted};
 use crate::components;
 use crate::files;
-use crate::limits::CONFIG_BYTES;
-use crate::server::Tls;
+use crate::limits::{CONFIG_BYTES, SOCKET_MODE};
+use crate::server::{ListenerConfig, Place, Tls};
 use crate::values::counted;
 use keys::{EVERY_ROUTE, HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
 use limits::Limits;
@@ -189,6 +189,7 @@ fn config(reader: &Reader<'_>) -> Config {
     let stores = keyvalue::stores(&file);
     let mut door = listen.as_ref().map(Door::read).unwrap_or_default();
     if let Some(listeners) = listener::listeners(&file, listen.as_ref()) {
+        no_door_at_a_listener(&file, admin.as_ref(), &listeners);
         door.listeners = listeners;
     }
     let limits = limits.map(|table| Limits::read(&table)).unwrap_or_default();
@@ -273,6 +274,25 @@ fn no_tenant_has_too_many(file: &Table<'_>, tenants: &[Tenant], handlers: &[Hand
                 counted(*has, "handler")
             ));
         }
+    }
+}
+
+/// The operator's door is where no client comes in.
+fn no_door_at_a_listener(file: &Table<'_>, admin: Option<&Admin>, listeners: &[ListenerConfig]) {
+    let place = match admin {
+        Some(Admin::Socket(path)) => Place::Unix {
+            path: path.clone(),
+            mode: SOCKET_MODE,
+        },
+        Some(Admin::Address { address, .. }) => Place::Address(*address),
+        Some(Admin::Off) | None => return,
+    };
+    if let Some(said) = file.value("admin")
+        && listeners.iter().any(|it| listener::meet(&it.place, &place))
+    {
+        said.mistake(format_args!(
+            "a listener is at `{place}` already: give the operator's door a place of its own"
+        ));
     }
 }
 

@@ -569,6 +569,30 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "write one of them",
         ),
         (
+            "[listeners.a]\naddress = \":2\"\n[listeners.b]",
+            "address = \"127.0.0.1:2\"",
+            "[listeners.b]",
+            "another listener is at `127.0.0.1:2` already",
+        ),
+        (
+            "[listeners.a]\nsocket = \"s\"",
+            "[admin]\nsocket = \"s\"",
+            "[admin]",
+            "a place of its own",
+        ),
+        (
+            "[log]",
+            "file = \"none/host.log\"",
+            "\"none/host.log\"",
+            "make it first",
+        ),
+        (
+            "[log]",
+            "access_log_file = \"/\"",
+            "\"/\"",
+            "name a file in it",
+        ),
+        (
             "[listeners.a]",
             "systemd = \"\"",
             "\"\"",
@@ -880,6 +904,18 @@ fn a_mistake_is_said_once_at_its_place_with_what_to_do() {
             "dirs = [{ host = \"none\", guest = \"/\" }]",
             "\"none\"",
             "make it first",
+        ),
+        (
+            ROUTED,
+            "dirs = [{ host = \"public\", guest = \"public\" }]",
+            "\"public\"",
+            "begin it with `/`",
+        ),
+        (
+            ROUTED,
+            "dirs = [{ host = \"public\", guest = \"/a\" }, { host = \".\", guest = \"/a/\" }]",
+            "{ host = \".\", guest = \"/a/\" }",
+            "a `guest` of its own",
         ),
         (
             "",

@@ -444,7 +444,7 @@ pub(in crate::config) static DIRECTORY: Shape = Shape {
             "guest",
             Text("/public"),
             Missing(r#"guest = "/public""#),
-            "What the guest calls it.",
+            "What the guest calls it, from its root: it begins with `/`.",
         ),
         key(
             "writable",
