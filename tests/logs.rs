@@ -79,7 +79,7 @@ fn a_line_tells_what_its_exchange_cost_and_nothing_of_what_it_never_came_to() {
 }
 
 #[test]
-fn the_combined_log_is_apaches_and_then_what_it_cost_label_and_request_id() {
+fn the_combined_log_is_apaches_and_then_what_it_cost_label_request_id_handler_and_tenant() {
     let host = TestHost::serve(FAULTS, "--access-log combined");
     let fine = host
         .send("GET /ok?a=%221%22 HTTP/1.1\r\nHost: a\r\nUser-Agent: a \"quote\"\r\n\r\n")
@@ -106,6 +106,8 @@ fn the_combined_log_is_apaches_and_then_what_it_cost_label_and_request_id() {
         received,
         label,
         id,
+        handler,
+        tenant,
     ] = words[..]
     else {
         panic!("{rest}")
@@ -119,14 +121,17 @@ fn the_combined_log_is_apaches_and_then_what_it_cost_label_and_request_id() {
     assert!(number(memory) >= 65_536.0, "{rest}");
     assert_eq!((received, label), ("0", "-"));
     assert_eq!(Some(id), fine.header("x-request-id"));
+    let whose = format!("\"{}\" \"-\"", FAULTS.handler());
+    assert_eq!(format!("{handler} {tenant}"), whose);
 
     let id = trapped.header("x-request-id").expect("an id");
     assert!(lines[1].contains("\" 500 "), "{}", lines[1]);
-    assert!(lines[1].ends_with(&format!(" trap {id}")), "{}", lines[1]);
+    let end = format!(" trap {id} {whose}");
+    assert!(lines[1].ends_with(&end), "{}", lines[1]);
 
     // It never came to a guest.
     let id = refused.header("x-request-id").expect("an id");
-    let cost = format!(" 0.000000 - - - 0 bad-request {id}");
+    let cost = format!(" 0.000000 - - - 0 bad-request {id} \"-\" \"-\"");
     assert!(lines[2].ends_with(&cost), "{}", lines[2]);
 }
 
@@ -442,4 +447,18 @@ fn the_file_of_a_host_says_where_logs_go() {
         own.iter().any(|line| line["body"] == "to stdout"),
         "{own:#?}"
     );
+}
+
+#[test]
+fn a_line_of_the_combined_log_ends_with_the_handler_and_its_tenant() {
+    let here = directory();
+    std::fs::copy(FAULTS.path(), here.path().join("faults.wasm")).expect("copied");
+    let text = "admin = \"off\"\n[listen]\naccess_log = \"combined\"\n[tenants.acme]\n\
+                [handlers.shop]\nsource = \"faults.wasm\"\nroutes = [\"/*\"]\ntenant = \"acme\"\n";
+    let file = here.path().join("host.toml");
+    std::fs::write(&file, text).expect("written");
+    let host = TestHost::serve_file(&file, "");
+    host.get("/ok");
+    let lines = host.stop().stdout;
+    assert!(lines[0].ends_with(" \"shop\" \"acme\""), "{lines:?}");
 }

@@ -16,7 +16,8 @@ use serde::Serialize;
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// The combined log format of Apache and nginx, then what the exchange cost, its label and its id.
+    /// The combined log format of Apache and nginx, then what the exchange cost, its label and its id, its handler and
+    /// its tenant.
     #[default]
     Combined,
     /// One JSON object a line, with OpenTelemetry's names.
@@ -73,14 +74,12 @@ fn combined(exchange: &Exchange) -> String {
     }
     let _ = write!(line, "\" {} {}", exchange.final_status(), exchange.sent);
     for field in [referer, user_agent] {
-        line.push_str(" \"");
-        escape(
+        quoted(
             field.as_ref().map_or(b"-", HeaderValue::as_bytes),
             &mut line,
         );
-        line.push('"');
     }
-    let _ = writeln!(
+    let _ = write!(
         line,
         " {} {} {} {} {} {} {} {}",
         Seconds(exchange.started.elapsed()),
@@ -92,6 +91,10 @@ fn combined(exchange: &Exchange) -> String {
         label(exchange).as_deref().unwrap_or("-"),
         exchange.id,
     );
+    for name in [&exchange.handler, &exchange.tenant] {
+        quoted(name.as_deref().unwrap_or("-").as_bytes(), &mut line);
+    }
+    line.push('\n');
     line
 }
 
@@ -287,6 +290,12 @@ fn harmless(text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
     Cow::Owned(written)
+}
+
+fn quoted(bytes: &[u8], line: &mut String) {
+    line.push_str(" \"");
+    escape(bytes, line);
+    line.push('"');
 }
 
 /// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
