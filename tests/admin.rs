@@ -418,6 +418,31 @@ fn a_version_that_wants_more_needs_to_be_allowed() {
 }
 
 #[test]
+fn what_a_version_wants_and_is_not_granted_is_told_with_what_grants_it() {
+    let here = Place::new();
+    let wants = "wants files, not granted: add --dir to `host serve`";
+    let host = TestHost::serve_nothing(&here.unix());
+    let said = here.deploy(&STATIC_FILES.path(), "--name shop");
+    assert!(
+        said.starts_with("`shop` v1, ") && said.contains(wants),
+        "{said}"
+    );
+    host.says(&format!("`shop` {wants}"));
+    let shown = here.done("show shop");
+    assert!(shown.contains("\nwants   files, not granted"), "{shown}");
+    let said = here.deploy(&HELLO.path(), "--name greet");
+    assert!(!said.contains("wants"), "{said}");
+    host.stop();
+
+    // The same versions, where all are granted a directory.
+    let granted = format!("{} --dir {}::/", here.unix(), here.path("").display());
+    let _host = TestHost::serve_nothing(&granted);
+    let shown = here.done("show shop");
+    assert!(shown.contains("\ndirs    /\n"), "{shown}");
+    assert!(!shown.contains("not granted"), "{shown}");
+}
+
+#[test]
 fn mistakes_of_the_command_line_are_told_before_anything_is_sent() {
     let here = Place::new();
     for words in [

@@ -136,6 +136,7 @@ fn schemas() -> Value {
                 "keyvalue": list(object(json!({ "name": text(), "store": text() }))),
                 "blobstore": list(text()), "coarse_clocks": text(),
             })),
+            "not_granted": list(text()),
             "versions": list(object(json!({
                 "number": number(), "digest": text(), "size": number(), "deployed_at": text(),
                 "by": text(), "wants": list(text()), "routes": routes(), "settings": settings(),
@@ -243,6 +244,7 @@ mod tests {
                 blobstore: vec![String::new()],
                 coarse_clocks: Some(String::new()),
             }),
+            not_granted: vec![String::new()],
             versions: vec![VersionView {
                 number: 1,
                 digest: String::new(),

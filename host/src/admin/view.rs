@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Handler, Listed, Record, Route, Settings, Version};
+use crate::catalog::{Handler, Listed, Record, Route, Settings, Version, not_granted};
 use crate::secret::Secret;
 
 /// Every handler.
@@ -50,6 +50,9 @@ pub struct HandlerView {
     /// What it may reach now, whoever granted it: its files, its deploy, the flags of the host. Not there if it does not serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantsView>,
+    /// What it can reach for and may not, each with what would grant it; of one that was deployed and serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_granted: Vec<String>,
     /// Its versions, the latest deployed last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionView>,
@@ -207,6 +210,10 @@ impl From<&Listed> for HandlerView {
             reuse: listed.handler.as_deref().and_then(reuse),
             settings: current.map(|version| settings(&version.settings)),
             grants: listed.handler.as_deref().map(grants),
+            not_granted: current
+                .zip(listed.handler.as_deref())
+                .map(|(version, handler)| not_granted(version, &handler.spec.guest))
+                .unwrap_or_default(),
             versions: record.map(versions).unwrap_or_default(),
         }
     }

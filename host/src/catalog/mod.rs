@@ -48,7 +48,9 @@ pub(crate) use spec::Spellings;
 pub use spec::{Alike, BadName, HandlerName, HandlerSpec, Source, Wanted};
 pub use store::{Store, StoreError};
 pub use tenant::{Tenant, TenantSpec, TenantUsage, Tenants, TooOften};
-pub use versions::{Ask, Deployed, Expected, Listed, NotDone, Receiving, Step, Turn, Versions};
+pub use versions::{
+    Ask, Deployed, Expected, Listed, NotDone, Receiving, Step, Turn, Versions, not_granted,
+};
 pub use warm_up::WarmUp;
 pub use who::Who;
 

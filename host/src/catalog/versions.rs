@@ -30,6 +30,7 @@ use super::{
     Taken, TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
+use crate::engine::GuestSettings;
 use crate::gate::{Gate, Permit};
 use crate::limits;
 use crate::secret::Secret;
@@ -947,6 +948,13 @@ impl Versions {
                 handler.digest,
                 line.who
             );
+            let version = record.current();
+            for missing in version
+                .iter()
+                .flat_map(|it| not_granted(it, &handler.spec.guest))
+            {
+                tracing::info!("`{}` wants {missing}", record.name);
+            }
             Ok(Deployed {
                 record: Arc::new(record),
                 is_unchanged: false,
@@ -1139,6 +1147,44 @@ fn needs_grant(reach: Reach) -> bool {
         | Reach::Clocks
         | Reach::Randomness => false,
     }
+}
+
+/// What a version can reach for and nobody has granted to its handler, each with what would grant it.
+#[must_use]
+pub fn not_granted(version: &Version, guest: &GuestSettings) -> Vec<String> {
+    let grants = &guest.grants;
+    let sends = !grants.calls.is_empty() || !grants.outbound.allow.is_empty();
+    let has_files = !guest.directories.is_empty() || guest.scratch.is_some();
+    let all = [
+        (Reach::OutboundHttp, sends, "--allow-outbound", "outbound"),
+        (Reach::Files, has_files, "--dir", "dirs"),
+        (
+            Reach::Blobstore,
+            !grants.blobstore.is_empty(),
+            "--blobstore",
+            "blobstore",
+        ),
+        (
+            Reach::KeyValue,
+            !grants.keyvalue.is_empty(),
+            "--keyvalue",
+            "keyvalue",
+        ),
+        (
+            Reach::Sockets,
+            !grants.sockets.is_empty(),
+            "--allow-socket",
+            "sockets",
+        ),
+    ];
+    all.into_iter()
+        .filter(|(reach, is_granted, ..)| !is_granted && version.wants.contains(&reach.to_string()))
+        .map(|(reach, _, flag, key)| {
+            format!(
+                "{reach}, not granted: add {flag} to `host serve`, or serve it from a file that says `{key}`"
+            )
+        })
+        .collect()
 }
 
 fn refuse_new(former: &Version, version: &Version) -> Result<(), NotDone> {

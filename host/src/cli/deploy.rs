@@ -16,7 +16,7 @@ use super::{print, say, values};
 use crate::admin::{HandlerView, LINES, Problem};
 use crate::catalog::{HandlerName, Route, WarmUp};
 use crate::components;
-use crate::names;
+use crate::names::{self, legible};
 
 /// Deploy a component to a running host.
 ///
@@ -173,7 +173,7 @@ async fn follow(remote: &Remote, response: Response<Incoming>) -> anyhow::Result
     bail!("the host left before it was done: `host list` shows what is deployed")
 }
 
-/// One line for a handler that was deployed.
+/// One line for a handler that was deployed, and one for each thing that it wants and may not have.
 pub(super) fn told(handler: HandlerView) -> String {
     let routes: Vec<&str> = handler
         .routes
@@ -184,12 +184,17 @@ pub(super) fn told(handler: HandlerView) -> String {
     let number = current
         .map(|version| format!(" v{},", version.number))
         .unwrap_or_default();
-    format!(
+    let deployed = format!(
         "`{}`{number} {} is at {}",
         handler.name,
         short(&handler.digest),
         routes.join(", ")
-    )
+    );
+    let wants = handler.not_granted.iter();
+    std::iter::once(deployed)
+        .chain(wants.map(|it| format!("it wants {}", legible(it))))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn route(text: &str) -> Result<String, String> {

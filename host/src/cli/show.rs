@@ -54,6 +54,7 @@ fn shown(handler: HandlerView) -> String {
         facts.extend(facts_of_own);
     }
     facts.extend(handler.grants.iter().flat_map(granted));
+    facts.extend(handler.not_granted.into_iter().map(|it| ("wants", it)));
     facts.extend(handler.file.map(|file| ("file", file)));
     facts.push(("digest", handler.digest));
     let facts: Vec<String> = facts
