@@ -1,9 +1,11 @@
-//! What a lookup in the table of routes costs: `cargo bench --bench router`.
+//! What a lookup in the table of routes costs: `cargo bench --bench router`. It prints Markdown.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use host::catalog::Router;
@@ -11,18 +13,24 @@ use http::Method;
 
 /// Half of the handlers have a host of their own, half a path on hosts that they share.
 fn main() {
-    println!("ns per lookup of a request for");
-    println!("routes  own host  own path   nobody");
+    println!(
+        "| routes | own host, ns | own path, ns | nobody, ns | most allocations | most bytes |"
+    );
+    println!("|---:|---:|---:|---:|---:|---:|");
     for count in [10, 100, 10_000] {
         let router = router(count);
-        let lookup = |request: fn(usize) -> Request| {
+        let mut most = (0, 0);
+        let mut lookup = |request: fn(usize) -> Request| {
             let requests: Vec<Request> = (0..count / 2).map(request).collect();
+            let (allocations, bytes) = allocated(&router, &requests);
+            most = (most.0.max(allocations), most.1.max(bytes));
             of_one_lookup(&router, &requests)
         };
         let host = lookup(|nth| (own_host(nth), "/cart/7".to_owned()));
         let path = lookup(|nth| (SHARED.to_owned(), format!("/shop-{nth}/cart/7")));
         let nobody = lookup(|nth| (format!("no-{nth}.example.com"), "/cart/7".to_owned()));
-        println!("{count:>6}  {host:>8.0}  {path:>8.0}  {nobody:>7.0}");
+        let (allocations, bytes) = most;
+        println!("| {count} | {host:.0} | {path:.0} | {nobody:.0} | {allocations} | {bytes} |");
     }
 }
 
@@ -48,6 +56,24 @@ fn own_host(nth: usize) -> String {
     format!("tenant-{nth}.example.com")
 }
 
+/// Allocations and their bytes, of the lookup that has most of each.
+fn allocated(router: &Router<()>, requests: &[Request]) -> (usize, usize) {
+    let counted = || {
+        (
+            ALLOCATIONS.load(Ordering::Relaxed),
+            BYTES.load(Ordering::Relaxed),
+        )
+    };
+    let of_one = |(host, path): &Request| {
+        let before = counted();
+        black_box(router.find(black_box(host), black_box(path), &Method::GET));
+        let after = counted();
+        (after.0 - before.0, after.1 - before.1)
+    };
+    let all = requests.iter().map(of_one);
+    all.fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
+}
+
 /// Nanoseconds, on average. Requests are strides apart, so that what is near in memory is not used in turn.
 fn of_one_lookup(router: &Router<()>, requests: &[Request]) -> f64 {
     let started = Instant::now();
@@ -61,4 +87,41 @@ fn of_one_lookup(router: &Router<()>, requests: &[Request]) -> f64 {
         lookups += 1_000;
     }
     started.elapsed().as_nanos() as f64 / f64::from(lookups)
+}
+
+/// The system's allocator, counted. Nothing else in this program allocates while a lookup is looked at.
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+fn count(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    BYTES.fetch_add(bytes, Ordering::Relaxed);
+}
+
+// SAFETY: each call goes to the system's allocator as it came, and counting neither allocates nor unwinds.
+#[expect(
+    unsafe_code,
+    reason = "an allocator cannot be written without; this one is no part of the host"
+)]
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: who calls promises of `layout` what `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: `place` is from `System`, and who calls promises the rest.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        // SAFETY: `place` is from `System`, and who calls promises the rest.
+        unsafe { System.realloc(place, layout, size) }
+    }
 }
