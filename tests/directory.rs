@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::exposition::Exposition;
 use crate::support::guests::{ECHO, METHODS};
+use crate::support::operator::{Office, Operator};
 use crate::support::*;
 
 /// `hello` as somebody else would have written it.
@@ -322,13 +323,25 @@ fn a_directory_that_vanishes_is_told_and_serving_goes_on() {
 }
 
 #[test]
-fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
+fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances_and_counters() {
     let handlers = Handlers::of(&[("faults.wasm", FAULTS_P3), ("greet.wasm", HELLO)]);
-    let host = handlers.serve("--idle-instance-timeout 1m");
+    let office = Office::new();
+    let host = handlers.serve(&format!("--idle-instance-timeout 1m {}", office.flags()));
+    let operator = Operator::of(&host);
+    let is_counted = |requests: f64| {
+        eventually("the requests to be counted", || {
+            let duration = "http_server_request_duration_seconds_count";
+            let sum = operator
+                .metrics()
+                .sum(duration, &[("host_handler", "faults")]);
+            (sum == requests).then_some(())
+        });
+    };
     let mut connection = host.connect();
     let mut count =
         |expected: &str| assert_eq!(connection.get("/faults/count").text().trim(), expected);
     count("1");
+    is_counted(1.0);
     handlers.put(
         "faults.wasm",
         &fs::read(FAULTS_P3.path()).expect("a component"),
@@ -337,6 +350,7 @@ fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances() {
     handlers.put("greet.wasm", &version(2));
     comes_to_say(&host, "/greet/", &greeting(2));
     count("2");
+    is_counted(2.0);
     let said = host.stderr();
     let deployed = said
         .iter()
@@ -427,6 +441,41 @@ fn no_request_fails_through_replacements() {
 pub(crate) fn number_in(greeting: &str) -> usize {
     let digits: String = greeting.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(0)
+}
+
+#[test]
+fn no_request_fails_while_an_editor_renames_a_file_away_and_writes_it_anew() {
+    let handlers = Handlers::of(&[]);
+    handlers.put("greet.wasm", &version(0));
+    let host = handlers.serve("");
+    let is_over = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let (mut connection, mut asked) = (host.connect(), 0);
+            while !is_over.load(Ordering::Relaxed) {
+                let reply = connection.get("/greet/");
+                assert_eq!(reply.status(), 200, "{}", reply.text());
+                asked += 1;
+            }
+            asked
+        });
+        for number in 1..=3 {
+            // As vim does it: it looks whether it may write here, and keeps what was until all is written.
+            let (bytes, path) = (version(number), |name: &str| handlers.path().join(name));
+            fs::write(path("4913"), b"").expect("written");
+            fs::remove_file(path("4913")).expect("removed");
+            fs::rename(path("greet.wasm"), path("greet.wasm~")).expect("renamed");
+            fs::write(path("greet.wasm"), bytes).expect("written");
+            fs::remove_file(path("greet.wasm~")).expect("removed");
+            comes_to_say(&host, "/greet/", &greeting(number));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        client.join().expect("no request failed")
+    });
+    assert!(asked > 10, "{asked} requests are no traffic");
+    let said = host.stop().stderr;
+    let is_undeployed = |line: &String| line.contains("undeployed");
+    assert!(!said.iter().any(is_undeployed), "{said:#?}");
 }
 
 #[test]
