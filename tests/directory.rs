@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::exposition::Exposition;
 use crate::support::guests::{ECHO, METHODS};
 use crate::support::operator::{Office, Operator};
+use crate::support::program::command_with_open_files;
 use crate::support::*;
 
 /// `hello` as somebody else would have written it.
@@ -476,6 +477,33 @@ fn no_request_fails_while_an_editor_renames_a_file_away_and_writes_it_anew() {
     let said = host.stop().stderr;
     let is_undeployed = |line: &String| line.contains("undeployed");
     assert!(!said.iter().any(is_undeployed), "{said:#?}");
+}
+
+#[test]
+fn of_more_handlers_than_can_be_loaded_the_cold_ones_are_let_go_and_come_back() {
+    // Half of the files that it may open are for components that are loaded.
+    const OPEN_FILES: u32 = 200;
+    const HANDLERS: usize = 120;
+    let handlers = Handlers::of(&[]);
+    let hello = fs::read(HELLO.path()).expect("a component");
+    for number in 0..HANDLERS {
+        handlers.put(&format!("h{number}.wasm"), &hello);
+    }
+    let office = Office::new();
+    let program = command_with_open_files(OPEN_FILES);
+    let host = TestHost::serve_by(program, handlers.path(), &office.flags());
+    let operator = Operator::of(&host);
+    for _ in 0..2 {
+        let mut connection = host.connect();
+        for number in 0..HANDLERS {
+            let reply = connection.get(&format!("/h{number}/"));
+            assert_eq!(reply.status(), 200, "h{number}: {}", reply.text());
+        }
+        eventually("the cold ones to be let go", || {
+            let loaded = operator.metrics().sum("host_handlers_loaded", &[]);
+            (loaded > 0.0 && loaded <= f64::from(OPEN_FILES / 2)).then_some(())
+        });
+    }
 }
 
 #[test]
