@@ -57,6 +57,29 @@ struct Try {
     making: Option<AbortHandle>,
 }
 
+/// What is to be done for a handler that is wanted.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// It goes on, at other routes.
+    Routes,
+    Making,
+}
+
+/// The plan for one handler, of what was tried last and what is wanted now, and of nothing else.
+fn due(tried: Option<&Try>, spec: &HandlerSpec, stamp: Option<Stamp>) -> Due {
+    match tried {
+        Some(tried) if tried.stamp == stamp && tried.spec.makes_the_same(spec) => {
+            if tried.spec.routes == spec.routes {
+                Due::Nothing
+            } else {
+                Due::Routes
+            }
+        }
+        _ => Due::Making,
+    }
+}
+
 /// What became of a handler.
 #[derive(Debug)]
 pub enum Event {
@@ -154,11 +177,11 @@ impl Rollout {
                 .and_then(|versions| versions.instead(&said))
                 .unwrap_or(said);
             let stamp = Stamp::of(spec.source.path());
-            if let Some(tried) = self.tried.get_mut(&spec.name)
-                && tried.stamp == stamp
-                && tried.spec.makes_the_same(&spec)
+            let due = due(self.tried.get(&spec.name), &spec, stamp);
+            if due != Due::Making
+                && let Some(tried) = self.tried.get_mut(&spec.name)
             {
-                if tried.spec.routes != spec.routes {
+                if due == Due::Routes {
                     let waiting = self.waiting.remove(&spec.name);
                     let ready = waiting.map(|waiting| waiting.handler);
                     let ready = ready.or_else(|| catalog.handler(&spec.name).cloned());
@@ -409,4 +432,49 @@ async fn last_of(
     let (spec, digest) = version?;
     let made = deployer.build_again(spec).await.ok();
     made.filter(|handler| handler.digest == digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Source;
+    use crate::engine::GuestSettings;
+    use crate::limits::HandlerLimits;
+
+    #[test]
+    fn only_what_makes_another_guest_is_made_anew() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let stamp = Stamp::of(file.path());
+        let spec = HandlerSpec {
+            name: HandlerName::like("shop"),
+            tenant: None,
+            routes: vec![Route::everything()],
+            source: Source::Wasm("shop.wasm".into()),
+            version: None,
+            guest: GuestSettings::default(),
+            limits: HandlerLimits::default(),
+            warm_up: None,
+            quarantine: true,
+            required: false,
+            keep_output: false,
+        };
+        let tried = Try {
+            spec: spec.clone(),
+            stamp,
+            making: None,
+        };
+        let of = |change: fn(&mut HandlerSpec)| {
+            let mut wanted = spec.clone();
+            change(&mut wanted);
+            due(Some(&tried), &wanted, stamp)
+        };
+        assert_eq!(of(|_| ()), Due::Nothing);
+        assert_eq!(of(|it| it.required = true), Due::Nothing);
+        assert_eq!(of(|it| it.routes.clear()), Due::Routes);
+        assert_eq!(of(|it| it.guest.memory += 1), Due::Making);
+        assert_eq!(of(|it| it.limits.deadline *= 2), Due::Making);
+        assert_eq!(of(|it| it.tenant = Some("acme".into())), Due::Making);
+        assert_eq!(due(Some(&tried), &spec, None), Due::Making);
+        assert_eq!(due(None, &spec, stamp), Due::Making);
+    }
 }
