@@ -546,6 +546,52 @@ fn a_new_version_that_only_fails_gives_way_to_the_one_before() {
     host.says("falling back to the one before");
 }
 
+/// `faults` as the new version of what says hello to whatever it is asked, after its first answer.
+fn new_version_that_answers(handlers: &Handlers) -> TestHost {
+    let host = handlers.serve("");
+    assert_eq!(host.get("/greet/ok").text(), "Hello from WebAssembly!\n");
+    handlers.put("greet.wasm", &fs::read(FAULTS.path()).expect("a component"));
+    comes_to_say(&host, "/greet/ok", "ok");
+    host
+}
+
+fn fails(connection: &mut Connection, times: usize) {
+    for _ in 0..times {
+        assert_eq!(connection.get("/greet/trap").status(), 500);
+    }
+}
+
+#[test]
+fn a_new_version_that_answers_some_requests_and_then_only_fails_gives_way_to_the_one_before() {
+    let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
+    let host = new_version_that_answers(&handlers);
+    let mut connection = host.connect();
+    // Whoever makes it fail undoes nothing while others are answered.
+    fails(&mut connection, 99);
+    assert_eq!(connection.get("/greet/ok").text(), "ok\n");
+    fails(&mut connection, 100);
+    comes_to_say(&host, "/greet/trap", "Hello from WebAssembly!");
+    host.says("falling back to the one before");
+}
+
+#[test]
+fn a_version_that_has_proved_itself_stays_however_it_fails() {
+    let handlers = Handlers::of(&[("greet.wasm", HELLO)]);
+    let host = new_version_that_answers(&handlers);
+    let mut connection = host.connect();
+    for _ in 0..100 {
+        assert_eq!(connection.get("/greet/ok").text(), "ok\n");
+    }
+    fails(&mut connection, 100);
+    assert_eq!(connection.get("/greet/trap").status(), 503);
+    // Never the one before, which would answer this at once.
+    eventually("another try", || {
+        let reply = host.get("/greet/ok");
+        assert!(!reply.text().contains("Hello"));
+        (reply.status() == 200).then_some(())
+    });
+}
+
 #[test]
 fn handlers_that_were_served_before_are_loaded_when_they_are_asked_for() {
     let handlers = Handlers::of(&[("faults.wasm", FAULTS), ("greet.wasm", HELLO)]);

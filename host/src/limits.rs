@@ -414,6 +414,12 @@ pub const FIRST_FAILURES: u32 = 10;
 /// Failures in a row of one that has. Who finds a request that makes it trap must send as many, and nobody else one
 /// that is answered.
 pub const FAILURES_IN_A_ROW: u32 = 100;
+/// Answers of a new version, after which the one before it is kept no more to fall back to: as many as the failures that
+/// would undo it. What fails later is seldom the version's own.
+pub const PROVEN_ANSWERS: u32 = 100;
+/// Or so long after its first answer, with the next one: of a handler that few ask, whose memory of the one before would last
+/// for days. Time alone proves nothing.
+pub const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// How long a quarantine lasts before one request tries again; twice as long each time that it fails.
 pub const QUARANTINE: Duration = Duration::from_secs(1);
 /// See [`QUARANTINE`].

@@ -1,4 +1,4 @@
-//! A new handler that fails and has never answered gives way to what served before it.
+//! A new handler that is quarantined before it has proved itself gives way to what served before it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -28,7 +28,7 @@ impl Way {
     }
 }
 
-/// Puts the handler back that served before, where the new one fails and has never answered: by way of `versions`, which
+/// Puts the handler back that served before, where the new one is quarantined and has not proved itself: by way of `versions`, which
 /// write it down, if they have it. What cannot be done is tried again later, [`limits::FALL_BACKS`] times. One that is slow to
 /// come back keeps no other waiting. Runs until it is dropped.
 pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>) {
@@ -69,7 +69,7 @@ pub async fn fall_back(deployer: Arc<Deployer>, versions: Option<Arc<Versions>>)
                 || {
                     tracing::error!(
                         handler = &*former.name,
-                        "the new version fails and has never answered: falling back to the one before, {:.12}",
+                        "the new version fails again and again: falling back to the one before, {:.12}",
                         former.digest
                     );
                     Way {

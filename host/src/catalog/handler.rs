@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
+use super::health::Probation;
 use super::hot::{Hot, Place};
 use super::{HandlerSpec, Health, Tenant};
 use crate::account::Account;
@@ -34,10 +35,17 @@ pub struct Handler {
     pub overload: Overload,
     /// How it does.
     pub health: Health,
-    /// What served under its name before, until it has answered.
-    former: ArcSwapOption<Handler>,
+    /// What served under its name before, until it has proved itself.
+    former: ArcSwapOption<Former>,
     /// What runs.
     place: Arc<Place>,
+}
+
+/// What there is to fall back to.
+struct Former {
+    handler: Arc<Handler>,
+    /// How the one does that took its place.
+    probation: Probation,
 }
 
 /// Requests that found no place, by whose places were all taken. Each is told for itself.
@@ -128,10 +136,17 @@ impl Handler {
 
     /// Notes that it has answered.
     pub fn answered(&self) {
+        let is_first = !self.health.has_answered();
         self.health.answered();
-        // Whoever is kept for a fall back is not needed any more.
-        if self.former.load().is_some() {
-            self.former.store(None);
+        let former = self.former.load();
+        let Some(former) = &*former else {
+            return;
+        };
+        if former.probation.answered(Instant::now()) {
+            self.forget_former();
+        } else if is_first {
+            // It can be loaded again, and will hardly have to be.
+            former.handler.place.let_go();
         }
     }
 
@@ -151,12 +166,16 @@ impl Handler {
     pub(super) fn follows(self: &Arc<Self>, former: &Arc<Self>) {
         // Of several that nobody has asked yet, the one before them all is the one that was good.
         let of_former = former.former.swap(None);
-        let good = of_former.filter(|_| !former.health.has_answered());
-        let good = good.unwrap_or_else(|| Arc::clone(former));
+        // So it is of one that answered some requests and then failed.
+        let good = of_former.filter(|_| !former.health.is_good());
+        let good = good.map_or_else(|| Arc::clone(former), |good| Arc::clone(&good.handler));
         // A version that is taken again has itself nothing to fall back to.
         let is_itself = good.spec.version.is_some() && good.spec.version == self.spec.version;
         if !is_itself && !Arc::ptr_eq(&good, self) {
-            self.former.store(Some(good));
+            self.former.store(Some(Arc::new(Former {
+                handler: good,
+                probation: Probation::default(),
+            })));
         }
     }
 
@@ -165,10 +184,11 @@ impl Handler {
         self.former.store(None);
     }
 
-    /// The one to fall back to: it fails, and has never answered.
+    /// The one to fall back to: it is quarantined, and has not proved itself.
     pub(super) fn fall_back(&self) -> Option<Arc<Self>> {
-        let is_hopeless = self.health.is_quarantined() && !self.health.has_answered();
-        self.former.load_full().filter(|_| is_hopeless)
+        let former = self.former.load();
+        let former = former.as_ref().filter(|_| self.health.is_quarantined());
+        former.map(|former| Arc::clone(&former.handler))
     }
 
     /// What runs. One that has cooled is loaded, off the threads that serve, in some milliseconds.

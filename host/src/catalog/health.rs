@@ -2,7 +2,7 @@
 //! an instance for each request that will fail too; then one request tries again.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -84,6 +84,12 @@ impl Health {
         is_new
     }
 
+    /// Whether it has answered, and is not in quarantine.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.has_answered() && !self.is_quarantined()
+    }
+
     /// Whether it has answered since it was deployed.
     #[must_use]
     pub fn has_answered(&self) -> bool {
@@ -112,9 +118,40 @@ impl Health {
     }
 }
 
+/// What a new version has shown so far, while the one before it is kept.
+#[derive(Debug, Default)]
+pub(super) struct Probation {
+    answers: AtomicU32,
+    first: OnceLock<Instant>,
+}
+
+impl Probation {
+    /// It has answered. Whether that proves it.
+    pub(super) fn answered(&self, now: Instant) -> bool {
+        let first = *self.first.get_or_init(|| now);
+        let before = self.answers.fetch_add(1, Ordering::Relaxed);
+        before.saturating_add(1) >= limits::PROVEN_ANSWERS
+            || now.saturating_duration_since(first) >= limits::PROVEN_AFTER
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_proven_by_many_answers_or_by_one_a_minute_after_the_first() {
+        let now = Instant::now();
+        let busy = Probation::default();
+        let proven = (1..).find(|_| busy.answered(now));
+        assert_eq!(proven, Some(limits::PROVEN_ANSWERS));
+        let idle = Probation::default();
+        let soon = now + limits::PROVEN_AFTER - Duration::from_millis(1);
+        assert_eq!((idle.answered(now), idle.answered(soon)), (false, false));
+        assert!(idle.answered(now + limits::PROVEN_AFTER));
+        // Nobody asked for a day: it has shown nothing yet.
+        assert!(!Probation::default().answered(now + Duration::from_secs(86_400)));
+    }
 
     fn fail(health: &Health, times: u32, now: Instant) -> u32 {
         (0..times)

@@ -228,7 +228,7 @@ impl Place {
 
     /// Requests in flight keep the guest until they are done. One that could not be loaded again stays. Whether it is
     /// gone.
-    fn let_go(&self) -> bool {
+    pub(super) fn let_go(&self) -> bool {
         let can_come_back = self.hot.loader.keeps(&self.digest);
         if can_come_back {
             self.guest.store(None);
