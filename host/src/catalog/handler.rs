@@ -171,7 +171,9 @@ impl Handler {
         let good = good.map_or_else(|| Arc::clone(former), |good| Arc::clone(&good.handler));
         // A version that is taken again has itself nothing to fall back to.
         let is_itself = good.spec.version.is_some() && good.spec.version == self.spec.version;
-        if !is_itself && !Arc::ptr_eq(&good, self) {
+        // A name that has become another tenant's does not go back to the one who had it.
+        let is_its_tenants = self.is_of_the_same_tenant(&good);
+        if is_its_tenants && !is_itself && !Arc::ptr_eq(&good, self) {
             self.former.store(Some(Arc::new(Former {
                 handler: good,
                 probation: Probation::default(),
