@@ -163,6 +163,24 @@ fn a_component_that_is_replaced_is_taken_up() {
 }
 
 #[test]
+fn files_that_are_deleted_while_they_are_served_take_nothing_with_them() {
+    let file = File::new(SHOP);
+    let host = file.serve();
+    fs::remove_file(file.path().join("hello.wasm")).expect("deleted");
+    host.says("`shop` is not replaced");
+    assert_eq!(status_at(&host, "example.com", "/shop/x"), 200);
+    fs::remove_file(file.file()).expect("deleted");
+    host.says("what is deployed goes on serving");
+    assert_eq!(status_at(&host, "example.com", "/shop/x"), 200);
+    // What comes back is taken up.
+    fs::copy(HELLO.path(), file.path().join("hello.wasm")).expect("copied");
+    file.say(&SHOP.replace("/shop/", "/store/"));
+    eventually("the new route", || {
+        (status_at(&host, "example.com", "/store/x") == 200).then_some(())
+    });
+}
+
+#[test]
 fn two_handlers_cannot_have_one_route() {
     let twice = format!("{SHOP}{}", SHOP.replace("handlers.shop", "handlers.store"));
     let file = File::new(&twice);
