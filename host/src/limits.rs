@@ -294,7 +294,8 @@ pub const OUTBOUND_REQUESTS: usize = 1_000;
 pub const OUTBOUND_CONNECTIONS: usize = 256;
 /// Those to one host and port: servers have some hundreds of places for everybody.
 pub const OUTBOUND_HOST_CONNECTIONS: usize = 100;
-/// Those of all handlers: each is an open file. A tenant has one [`SHARE`]th of them, as has a handler of nobody.
+/// Those of all handlers: each is an open file, so they are no more than one in [`OPEN_FILES_PART`] of those that the process may
+/// have. A tenant has one [`SHARE`]th of them, as has a handler of nobody.
 pub const OUTBOUND_CONNECTIONS_OF_ALL: usize = 4_096;
 /// Hosts and ports to which a handler has connections, or requests on their way.
 pub const OUTBOUND_SITES: usize = 256;

@@ -1,12 +1,14 @@
 //! A compiled component with everything resolved that can be before a request comes, and the
 //! instances of it that wait for their next one.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use rustix::io::Errno;
 use wasmtime::component::Component;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -21,7 +23,7 @@ use super::fault::{CpuBudgetSpent, Stage, classify};
 use super::output::{Current, Stream};
 use super::shared::Shared;
 use super::state::{Context, Memory, State};
-use super::{Engine, Fault, Generation};
+use super::{Engine, Fault, FaultKind, Generation};
 use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
 use crate::capabilities::files::{SCRATCH, Scratch};
@@ -360,7 +362,7 @@ impl Guest {
         let output = Current::new(output);
         let context = self
             .context(&output, Arc::clone(&values), scratch)
-            .map_err(|error| Fault::new(super::FaultKind::StartFailed, format!("{error:#}")))?;
+            .map_err(|error| Fault::new(of_opening(&error), format!("{error:#}")))?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(
             self.settings.memory,
@@ -486,6 +488,20 @@ impl Drop for Guest {
     }
 }
 
+/// Whose doing it is that something cannot be opened: that no file can be is nobody's.
+fn of_opening(error: &anyhow::Error) -> FaultKind {
+    let errors = error
+        .chain()
+        .filter_map(|it| it.downcast_ref::<io::Error>());
+    let mut codes = errors.filter_map(io::Error::raw_os_error);
+    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    if codes.any(|code| none_left.contains(&code)) {
+        FaultKind::NoRoom
+    } else {
+        FaultKind::StartFailed
+    }
+}
+
 /// How many requests one instance may serve.
 fn uses(reuse: &Reuse, generation: Generation) -> Uses {
     let (at_once, default) = match generation {
@@ -509,4 +525,22 @@ fn regions(component: &Component, generation: Generation, parts: u64) -> usize {
         Generation::P3 => parts.saturating_add(2),
     };
     usize::try_from(memories.saturating_add(stacks)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_no_file_can_be_opened_is_no_fault_of_the_guest() {
+        for (code, kind) in [
+            (Errno::MFILE, FaultKind::NoRoom),
+            (Errno::NFILE, FaultKind::NoRoom),
+            (Errno::NOENT, FaultKind::StartFailed),
+        ] {
+            let error = io::Error::from_raw_os_error(code.raw_os_error());
+            let error = anyhow::Error::new(error).context("opening the directory `data`");
+            assert_eq!(of_opening(&error), kind, "{code}");
+        }
+    }
 }

@@ -108,7 +108,7 @@ mod tests {
     use tokio::net::TcpListener;
     use wasmtime_wasi_http::WasiBody;
 
-    use super::super::client::Stage;
+    use super::super::client::{Stage, connections_of_all};
     use super::super::destination::Origin;
     use super::super::grant::OutboundGrant;
     use super::super::pool::Pool;
@@ -230,7 +230,7 @@ mod tests {
         let share = |tenant: Option<&str>| client.share(tenant.map(Arc::from));
         let acme = share(Some("acme"));
         let held: Vec<_> = std::iter::from_fn(|| acme.try_place()).collect();
-        let all = limits::OUTBOUND_CONNECTIONS_OF_ALL;
+        let all = connections_of_all();
         assert_eq!(held.len(), all.div_ceil(limits::SHARE));
         assert!(share(Some("acme")).try_place().is_none());
         for other in [Some("other"), None] {

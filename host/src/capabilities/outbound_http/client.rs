@@ -27,6 +27,7 @@ use super::destination::{Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
 use super::wire::{Heard, Wire};
 use super::{error, tls};
+use crate::capabilities::descriptors;
 use crate::capabilities::hosts::Host;
 use crate::capabilities::judge::judge;
 use crate::capabilities::lent::Lent;
@@ -45,11 +46,17 @@ pub struct Client {
 impl Default for Client {
     fn default() -> Self {
         Self {
-            connections: Arc::new(Ceiling::new(limits::OUTBOUND_CONNECTIONS_OF_ALL)),
+            connections: Arc::new(Ceiling::new(connections_of_all())),
             shares: Mutex::default(),
             system_roots: OnceLock::new(),
         }
     }
+}
+
+/// Connections of all handlers at once.
+pub(super) fn connections_of_all() -> usize {
+    let of_process = descriptors::of_process() / limits::OPEN_FILES_PART;
+    limits::OUTBOUND_CONNECTIONS_OF_ALL.min(of_process)
 }
 
 /// The places that a connection has: of its host and port, of its handler, of its tenant, of the host.
@@ -147,7 +154,7 @@ impl Client {
 
     /// What the handlers of a tenant have together of the host's connections. A handler of nobody has as much alone.
     pub(super) fn share(&self, tenant: Option<Arc<str>>) -> Arc<Ceiling> {
-        let most = limits::OUTBOUND_CONNECTIONS_OF_ALL.div_ceil(limits::SHARE);
+        let most = connections_of_all().div_ceil(limits::SHARE);
         let Some(tenant) = tenant else {
             return Arc::new(Ceiling::new(most));
         };
