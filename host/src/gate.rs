@@ -156,12 +156,13 @@ impl State {
 
     /// Gives notice to the one whose client has moved least of those who have waited for long, if its place would be that
     /// of the account that asks: it is its own, or of one that holds more. Of several, to the one who has waited longest.
-    fn ask_back(&mut self, account: u64) {
+    /// Whether there was one.
+    fn ask_back(&mut self, account: u64) -> bool {
         let now = Instant::now();
-        // Many may ask at once, and who was asked needs a moment to go.
-        let asked = self.idle.asked;
-        if asked.is_some_and(|asked| now < asked + limits::IDLE_PAUSE) {
-            return;
+        // Each look is at all of them, and many may wait.
+        let in_vain = self.idle.in_vain;
+        if in_vain.is_some_and(|in_vain| now < in_vain + limits::IDLE_PAUSE) {
+            return false;
         }
         let held = |of: u64| {
             let at = self.accounts.binary_search_by_key(&of, |(id, _)| *id);
@@ -171,20 +172,30 @@ impl State {
         // Who has his share gets in by no one place; by one of his own rather than by one of others, since he has less then.
         let left = self.places.saturating_sub(self.taken);
         if !self.is_fair(least.saturating_sub(1), left + 1) {
-            return;
+            return false;
         }
         let by_others = self.is_fair(least, left + 1);
         let places = self.idle.places.iter();
-        let long = places.filter(|(_, waits)| waits.until <= now);
+        let after = match places.len() > limits::IDLE_MANY.max(self.taken / 2) {
+            true => limits::IDLE_PLACE_OF_MANY,
+            false => limits::IDLE_PLACE,
+        };
+        let long = places.filter(|(_, waits)| waits.since + waits.earned + after <= now);
         let slowest = long
             .filter(|(_, waits)| {
                 waits.account == account || by_others && held(waits.account) > least
             })
             .min_by_key(|(_, waits)| waits.moved)
             .map(|(nth, _)| *nth);
-        if let Some(waits) = slowest.and_then(|nth| self.idle.places.remove(&nth)) {
-            self.idle.asked = Some(now);
-            waits.notice.give();
+        match slowest.and_then(|nth| self.idle.places.remove(&nth)) {
+            Some(waits) => {
+                waits.notice.give(after);
+                true
+            }
+            None => {
+                self.idle.in_vain = Some(now);
+                false
+            }
         }
     }
 }
@@ -308,12 +319,15 @@ impl Gate {
         let mut waiting = Waiting::join(&self.inner, account)?;
         let end = Instant::now() + self.max_wait;
         loop {
-            self.inner.state().ask_back(account);
+            let pause = match self.inner.state().ask_back(account) {
+                true => limits::IDLE_LEAVES,
+                false => limits::IDLE_LOOK,
+            };
             let rest = end.saturating_duration_since(Instant::now());
-            match timeout(rest.min(limits::IDLE_LOOK), &mut waiting.called).await {
+            match timeout(rest.min(pause), &mut waiting.called).await {
                 Ok(Ok(permit)) => return Ok(permit),
                 Ok(Err(_)) => return Err(Full),
-                Err(_) if rest <= limits::IDLE_LOOK => return Err(Full),
+                Err(_) if rest <= pause => return Err(Full),
                 Err(_) => {}
             }
         }
@@ -452,28 +466,59 @@ mod tests {
         let (first, second) = (Notice::default(), Notice::default());
         let cx = Context::from_waker(Waker::noop());
         // Who has waited longest, and has moved more.
-        let second_idle = Idle::with([&held[1]], 9, limits::IDLE_PLACE, &second);
-        let _first = Idle::with([&held[0]], 8, limits::IDLE_PLACE, &first);
+        let second_idle = Idle::with([&held[1]], 9, Duration::ZERO, &second);
+        let _first = Idle::with([&held[0]], 8, Duration::ZERO, &first);
 
         let next = gate.admit();
         tokio::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending());
-        assert!(!first.is_given(&cx), "it has only begun to wait");
+        assert!(first.given(&cx).is_none(), "it has only begun to wait");
         tokio::time::advance(limits::IDLE_PLACE).await;
         assert!(futures_util::poll!(&mut next).is_pending());
-        assert!(first.is_given(&cx) && !second.is_given(&cx));
+        assert!(first.given(&cx).is_some() && second.given(&cx).is_none());
 
         tokio::time::advance(limits::IDLE_LOOK).await;
         assert!(futures_util::poll!(&mut next).is_pending());
-        assert!(second.is_given(&cx), "the first has not done it");
+        assert!(
+            second.given(&cx).is_none(),
+            "the first has a while to leave"
+        );
+        tokio::time::advance(limits::IDLE_LEAVES).await;
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(second.given(&cx).is_some(), "the first has not done it");
         // Whose client has moved meanwhile keeps it.
         drop(second_idle);
-        assert!(!second.is_given(&cx));
+        assert!(second.given(&cx).is_none());
 
         let [of_first, _of_second] = held;
         drop(of_first);
         next.await.expect("the place that was given up");
         assert_eq!(gate.inner.state().idle.places.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_most_only_wait_for_their_clients_a_crowd_gets_their_places_soon_and_at_once() {
+        const HALF: usize = limits::IDLE_MANY;
+        let gate = Gate::new(2 * HALF, 3, Duration::from_secs(5));
+        let held: [_; 2 * HALF] = std::array::from_fn(|_| gate.try_admit().expect("free"));
+        let notices: [_; 2 * HALF] = std::array::from_fn(|_| Notice::default());
+        let cx = Context::from_waker(Waker::noop());
+        let given = || notices.iter().filter(|it| it.given(&cx).is_some()).count();
+        let wait = |of: usize| Idle::with([&held[of]], 0, Duration::ZERO, &notices[of]);
+        let mut idle: Vec<_> = (0..HALF).map(wait).collect();
+        tokio::time::advance(limits::IDLE_PLACE_OF_MANY).await;
+        let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
+        for one in &mut come {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert_eq!(given(), 0, "half of them do something");
+
+        idle.extend((HALF..HALF + come.len()).map(wait));
+        tokio::time::advance(limits::IDLE_LOOK).await;
+        for one in &mut come {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert_eq!(given(), come.len(), "one for each who waits");
     }
 
     #[tokio::test(start_paused = true)]
@@ -487,12 +532,13 @@ mod tests {
         let (held, _others) = (take(&larger, 4), take(&smaller, 3));
         let notice = Notice::default();
         let cx = Context::from_waker(Waker::noop());
-        let _idle = Idle::with(&held[..1], 0, limits::IDLE_PLACE, &notice);
+        let _idle = Idle::with(&held[..1], 0, Duration::ZERO, &notice);
         tokio::time::advance(limits::IDLE_PLACE).await;
         for (account, is_given) in [(&smaller, false), (&quiet, true)] {
+            tokio::time::advance(limits::IDLE_PAUSE).await;
             let mut next = Box::pin(gate.admit_among(account, true));
             assert!(futures_util::poll!(&mut next).is_pending());
-            assert_eq!(notice.is_given(&cx), is_given, "{account:?}");
+            assert_eq!(notice.given(&cx).is_some(), is_given, "{account:?}");
         }
     }
 

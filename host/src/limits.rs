@@ -130,14 +130,22 @@ pub const BODY_GRACE: Duration = Duration::from_secs(20);
 /// How long a request that has a place must have waited for its client before it gives up the place to one that has none: many
 /// round trips, and short beside [`HandlerLimits::permit_wait`].
 pub const IDLE_PLACE: Duration = Duration::from_millis(500);
+/// The same where more than half of all who hold places, and more than [`IDLE_MANY`], only wait for their clients: whoever comes
+/// behind a crowd that has just taken all of them waits no longer. What a client has sent before earns it more here too.
+pub const IDLE_PLACE_OF_MANY: Duration = Duration::from_millis(40);
+/// See [`IDLE_PLACE_OF_MANY`]. Fewer may have come together by chance.
+pub const IDLE_MANY: usize = 32;
 /// Default of [`DoorLimits::body_rate`], in bytes per second: what Kestrel has.
 pub const BODY_RATE: u32 = 240;
 /// The most that a client earns in addition by what it has sent, at [`BODY_RATE`]: as long as a pause in a talk may be.
 pub const IDLE_EARNED: Duration = Duration::from_secs(10);
 /// Bytes that must have moved meanwhile for it not to have waited: a small message, and more than a byte now and then.
 pub const IDLE_BYTES: u64 = 32;
-/// How long it is at least until the next is to give up his, so that one who needs a place does not cost several theirs.
+/// How long it is until the next looks for one who is to give up his place, when there was none.
 pub const IDLE_PAUSE: Duration = Duration::from_millis(2);
+/// How long who is to give up his place has for it, before who waits for one asks another: one who needs a place is not to
+/// cost several theirs.
+pub const IDLE_LEAVES: Duration = Duration::from_millis(100);
 /// How often who waits for a place looks whether another is to give up his.
 pub const IDLE_LOOK: Duration = Duration::from_millis(20);
 

@@ -1,7 +1,6 @@
 //! Who holds a place and only waits for its client, and how it hears that another wants the place.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -15,15 +14,16 @@ use super::{Inner, Permit};
 pub(super) struct IdlePlaces {
     begun: u64,
     pub(super) places: BTreeMap<u64, Waits>,
-    /// When notice was last given.
-    pub(super) asked: Option<Instant>,
+    /// When somebody last looked, and nobody had waited for long.
+    pub(super) in_vain: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(super) struct Waits {
     pub(super) account: u64,
-    /// When that is long.
-    pub(super) until: Instant,
+    pub(super) since: Instant,
+    /// How much longer than others it may.
+    pub(super) earned: Duration,
     /// Bytes that its client has sent or taken before.
     pub(super) moved: u64,
     pub(super) notice: Notice,
@@ -31,39 +31,45 @@ pub(super) struct Waits {
 
 /// Whether the place of an exchange is wanted by another. Clones are the same notice.
 #[derive(Debug, Clone, Default)]
-pub struct Notice(Arc<Given>);
+pub struct Notice(Arc<Mutex<Given>>);
 
 #[derive(Debug, Default)]
 struct Given {
-    is_given: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    after: Option<Duration>,
+    waker: Option<Waker>,
 }
 
 impl Notice {
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Given> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn give(&self) {
-        self.0.is_given.store(true, Ordering::Release);
-        if let Some(waker) = self.waker().take() {
+    /// To whom has waited for so long.
+    pub(super) fn give(&self, after: Duration) {
+        let waker = {
+            let mut state = self.state();
+            state.after = Some(after);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Whether it was given and not taken back; the task is woken when it is.
-    pub fn is_given(&self, cx: &Context<'_>) -> bool {
-        let mut waker = self.waker();
-        match &mut *waker {
+    /// If it was given and not taken back: how long a client lets others wait who is to lose his place. The task is woken when
+    /// it is given.
+    pub fn given(&self, cx: &Context<'_>) -> Option<Duration> {
+        let mut state = self.state();
+        match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        self.0.is_given.load(Ordering::Acquire)
+        state.after
     }
 
     /// Forgets it: there was a reason to wait.
     pub fn ignore(&self) {
-        self.0.is_given.store(false, Ordering::Release);
+        self.state().after = None;
     }
 }
 
@@ -75,22 +81,23 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// From now on; its client has moved so many bytes before, and may take `patience` for more.
+    /// From now on; its client has moved so many bytes before, which have `earned` it more time than others have.
     #[must_use]
     pub fn with<'a>(
         permits: impl IntoIterator<Item = &'a Permit>,
         moved: u64,
-        patience: Duration,
+        earned: Duration,
         notice: &Notice,
     ) -> Self {
-        let until = Instant::now() + patience;
+        let since = Instant::now();
         let begin = |permit: &'a Permit| {
             let idle = &mut permit.gate.state().idle;
             idle.begun += 1;
             let begun = idle.begun;
             let waits = Waits {
                 account: permit.account,
-                until,
+                since,
+                earned,
                 moved,
                 notice: notice.clone(),
             };

@@ -135,10 +135,10 @@ impl<B> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
-            let idle = Idle::with(all(&permits), moved, patience_for(moved), &self.wanted);
+            let idle = Idle::with(all(&permits), moved, earned_by(moved), &self.wanted);
             self.idle = Some((idle, self.allowed));
         }
-        self.idle.is_some() && self.wanted.is_given(cx)
+        self.idle.is_some() && self.wanted.given(cx).is_some()
     }
 
     fn came(&mut self) {
@@ -151,9 +151,9 @@ impl<B> RequestBody<B> {
 
 /// What a client has sent earns it time, as if it had come at the slowest rate that is good enough: so whoever talks in small
 /// pieces is not taken for one who has only begun.
-fn patience_for(moved: u64) -> Duration {
+fn earned_by(moved: u64) -> Duration {
     let earned = moved.saturating_mul(1000) / u64::from(limits::BODY_RATE);
-    limits::IDLE_PLACE + Duration::from_millis(earned).min(limits::IDLE_EARNED)
+    Duration::from_millis(earned).min(limits::IDLE_EARNED)
 }
 
 fn all(permits: &Permits) -> impl Iterator<Item = &Permit> {
@@ -407,7 +407,7 @@ impl ResponseBody {
             self.idle = Some(Idle::with(
                 all(permits),
                 exchange.sent,
-                limits::IDLE_PLACE,
+                Duration::ZERO,
                 wanted,
             ));
         }

@@ -23,7 +23,6 @@ use super::socket::Socket;
 use super::watch::{Phase, Watch};
 use super::{Config, Handler};
 use crate::client::Client;
-use crate::limits;
 
 /// hyper's settings for a door.
 pub(super) fn builder(config: &Config) -> http1::Builder {
@@ -120,8 +119,8 @@ pub(super) async fn drive<H: Handler>(
         }
         // Somebody waits for the place of a client that takes nothing.
         if progress.h1_phase().0 == Phase::Blocked
-            && client.stall.wanted().is_given(cx)
-            && watch.has_lasted(cx, limits::IDLE_PLACE)
+            && let Some(after) = client.stall.wanted().given(cx)
+            && watch.has_lasted(cx, after)
         {
             client.stall.cut();
             return Poll::Ready(Ending::Stalled);

@@ -16,7 +16,6 @@ use super::counters::{Counters, add};
 use super::pace::{PACE, Pace};
 use super::watch::Alarm;
 use crate::client::Stall;
-use crate::limits;
 
 /// The streams of one connection; dropping it ends them.
 pub(super) struct Streams {
@@ -127,8 +126,8 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         let alarm = this.alarm.get_or_insert_with(|| Alarm::at(deadline));
         // Somebody may wait for the place of a client that takes nothing.
         let began = deadline - *this.stall_timeout;
-        let is_wanted = this.pace.stall.wanted().is_given(cx)
-            && alarm.poll(cx, began + limits::IDLE_PLACE).is_ready();
+        let wanted = this.pace.stall.wanted().given(cx);
+        let is_wanted = wanted.is_some_and(|after| alarm.poll(cx, began + after).is_ready());
         if !is_wanted {
             ready!(alarm.poll(cx, deadline));
         }
