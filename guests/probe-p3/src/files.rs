@@ -194,6 +194,29 @@ pub(crate) async fn mkdir(asked: &Asked<'_>) -> String {
     }
 }
 
+pub(crate) async fn remove(asked: &Asked<'_>) -> String {
+    match granted(asked.text("path")) {
+        Ok((directory, rest)) => said(directory.unlink_file_at(rest).await),
+        Err(code) => format!("refused: {code:?}\n"),
+    }
+}
+
+pub(crate) async fn rename(asked: &Asked<'_>) -> String {
+    match (granted(asked.text("from")), granted(asked.text("to"))) {
+        (Ok((from, old)), Ok((to, new))) => said(from.rename_at(old, &to, new).await),
+        (Err(code), _) | (_, Err(code)) => format!("refused: {code:?}\n"),
+    }
+}
+
+pub(crate) async fn link(asked: &Asked<'_>) -> String {
+    match (granted(asked.text("from")), granted(asked.text("to"))) {
+        (Ok((from, old)), Ok((to, new))) => {
+            said(from.link_at(PathFlags::empty(), old, &to, new).await)
+        }
+        (Err(code), _) | (_, Err(code)) => format!("refused: {code:?}\n"),
+    }
+}
+
 pub(crate) async fn symlink(asked: &Asked<'_>) -> String {
     match granted(asked.text("path")) {
         Ok((directory, rest)) => said(

@@ -44,6 +44,9 @@ impl Guest for Probe {
             "/hoard" => files::hoard(&asked).await,
             "/truncate" => files::truncate(&asked).await,
             "/mkdir" => files::mkdir(&asked).await,
+            "/remove" => files::remove(&asked).await,
+            "/rename" => files::rename(&asked).await,
+            "/link" => files::link(&asked).await,
             "/symlink" => files::symlink(&asked).await,
             "/times" => files::times(&asked).await,
 

@@ -33,6 +33,7 @@ use files::{FileWork, ScratchShare, Scratches};
 use keyvalue::{BucketGrant, Buckets, Stores};
 use lookups::Lookups;
 use outbound_http::{OutboundGrant, OutboundGrants};
+use refusals::Refusals;
 use share::{Share, Sharer};
 use sockets::{SocketGrant, SocketRule};
 
@@ -103,6 +104,8 @@ pub struct Granted {
     pub(crate) sockets: SocketGrant,
     pub(crate) scratches: ScratchShare,
     file_work: Share,
+    /// To write in a directory that it may read.
+    refused_writes: Refusals,
     /// Of what guests may have open.
     pub(crate) descriptors: Share,
     /// With whom it shares what all have together.
@@ -140,6 +143,7 @@ impl Granted {
                 descriptors.clone(),
             ),
             file_work,
+            refused_writes: Refusals::of(Arc::clone(&handler)),
             descriptors,
             sockets: SocketGrant::new(
                 Arc::clone(&handler),

@@ -63,6 +63,8 @@ pub struct Files {
     count: Count,
     /// What its descriptors have open, by their numbers. Their streams have it too, and may outlive them.
     by_descriptor: HashMap<u32, Arc<OneOpen>>,
+    /// What the guest calls the granted directory that each is in, by their numbers too.
+    granted_as: HashMap<u32, Arc<str>>,
     pieces: Pieces,
 }
 
@@ -74,6 +76,7 @@ impl Files {
             granted,
             count: Count::default(),
             by_descriptor: HashMap::new(),
+            granted_as: HashMap::new(),
             pieces: Pieces::default(),
         }
     }
@@ -110,6 +113,12 @@ pub struct FilesView<'a> {
     pub wasi: WasiFilesystemCtxView<'a>,
 }
 
+/// What is about to be opened beneath a directory that the guest has.
+struct Beneath {
+    one: OneOpen,
+    granted_as: Option<Arc<str>>,
+}
+
 struct HasFiles;
 
 impl HasData for HasFiles {
@@ -141,6 +150,10 @@ impl FilesView<'_> {
     fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         use wasi_p2::bindings::filesystem::preopens::Host;
         let mut granted = Host::get_directories(&mut self.wasi)?;
+        for (directory, name) in &granted {
+            let name = Arc::from(name.as_str());
+            self.files.granted_as.insert(directory.rep(), name);
+        }
         if let Some(scratch) = self.scratch {
             let scratch = self.wasi.table.push(scratch.descriptor()?)?;
             granted.push((scratch, SCRATCH.to_owned()));
@@ -153,14 +166,27 @@ impl FilesView<'_> {
         self.files.granted.file_work.charged_to(self.meter)
     }
 
+    /// One more is about to be opened beneath this.
+    fn take_beneath(&self, fd: &Resource<Descriptor>) -> io::Result<Beneath> {
+        Ok(Beneath {
+            one: self.files.take_one()?,
+            granted_as: self.files.granted_as.get(&fd.rep()).map(Arc::clone),
+        })
+    }
+
     /// The descriptor is there, and has this open.
-    fn keep(&mut self, fd: &Resource<Descriptor>, one: OneOpen) {
-        self.files.by_descriptor.insert(fd.rep(), Arc::new(one));
+    fn keep(&mut self, fd: &Resource<Descriptor>, opened: Beneath) {
+        let one = Arc::new(opened.one);
+        self.files.by_descriptor.insert(fd.rep(), one);
+        if let Some(name) = opened.granted_as {
+            self.files.granted_as.insert(fd.rep(), name);
+        }
     }
 
     /// The descriptor is about to go.
     fn forget(&mut self, fd: &Resource<Descriptor>) {
         self.files.by_descriptor.remove(&fd.rep());
+        self.files.granted_as.remove(&fd.rep());
         if let Some(scratch) = self.scratch {
             scratch.may_be_less();
         }
@@ -191,7 +217,10 @@ impl FilesView<'_> {
         let target = match self.scratch_of(descriptor) {
             Some(scratch) => Target::Scratch(scratch, self.work()),
             None if file.perms == FsPerms::ReadWrite => Target::Granted(self.work()),
-            None => return Ok(None),
+            None => {
+                self.tell_if_read_only(&[fd])?;
+                return Ok(None);
+            }
         };
         Ok(Some(Sink {
             target,
@@ -200,6 +229,25 @@ impl FilesView<'_> {
             pieces: self.files.pieces.clone(),
             _open: self.of(fd),
         }))
+    }
+
+    /// Said of what is about to be changed: where one of them may only be read, that is refused, and the log says why.
+    fn tell_if_read_only(&self, all: &[&Resource<Descriptor>]) -> Result<(), ResourceTableError> {
+        for fd in all {
+            let perms = match self.wasi.table.get(fd)? {
+                Descriptor::File(file) => file.perms,
+                Descriptor::Dir(directory) => directory.perms,
+            };
+            if perms == FsPerms::ReadOnly {
+                let name = self.files.granted_as.get(&fd.rep());
+                let name = name.map_or("GUEST", |name| name);
+                self.files.granted.refused_writes.tell(format_args!(
+                    "may not write in `{name}`: add `writable = true` to it in its `dirs`, or say `--dir HOST::{name}:rw`"
+                ));
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// A listing that is about to be opened: a file, and a page as the kernel gives it, with its names and what each is.

@@ -30,6 +30,11 @@ pub(super) struct How {
 }
 
 impl How {
+    /// Whether it would change something.
+    pub(super) fn writes(self) -> bool {
+        self.mode().contains(OpenMode::WRITE)
+    }
+
     fn mode(self) -> OpenMode {
         let mut mode = OpenMode::empty();
         mode.set(OpenMode::READ, self.read || !self.write);
@@ -72,7 +77,7 @@ pub(super) async fn descriptor(
     if how.directory && (how.create || how.exclusive || how.truncate) {
         return Err(Errno::INVAL.into());
     }
-    if directory.perms == FsPerms::ReadOnly && how.mode().contains(OpenMode::WRITE) {
+    if directory.perms == FsPerms::ReadOnly && how.writes() {
         return Err(Errno::PERM.into());
     }
     let beneath = Arc::clone(&directory.dir);

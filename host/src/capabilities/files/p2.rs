@@ -69,6 +69,7 @@ macro_rules! handed_on {
 macro_rules! in_turn {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {$(
         async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<()> {
+            self.tell_if_read_only(&[&fd])?;
             let turn = match self.scratch_of(self.wasi.table.get(&fd)?) {
                 Some(scratch) => Some(scratch.turn().await),
                 None => None,
@@ -86,7 +87,6 @@ impl HostDescriptor for FilesView<'_> {
         fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
         fn get_flags() -> DescriptorFlags;
         fn get_type() -> DescriptorType;
-        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
         fn read(length: Filesize, offset: Filesize) -> (Vec<u8>, bool);
         fn stat() -> DescriptorStat;
         fn stat_at(flags: PathFlags, path: String) -> DescriptorStat;
@@ -98,6 +98,20 @@ impl HostDescriptor for FilesView<'_> {
     in_turn! {
         fn remove_directory_at(path: String);
         fn unlink_file_at(path: String);
+    }
+
+    async fn set_times(
+        &mut self,
+        fd: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        self.tell_if_read_only(&[&fd])?;
+        let asked = self.ask(&fd, None, move |there, fd| {
+            let wasi = &mut there.filesystem();
+            now(HostDescriptor::set_times(wasi, fd, accessed, modified))
+        });
+        asked.await
     }
 
     async fn is_same_object(
@@ -143,6 +157,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
+        self.tell_if_read_only(&[&fd])?;
         let descriptor = self.wasi.table.get(&fd)?;
         match (self.scratch_of(descriptor), descriptor) {
             (Some(scratch), Descriptor::File(file)) => Ok(scratch
@@ -163,6 +178,7 @@ impl HostDescriptor for FilesView<'_> {
         bytes: Vec<u8>,
         offset: Filesize,
     ) -> FsResult<Filesize> {
+        self.tell_if_read_only(&[&fd])?;
         let descriptor = self.wasi.table.get(&fd)?;
         match (self.scratch_of(descriptor), descriptor) {
             (Some(scratch), Descriptor::File(file)) => {
@@ -220,6 +236,7 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        self.tell_if_read_only(&[&fd])?;
         let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
         let turn = match &scratch {
             Some(scratch) => Some(scratch.room(&self.work(), Room::DIRECTORY).await?),
@@ -238,6 +255,7 @@ impl HostDescriptor for FilesView<'_> {
         to: String,
         path: String,
     ) -> FsResult<()> {
+        self.tell_if_read_only(&[&fd])?;
         let scratch = self.scratch_of(self.wasi.table.get(&fd)?);
         let room = Room {
             bytes: to.len() as u64,
@@ -267,6 +285,7 @@ impl HostDescriptor for FilesView<'_> {
         if from.is_some() != to.is_some() {
             return Err(ErrorCode::CrossDevice.into());
         }
+        self.tell_if_read_only(&[&fd, &new_fd])?;
         let turn = match &to {
             Some(scratch) => Some(scratch.room(&self.work(), Room::FILE).await?),
             None => None,
@@ -294,6 +313,7 @@ impl HostDescriptor for FilesView<'_> {
         if from.is_some() != to.is_some() {
             return Err(ErrorCode::CrossDevice.into());
         }
+        self.tell_if_read_only(&[&fd, &new_fd])?;
         let turn = match &to {
             Some(scratch) => Some(scratch.turn().await),
             None => None,
@@ -315,6 +335,7 @@ impl HostDescriptor for FilesView<'_> {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
+        self.tell_if_read_only(&[&fd])?;
         if flags.contains(PathFlags::SYMLINK_FOLLOW)
             && let Descriptor::Dir(directory) = self.wasi.table.get(&fd)?
             && directory.perms == FsPerms::ReadWrite
@@ -368,7 +389,10 @@ impl HostDescriptor for FilesView<'_> {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let (directory, one) = (directory.clone(), self.files.take_one()?);
+        if how.writes() {
+            self.tell_if_read_only(&[&fd])?;
+        }
+        let (directory, one) = (directory.clone(), self.take_beneath(&fd)?);
         let opened =
             open::descriptor(&self.work(), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {

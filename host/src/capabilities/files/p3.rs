@@ -80,6 +80,13 @@ fn work<T: 'static>(store: &Of<T>) -> Share {
     store.with(|mut store| store.get().work())
 }
 
+fn tell_if_read_only<T: 'static>(
+    store: &Of<T>,
+    all: &[&Resource<Descriptor>],
+) -> FilesystemResult<()> {
+    Ok(store.with(|mut store| store.get().tell_if_read_only(all))?)
+}
+
 type There = Accessor<Apart, WasiFilesystem>;
 
 /// Asks wasmtime to do something with a descriptor, in this turn, which ends when it is done. It is asked in a store where
@@ -158,6 +165,7 @@ macro_rules! in_turn {
     ($(fn $name:ident(path: String);)*) => {$(
         async fn $name(store: &Of<T>, fd: Resource<Descriptor>, path: String) -> FilesystemResult<()> {
             not_too_long(&path)?;
+            tell_if_read_only(store, &[&fd])?;
             let (fd, scratch) = descriptor(store, &fd)?;
             let turn = match scratch {
                 Some(scratch) => Some(scratch.turn().await),
@@ -176,7 +184,6 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
         fn get_flags() -> DescriptorFlags;
         fn get_type() -> DescriptorType;
-        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
         fn stat() -> DescriptorStat;
         fn metadata_hash() -> MetadataHashValue;
     }
@@ -190,6 +197,20 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     in_turn! {
         fn remove_directory_at(path: String);
         fn unlink_file_at(path: String);
+    }
+
+    async fn set_times(
+        store: &Of<T>,
+        fd: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FilesystemResult<()> {
+        tell_if_read_only(store, &[&fd])?;
+        let (fd, _) = descriptor(store, &fd)?;
+        let asked = ask(store, fd, None, move |there, fd| async move {
+            WasiFilesystem::set_times(&there, fd, accessed, modified).await
+        });
+        asked.await
     }
 
     async fn is_same_object(
@@ -303,6 +324,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         fd: Resource<Descriptor>,
         size: Filesize,
     ) -> FilesystemResult<()> {
+        tell_if_read_only(store, &[&fd])?;
         match descriptor(store, &fd)? {
             (Descriptor::File(file), Some(scratch)) => {
                 Ok(scratch.set_size(&work(store), file.file, size).await?)
@@ -322,6 +344,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         path: String,
     ) -> FilesystemResult<()> {
         not_too_long(&path)?;
+        tell_if_read_only(store, &[&fd])?;
         let turn = room(store, &fd, Room::DIRECTORY).await?;
         let (fd, _) = descriptor(store, &fd)?;
         let asked = ask(store, fd, turn, move |there, fd| async move {
@@ -338,6 +361,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
     ) -> FilesystemResult<()> {
         not_too_long(&to)?;
         not_too_long(&path)?;
+        tell_if_read_only(store, &[&fd])?;
         let bytes = to.len() as u64;
         let turn = room(
             store,
@@ -366,6 +390,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         not_too_long(&path)?;
         not_too_long(&new_path)?;
         same_place(store, &fd, &new_fd)?;
+        tell_if_read_only(store, &[&fd, &new_fd])?;
         let turn = room(store, &new_fd, Room::FILE).await?;
         let ((fd, _), (new, _)) = (descriptor(store, &fd)?, descriptor(store, &new_fd)?);
         let asked = ask(store, fd, turn, move |there, fd| async move {
@@ -385,6 +410,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         not_too_long(&path)?;
         not_too_long(&new_path)?;
         let scratch = same_place(store, &fd, &new_fd)?;
+        tell_if_read_only(store, &[&fd, &new_fd])?;
         let turn = match &scratch {
             Some(scratch) => Some(scratch.turn().await),
             None => None,
@@ -406,6 +432,7 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
         modified: NewTimestamp,
     ) -> FilesystemResult<()> {
         not_too_long(&path)?;
+        tell_if_read_only(store, &[&fd])?;
         if flags.contains(PathFlags::SYMLINK_FOLLOW)
             && let (Descriptor::Dir(directory), _) = descriptor(store, &fd)?
             && directory.perms == FsPerms::ReadWrite
@@ -453,7 +480,10 @@ impl<T: WasiFilesystemView + 'static> HostDescriptorWithStore<T> for HasFiles {
                     | DescriptorFlags::REQUESTED_WRITE_SYNC,
             ),
         };
-        let one = store.with(|mut store| store.get().files.take_one())?;
+        if how.writes() {
+            tell_if_read_only(store, &[&fd])?;
+        }
+        let one = store.with(|mut store| store.get().take_beneath(&fd))?;
         let opened =
             open::descriptor(&work(store), directory, scratch.as_ref(), path.clone(), how).await?;
         if let Some(opened) = opened {
