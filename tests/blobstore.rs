@@ -432,7 +432,7 @@ fn a_full_disk_is_an_error_for_the_guest_and_leaves_nothing() {
         .arg(state.path())
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: a full disk cannot be made here, `mount -t tmpfs` is refused");
+        skipped("a full disk: `mount -t tmpfs` is refused: run as root");
         return;
     }
     let _mounted = Mounted(state.path());

@@ -92,7 +92,9 @@ fn a_port_that_needs_root_is_refused_by_name() {
         .and_then(|text| text.trim().parse::<u16>().ok())
         .unwrap_or(1024);
     if first_free < 2 {
-        eprintln!("SKIPPED: a port that needs root: here no port does");
+        skipped(
+            "a port that needs root: here none does: set `net.ipv4.ip_unprivileged_port_start` to 1024",
+        );
         return;
     }
     let mut command = if rustix::process::geteuid().is_root() {
@@ -100,8 +102,8 @@ fn a_port_that_needs_root_is_refused_by_name() {
         const WITHOUT: [&str; 2] = ["--bounding-set", "-net_bind_service"];
         let tried = Command::new("setpriv").args(WITHOUT).arg("true").status();
         if !tried.is_ok_and(|tried| tried.success()) {
-            eprintln!(
-                "SKIPPED: a port that needs root: `setpriv` may not take the right to it from us"
+            skipped(
+                "a port that needs root: `setpriv` may not take the right to it from us: `apt-get install util-linux`",
             );
             return;
         }

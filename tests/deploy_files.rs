@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::program::{activated, inheritable, without_settings};
-use crate::support::{Connection, Guest, HELLO, Program, TestHost, directory, eventually};
+use crate::support::{Connection, Guest, HELLO, Program, TestHost, directory, eventually, skipped};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,9 +26,9 @@ fn text(name: &str) -> String {
 fn run(program: &str, package: &str, arguments: &[&str], files: &[&Path]) -> Option<String> {
     let ran = Command::new(program).args(arguments).args(files).output();
     let Ok(ran) = ran else {
-        eprintln!(
-            "SKIPPED: nothing is known of host/deploy where `{program}` should look: `apt-get install {package}`"
-        );
+        skipped(&format!(
+            "host/deploy where `{program}` should look: `apt-get install {package}`"
+        ));
         return None;
     };
     let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
@@ -313,7 +313,7 @@ fn the_host_makes_no_call_that_its_unit_forbids() {
     let mut can = Command::new("strace");
     can.args(["-D", "-o", "/dev/null", "true"]);
     if !can.output().is_ok_and(|it| it.status.success()) {
-        eprintln!("SKIPPED: the calls that the host makes: `strace` does not start");
+        skipped("the calls that the host makes: `strace` does not start: `apt-get install strace`");
         return;
     }
     strace.arg(env!("CARGO_BIN_EXE_host"));

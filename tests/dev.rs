@@ -110,7 +110,9 @@ fn opened(host: &TestHost, page: &Reply) -> Option<(Program, tempfile::TempDir)>
     "#;
     let can_ask = Command::new("node").args(["-e", "fetch"]).output();
     if !can_ask.is_ok_and(|node| node.status.success()) {
-        eprintln!("SKIPPED: a page that is open in a browser: there is no `node` from 18 up");
+        skipped(
+            "a page that is open in a browser: there is no `node` from 18 up: `apt-get install nodejs`",
+        );
         return None;
     }
     let directory = directory();

@@ -162,3 +162,22 @@ fn every_test_file_is_in_the_table_of_contents() {
         );
     }
 }
+
+#[test]
+fn a_test_that_is_skipped_says_so_although_it_passes() {
+    let own = std::env::current_exe().expect("this program");
+    let ran = std::process::Command::new(own)
+        .args(["--exact", "keyvalue::hosts_share_what_is_in_a_redis"])
+        .env("PATH", "/nowhere")
+        .env_remove("RUST_TEST_NOCAPTURE")
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("SKIPPED"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].contains("`apt-get install redis-server`"));
+}

@@ -944,9 +944,9 @@ impl Redis {
         let mut child = match child {
             Ok(child) => child,
             Err(error) => {
-                eprintln!(
-                    "SKIPPED: no `redis-server` here ({error}): install Debian's package `redis-server`"
-                );
+                skipped(&format!(
+                    "buckets in a Redis: `redis-server` does not start ({error}): `apt-get install redis-server`"
+                ));
                 return None;
             }
         };
@@ -958,7 +958,9 @@ impl Redis {
         });
         if let Err(ended) = began {
             assert!(listens.contains(&"--tls-port"), "the Redis: {ended}");
-            eprintln!("SKIPPED: a Redis over TLS: this `redis-server` is built without ({ended})");
+            skipped(&format!(
+                "a Redis over TLS: this `redis-server` is built without ({ended}): `apt-get install redis-server`"
+            ));
             return None;
         }
         Some(Self {

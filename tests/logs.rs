@@ -221,7 +221,7 @@ fn colours_are_for_terminals_and_not_with_no_color() {
         said
     };
     if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: colours need a terminal, install `script` (bsdutils)");
+        skipped("colours in a terminal: there is no `script`: `apt-get install bsdutils`");
         return;
     }
     assert!(in_a_terminal(&[]).contains('\x1b'));

@@ -59,7 +59,9 @@ impl Fault {
         let mut strace = match started {
             Ok(strace) => strace,
             Err(error) => {
-                eprintln!("SKIPPED: faults of the machine: `strace` does not start: {error}");
+                skipped(&format!(
+                    "faults of the machine: `strace` does not start ({error}): `apt-get install strace`"
+                ));
                 return None;
             }
         };
@@ -81,7 +83,10 @@ impl Fault {
                     .stderr
                     .take()
                     .map(|mut it| it.read_to_string(&mut said));
-                eprintln!("SKIPPED: faults of the machine: `strace` may not attach: {said}");
+                let said = said.lines().next().unwrap_or_default();
+                skipped(&format!(
+                    "faults of the machine: `strace` may not attach ({said}): run as root, or set `kernel.yama.ptrace_scope` to 0"
+                ));
                 return None;
             }
             thread::yield_now();
@@ -156,7 +161,7 @@ fn a_host_that_says_where_it_serves_can_be_stopped_in_order() {
         .arg("true")
         .output();
     if !can.is_ok_and(|it| it.status.success()) {
-        eprintln!("SKIPPED: stopping a host at once: `strace` does not start");
+        skipped("stopping a host at once: `strace` does not start: `apt-get install strace`");
         return;
     }
     let mut command = Command::new("strace");
@@ -530,9 +535,9 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 #[test]
 fn a_clock_that_jumps_costs_no_connection() {
     if !std::path::Path::new(FAKETIME).is_file() {
-        eprintln!(
-            "SKIPPED: a clock that jumps: there is no `{FAKETIME}`, which Debian has in `libfaketime`"
-        );
+        skipped(&format!(
+            "a clock that jumps: there is no `{FAKETIME}`: `apt-get install libfaketime`"
+        ));
         return;
     }
     let here = directory();

@@ -502,7 +502,7 @@ fn both_forms_are_what_their_content_types_say() {
         assert_eq!(reply.header("content-type"), Some(kind), "{accept}");
     }
     if Command::new("promtool").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: metrics are not checked by promtool, install Debian's `prometheus`");
+        skipped("metrics as `promtool` checks them: there is none: `apt-get install prometheus`");
         return;
     }
     let page = operator.ask("/metrics", &format!("{token}Accept: text/plain\r\n"));

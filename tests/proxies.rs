@@ -39,9 +39,7 @@ impl Nginx {
             version.is_ok_and(|status| status.success())
         });
         let Some(program) = found else {
-            eprintln!(
-                "SKIPPED: there is no nginx here, so nothing is known of the host behind one: `apt-get install nginx-light`"
-            );
+            skipped("the host behind an nginx: there is none: `apt-get install nginx-light`");
             return None;
         };
         let directory = directory();

@@ -13,6 +13,7 @@ pub(crate) mod turns;
 pub(crate) mod upstream;
 pub(crate) mod wat;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 pub(crate) use guests::{
@@ -41,6 +42,13 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
         let pause = start.elapsed() / 16;
         std::thread::sleep(pause.clamp(Duration::from_millis(2), Duration::from_millis(25)));
     }
+}
+
+/// Says that what a test claims was not tried here, or not all of it, and what would let it be, to whoever looks on.
+pub(crate) fn skipped(what: &str) {
+    let line = format!("SKIPPED: {what}\n");
+    // `eprintln!` is kept back when the test is well, as this one is.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A directory that goes with the test.

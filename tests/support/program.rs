@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{eventually, turns};
+use super::{eventually, skipped, turns};
 
 /// Where a host has its socket, in a directory that is its own.
 const RUNTIME: &str = "XDG_RUNTIME_DIR";
@@ -84,8 +84,8 @@ pub(crate) fn command_with_names(names: &Path, name: &str) -> Option<Command> {
             return Some(without_settings(command));
         }
     }
-    eprintln!(
-        "SKIPPED: a name whose addresses change: `unshare` may not give the host an `/etc/hosts` of its own"
+    skipped(
+        "a name whose addresses change: `unshare` may not give the host an `/etc/hosts` of its own: run as root",
     );
     None
 }
