@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -157,6 +158,49 @@ fn what_may_be_on_disk_later_is_there_when_the_host_was_stopped_in_order() {
     host.stop();
     let host = TestHost::serve_file(&file, "");
     assert_eq!(ask(&host, "/get-many?key=k&n=20"), "ok 20 of 20");
+}
+
+#[test]
+fn what_may_be_on_disk_later_is_there_by_then_when_the_host_is_killed() {
+    const WITHIN: Duration = Duration::from_millis(50);
+    let place = Place::of("file").expect("it needs no server");
+    let file = place.file("default = { durability = \"50ms\" }\n");
+    let host = TestHost::serve_file(&file, "");
+    let mut connection = host.connect();
+    let mut acknowledged: Vec<Instant> = Vec::new();
+    // Until one has begun so long after many others were acknowledged, and is acknowledged itself: those are on disk.
+    let on_disk = loop {
+        let nth = acknowledged.len();
+        let began = Instant::now();
+        let said = connection.get(&format!("/set?key=k{nth}&value=v")).text();
+        assert_eq!(said, "ok \n");
+        let long_ago = |at: &&Instant| began.duration_since(**at) >= WITHIN;
+        let on_disk = acknowledged.iter().take_while(long_ago).count();
+        if on_disk >= 20 {
+            break on_disk;
+        }
+        acknowledged.push(Instant::now());
+    };
+    host.signal(Signal::KILL);
+    host.ended();
+
+    let host = TestHost::serve_file(&file, "");
+    let said = ask(&host, &format!("/get-many?key=k&n={on_disk}"));
+    assert_eq!(said, format!("ok {on_disk} of {on_disk}"));
+    assert!(!host.stderr().iter().any(|line| line.contains("damaged")));
+
+    // Also if nobody writes after it. A copy of the file is what is left of a host that is killed just then.
+    assert_eq!(ask(&host, "/set?key=last&value=v"), "ok");
+    let file = place.directory.path().join("state/keyvalue/file.redb");
+    eventually("the last write on the disk", || {
+        let copy = directory();
+        let store = copy.path().join("keyvalue");
+        std::fs::create_dir(&store).expect("made");
+        std::fs::copy(&file, store.join("file.redb")).expect("copied");
+        let flags = format!("--keyvalue default {}", state(copy.path()));
+        let killed = TestHost::serve(BUCKETS, &flags);
+        (ask(&killed, "/get?key=last") == "ok `v`").then_some(())
+    });
 }
 
 #[test]
@@ -1020,14 +1064,14 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
         .into_iter()
         .map(|writer| writer.join().expect("a writer"))
         .collect();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let said = ask(&host, "/get?key=k");
     assert_eq!(
         said,
         "other: the store is not available now: try again later"
     );
     assert!(
-        began.elapsed() < std::time::Duration::from_secs(20),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
@@ -1047,11 +1091,11 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
 
     // One that is there and does not answer.
     redis.signal(Signal::STOP);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let said = ask(&host, "/increment?key=n");
     assert!(said.starts_with("other: the store"), "{said}");
     assert!(
-        began.elapsed() < std::time::Duration::from_secs(20),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
