@@ -1039,6 +1039,9 @@ impl Drop for Redis {
     }
 }
 
+/// What a guest waits for a Redis at most is 5 s; the rest is the machine's.
+const IN_TIME: Duration = Duration::from_secs(8);
+
 #[test]
 fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back() {
     let here = directory();
@@ -1070,11 +1073,7 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
         said,
         "other: the store is not available now: try again later"
     );
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
     host.says("does not answer");
 
     let redis = Redis::start_at(port, &place).expect("it was there");
@@ -1094,11 +1093,7 @@ fn a_redis_that_goes_away_is_an_error_in_time_and_is_used_again_when_it_is_back(
     let began = Instant::now();
     let said = ask(&host, "/increment?key=n");
     assert!(said.starts_with("other: the store"), "{said}");
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
     redis.signal(Signal::CONT);
     eventually("the Redis to answer again", || {
         (ask(&host, "/get?key=k") == "ok `v`").then_some(())
