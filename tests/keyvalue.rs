@@ -1270,11 +1270,16 @@ fn a_host_starts_without_its_redis_and_says_so() {
         "other: the store is not available now: try again later"
     );
     assert_eq!(ask(&host, "/get?bucket=other&key=k"), "access-denied");
-    assert!(!host.stderr().iter().any(|line| line.contains("hunter2")));
     let here = directory();
-    let Some(_redis) = Redis::start_at(port, here.path()) else {
-        return;
-    };
+    let listens = format!("--port {port} --requirepass hunter2");
+    let listens: Vec<_> = listens.split(' ').collect();
+    if let Some(_redis) = Redis::start_with(port, here.path(), &listens) {
+        eventually("the Redis to be used that came later", || {
+            (ask(&host, "/set?key=k&value=v") == "ok").then_some(())
+        });
+        assert_eq!(ask(&host, "/get?key=k"), "ok `v`");
+    }
+    assert!(!host.stderr().iter().any(|line| line.contains("hunter2")));
 }
 
 #[test]
