@@ -360,6 +360,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_gives_up_hears_how_far_it_came() {
+        let stage = Stage::default();
+        assert_eq!(error::code_name(&stage.error()), "connection-limit-reached");
+        for (at, code) in [
+            (Stage::LOOKUP, "DNS-timeout"),
+            (Stage::CONNECT, "connection-timeout"),
+        ] {
+            stage.is(at);
+            assert_eq!(error::code_name(&stage.error()), code);
+        }
+    }
+
+    #[test]
     fn families_take_turns_and_no_more_are_tried_than_may_be() {
         let of = |text: &str| SocketAddr::new(text.parse().expect(text), 80);
         let turn = in_turn(["::1", "::2", "::3", "1.1.1.1"].map(of).to_vec());

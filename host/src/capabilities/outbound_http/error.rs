@@ -190,3 +190,59 @@ pub fn code_name(error: &Error) -> &'static str {
         _ => "internal-error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+    use rustls::{AlertDescription, CertificateError};
+
+    use super::*;
+
+    #[test]
+    fn what_tcp_says_has_a_code() {
+        for (error, code) in [
+            (Errno::CONNREFUSED, "connection-refused"),
+            (Errno::CONNRESET, "connection-terminated"),
+            (Errno::TIMEDOUT, "connection-timeout"),
+            (Errno::HOSTUNREACH, "destination-IP-unroutable"),
+            (Errno::NETUNREACH, "destination-IP-unroutable"),
+            (Errno::NETDOWN, "destination-IP-unroutable"),
+            (Errno::ADDRNOTAVAIL, "destination-IP-unroutable"),
+            (Errno::MFILE, "destination-unavailable"),
+        ] {
+            assert_eq!(code_name(&of_connect(&error.into())), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_tls_says_has_a_code() {
+        for (error, code) in [
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                "TLS-alert-received",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                "TLS-certificate-error",
+            ),
+            (rustls::Error::DecryptError, "TLS-protocol-error"),
+        ] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            assert_eq!(code_name(&of_handshake(&error)), code, "{error}");
+        }
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
+        let Error::TlsAlertReceived {
+            alert_id,
+            alert_message,
+        } = of_handshake(&alert)
+        else {
+            panic!("another code");
+        };
+        // RFC 8446, 6.2.
+        assert_eq!(alert_id, Some(116));
+        assert_eq!(alert_message.as_deref(), Some("CertificateRequired"));
+        let closed = io::ErrorKind::UnexpectedEof.into();
+        assert_eq!(code_name(&of_handshake(&closed)), "connection-terminated");
+    }
+}
