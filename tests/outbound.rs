@@ -1060,6 +1060,14 @@ fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
             match head {
                 _ if head.starts_with("GET /kept ") => wire.say(&may_keep("public", "kept\n")),
                 _ if head.starts_with("GET /private ") => wire.say(&may_keep("private", "mine\n")),
+                // What came after the head, byte by byte.
+                _ if head.starts_with("POST /trailers ") => {
+                    let came = wire.chunked()?;
+                    let length = came.len();
+                    wire.say(&format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{came}"
+                    ))
+                }
                 _ if head.starts_with("POST ") => {
                     // As it was declared to the host.
                     assert!(head.contains("content-length: 100000\r\n"), "{head}");
@@ -1089,6 +1097,13 @@ fn fetch_hands_on_what_streams_and_keeps_what_it_may() {
         assert_eq!(upstream.heads().len(), 3, "{guest}");
         let reply = host.connect().post("/new", vec![b'x'; 100_000]);
         assert_eq!(reply.status(), 201, "{guest}");
+        let request = "POST /trailers HTTP/1.1\r\nHost: a\r\nTrailer: x-sum, x-more\r\n\
+                       Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-More: two\r\n\r\n";
+        assert_eq!(
+            host.send(request).reply().text(),
+            "5\r\nhello\r\n0\r\nx-sum: 1\r\nx-more: two\r\n\r\n",
+            "{guest}"
+        );
         // What goes wrong behind it is the host's to say.
         let reply = host.get("/gone");
         assert_eq!(reply.status(), 502, "{guest}");
