@@ -1,6 +1,7 @@
 //! Files of a guest: what was granted and nothing beside it, whatever is swapped meanwhile; and a scratch directory of
 //! its own, within its quota and gone with it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -27,6 +28,16 @@ fn site() -> tempfile::TempDir {
     fs::write(site.path().join("outer/inside"), "outside").expect("written");
     fs::write(site.path().join("outside"), "outside").expect("written");
     site
+}
+
+/// What is in a directory, sorted.
+fn names(directory: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(directory).expect("read");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    names
 }
 
 fn granted(site: &tempfile::TempDir, mode: &str) -> String {
@@ -57,6 +68,11 @@ fn no_path_leads_out_of_a_granted_directory() {
             "/data/absolute",
             "/data/relative",
             "/data/up/outside",
+            "/data/absolute/",
+            "/data/relative/",
+            "/data/up/",
+            "/data/up/outside/",
+            "/data/../",
             "/data/loop",
             "/data/inside/",
             "/data/good/",
@@ -76,6 +92,29 @@ fn no_path_leads_out_of_a_granted_directory() {
                 );
             }
         }
+        for target in [
+            "/list?path=/data/up",
+            "/list?path=/data/up/",
+            "/list?path=/data/up/outer/",
+            "/list?path=/data/..",
+            "/list?path=/data/../",
+            "/append?path=/data/absolute/",
+            "/append?path=/data/up/outside/",
+            "/truncate?path=/data/relative/",
+            "/mkdir?path=/data/up/made",
+            "/mkdir?path=/data/up/made/",
+            "/mkdir?path=/data/../made/",
+            "/remove?path=/data/up/outside",
+            "/remove?path=/data/up/outside/",
+            "/rename?from=/data/up/outside&to=/data/taken",
+            "/rename?from=/data/inside&to=/data/up/given",
+            "/rename?from=/data/inside&to=/data/up/given/",
+            "/link?from=/data/up/outside&to=/data/taken",
+            "/link?from=/data/inside&to=/data/up/given",
+        ] {
+            let said = host.get(target).text();
+            assert!(said.starts_with("refused"), "{guest} {target}: {said}");
+        }
         // A guest's own links lead no further.
         for (to, path) in [("../outside", "/data/own"), ("../..", "/data/own-up")] {
             host.get(&format!("/symlink?to={to}&path={path}"));
@@ -90,6 +129,8 @@ fn no_path_leads_out_of_a_granted_directory() {
     }
     let outside = fs::read_to_string(site.path().join("outside")).expect("read");
     assert_eq!(outside, "outside");
+    assert_eq!(names(site.path()), ["granted", "outer", "outside"]);
+    assert_eq!(names(&site.path().join("outer")), ["inside"]);
 }
 
 #[test]
@@ -328,12 +369,7 @@ fn what_is_read_only_changes_in_no_way() {
     assert_eq!(told.count(), 2 * targets.len());
     let after = fs::metadata(site.path().join("granted/inside")).expect("there");
     assert_eq!(after.modified().ok(), before.modified().ok());
-    let mut left: Vec<_> = fs::read_dir(site.path().join("granted"))
-        .expect("read")
-        .map(|entry| entry.expect("an entry").file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["inner", "inside"]);
+    assert_eq!(names(&site.path().join("granted")), ["inner", "inside"]);
 }
 
 #[test]
