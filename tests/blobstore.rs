@@ -189,6 +189,18 @@ fn a_container_that_was_not_granted_is_refused_and_the_log_says_how_to_grant_it(
 }
 
 #[test]
+fn a_guest_of_0_3_has_containers_as_one_of_0_2_does() {
+    let state = directory();
+    let flags = format!("--blobstore box {}", flag("--state", state.path()));
+    let host = TestHost::serve(PROBE_P3, &flags);
+    assert_eq!(host.get("/container?n=100000").text(), "100000 kept\n");
+    let host = TestHost::serve(PROBE_P3, "");
+    let said = host.get("/container?n=1").text();
+    assert!(said.starts_with("refused: "), "{said}");
+    host.says("`probe_p3` may not use the container `box`");
+}
+
+#[test]
 fn no_name_is_a_path() {
     let state = TempDir::new().expect("made");
     let host = serve(state.path());

@@ -62,6 +62,25 @@ fn what_was_written_can_be_read_in_both_versions_and_in_each_store() {
 }
 
 #[test]
+fn a_guest_of_0_3_has_buckets_as_one_of_0_2_does() {
+    for store in STORES {
+        let Some(place) = Place::of(store) else {
+            continue;
+        };
+        let host = TestHost::serve(PROBE_P3, &place.flag("default"));
+        assert_eq!(ask(&host, "/bucket?value=a"), "`` `a` 1", "{store}");
+        assert_eq!(ask(&host, "/bucket?value=b"), "`a` `b` 2", "{store}");
+    }
+    let host = TestHost::serve(PROBE_P3, "");
+    let said = ask(&host, "/bucket?value=a");
+    assert!(
+        said.starts_with("refused: ") && said.contains("AccessDenied"),
+        "{said}"
+    );
+    host.says("`probe_p3` may not use the bucket `default`");
+}
+
+#[test]
 fn a_file_remembers_what_memory_forgets() {
     let here = directory();
     let flags = format!(

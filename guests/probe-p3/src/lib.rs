@@ -1,10 +1,12 @@
-//! `probe` by way of the interfaces of 0.3: files, sockets and clocks.
+//! `probe` by way of the interfaces of 0.3: files, sockets and clocks; and buckets and containers, which have no form of their
+//! own for 0.3: a guest of 0.3 imports them as one of 0.2 does.
 #![cfg(target_arch = "wasm32")] // only a guest can do this: natively the crate is empty
 
 #[path = "../../probe/src/asked.rs"]
 mod asked;
 mod clock;
 mod files;
+mod kept;
 mod sockets;
 
 use asked::Asked;
@@ -13,6 +15,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types;
 use wasip3::http_compat::http_into_wasi_response;
+
+/// The interfaces that `wasip3` lacks.
+mod bindings {
+    wit_bindgen::generate!({
+        path: [
+            "../../wit/deps/wasi-io-0.2.12.wit",
+            "../../wit/deps/wasi-blobstore-0.2.0-draft.wit",
+            "../../wit/deps/wasi-keyvalue-0.2.0-draft2.wit",
+        ],
+        inline: "package probe:guest;
+            world imports {
+                import wasi:blobstore/blobstore@0.2.0-draft;
+                include wasi:keyvalue/imports@0.2.0-draft2;
+            }",
+        generate_all,
+    });
+}
 
 struct Probe;
 
@@ -49,6 +68,9 @@ impl Guest for Probe {
             "/link" => files::link(&asked).await,
             "/symlink" => files::symlink(&asked).await,
             "/times" => files::times(&asked).await,
+
+            "/bucket" => kept::bucket(&asked),
+            "/container" => kept::container(&asked),
 
             "/clock" => clock::clock(),
             "/timer" => clock::timer(&asked).await,
