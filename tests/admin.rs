@@ -969,7 +969,7 @@ fn a_handler_whose_file_is_damaged_is_told_and_the_others_are_back() {
     let host = TestHost::serve_nothing(&here.unix());
     let said = host.says("`one` is not deployed");
     assert!(said.contains("is damaged: deploy it again"), "{said}");
-    assert_eq!(host.get("/one/").status(), 404);
+    assert_eq!(host.get("/one/").status(), 503);
     assert_eq!(host.get("/two/").text().trim_end(), greeting(2).trim_end());
     assert!(
         here.done("list").contains("one   failed"),
@@ -1006,13 +1006,54 @@ fn what_cannot_be_made_at_a_start_keeps_its_name_and_its_routes_until_it_is_unde
     let deploy = |name: &str| format!("deploy {} --name {name} --route /one/*", one.display());
     let said = here.refused(&deploy("three"));
     assert!(said.contains("one") && said.contains("three"), "{said}");
-    assert_eq!(host.get("/one/").status(), 404);
+    assert_eq!(host.get("/one/").status(), 503);
     // Whose it is takes its place.
     here.deploy(&one, "--name one");
     assert_eq!(host.get("/one/").text().trim_end(), greeting(1).trim_end());
     here.done("undeploy one");
     fs::write(files.join("last.wasm"), version(4)).expect("written");
     comes_to_say(&host, "/one/", &greeting(3));
+}
+
+#[test]
+fn a_request_for_what_cannot_be_made_at_a_start_reaches_no_wider_route_of_another() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.unix());
+    let shop = here.component("shop.wasm", &version(1));
+    here.deploy(&shop, "--name shop");
+    let wide = here.component("wide.wasm", &version(2));
+    here.deploy(&wide, "--name wide --route /*");
+    let component = here.kept_component("shop");
+    host.stop();
+    fs::write(component, b"damaged").expect("written");
+    let host = TestHost::serve_nothing(&here.unix());
+    let reply = host.get("/shop/");
+    assert_eq!(reply.status(), 503);
+    assert!(reply.text().contains("urn:host:failure:start-failed"));
+    assert_eq!(reply.header("retry-after"), None);
+    let access = host.access(&reply);
+    assert_eq!(
+        (access.text("host.handler"), access.text("http.route")),
+        ("shop", "/shop/*")
+    );
+    // A look forgets the numbers of handlers that are gone, and this one is not.
+    eventually("the request to be counted", || {
+        let mut door = Connection::to_unix(&here.path("admin.sock"));
+        door.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+        let page = door.reply().text();
+        let mut lines = page.lines();
+        let is_it = |line: &str| line.contains("\"shop\"") && line.contains("\"start-failed\"");
+        lines.any(is_it).then_some(())
+    });
+    let says = |target: &str, number: usize| {
+        let said = host.get(target).text();
+        assert_eq!(said.trim_end(), greeting(number).trim_end(), "{target}");
+    };
+    says("/other/", 2);
+    here.deploy(&shop, "--name shop");
+    says("/shop/", 1);
+    here.done("undeploy shop");
+    says("/shop/", 2);
 }
 
 #[test]
@@ -1041,7 +1082,7 @@ fn an_answer_of_the_host_that_gives_way_to_what_cannot_be_made_is_told_once() {
     let said = host.stderr();
     let told = said.iter().filter(|line| line.contains("`[[routes]]`"));
     assert_eq!(told.count(), 1, "{said:?}");
-    assert_eq!(host.get("/one/").status(), 404);
+    assert_eq!(host.get("/one/").status(), 503);
     // He gives it up.
     here.done("undeploy one");
     say("/deux/*");
@@ -1150,6 +1191,39 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
     // One that waits has it from its first request on.
     let host = TestHost::serve_nothing(&flags);
     assert_eq!(host.get("/one/").text().trim_end(), greeting(1).trim_end());
+}
+
+#[test]
+fn what_takes_long_to_compile_anew_keeps_its_routes_from_a_wider_one() {
+    let here = Place::new();
+    let files = here.path("files");
+    fs::create_dir(&files).expect("made");
+    fs::write(files.join("wide.wasm"), version(2)).expect("written");
+    fs::write(files.join("wide.toml"), "routes = [\"/*\"]\n").expect("written");
+    let host = TestHost::serve_file(&files, &here.unix());
+    host.says("Admin on");
+    let one = here.component("one.wasm", &version(1));
+    let names = ["one", "two", "three"];
+    for name in names {
+        here.deploy(&one, &format!("--name {name}"));
+    }
+    host.stop();
+    let flags = format!("{} --no-cache --restore-timeout 1ms", here.unix());
+    let host = TestHost::serve_file(&files, &flags);
+    eventually("the handlers", || {
+        let replies = names.map(|name| host.get(&format!("/{name}/")));
+        for reply in &replies {
+            if reply.status() == 503 {
+                let said = reply.text();
+                assert!(said.contains("urn:host:failure:starting"), "{said}");
+                assert_eq!(reply.header("retry-after"), Some("1"));
+            } else {
+                assert_eq!(reply.text().trim_end(), greeting(1).trim_end());
+            }
+        }
+        let is_all = replies.iter().all(|reply| reply.status() == 200);
+        is_all.then_some(())
+    });
 }
 
 #[test]

@@ -422,7 +422,7 @@ fn a_route_is_after_a_start_whose_it_was_also_when_his_file_has_changed_meanwhil
     let served = here.serve();
     let said = served.says("`able` is not deployed");
     assert!(said.contains("shop"), "{said}");
-    assert_eq!(served.get("/x").status(), 404);
+    assert_eq!(served.get("/x").status(), 503);
 
     here.put("shop.toml", b"routes = [\"/y\"]\n");
     here.put("shop.wasm", &version(4));
@@ -456,7 +456,7 @@ fn what_a_former_version_answers_after_a_start_is_no_more_open_than_it_was() {
     let served = here.serve();
     served.says("`shop` is not deployed");
     for target in ["/admin/", "/"] {
-        assert_eq!(served.get(target).status(), 404, "{target}");
+        assert_eq!(served.get(target).status(), 503, "{target}");
     }
 
     // It is said again, in other words.

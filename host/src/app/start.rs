@@ -128,11 +128,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
     let catalog = deployer.catalog();
     watched
         .requests
-        .of_those_that_are_there(move |name, tenant| {
-            let catalog = catalog.load();
-            let handler = catalog.called(name);
-            handler.is_some_and(|handler| handler.spec.tenant.as_deref() == tenant)
-        });
+        .of_those_that_are_there(move |name, tenant| catalog.load().knows(name, tenant));
     watched.metrics.add(Arc::new(numbers::OfDeployer {
         deployer: Arc::clone(&deployer),
         requests: Arc::clone(&watched.requests),

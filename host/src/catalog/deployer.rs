@@ -99,7 +99,7 @@ pub(super) struct Change {
     pub(super) every: Option<Option<Arc<Policy>>>,
     /// Handlers that served before the host was started, with the routes that they had; who served last comes first. Names
     /// and routes are kept for them until they are put or removed.
-    pub(super) awaited: Vec<(HandlerName, Vec<Route>)>,
+    pub(super) awaited: Vec<(HandlerName, Awaited)>,
     /// Of those, some that cannot be made.
     pub(super) failed: Vec<HandlerName>,
     /// Others, for whom nothing is kept any more.
@@ -422,8 +422,9 @@ impl Deployer {
         if !change.awaited.is_empty() {
             // The host's own answers give way, where they may.
             let of_own: &[_] = if own.is_none() { &now.own } else { &[] };
-            keep_for(&mut awaited, &base, of_own, change.awaited, origin);
+            keep_for(&mut awaited, &base, of_own, change.awaited);
         }
+        let is_incomplete = change.is_incomplete.unwrap_or(now.is_incomplete);
         let mut refused: Vec<Refused> = Vec::new();
         for (routes, handler) in change.put {
             let name = handler.spec.name.clone();
@@ -447,7 +448,7 @@ impl Deployer {
         let (entries, own, router) = loop {
             let (entries, alike) = together(&base, &awaited, &put);
             let answers = own.as_ref().unwrap_or(&now.own);
-            let conflicts = match table(&entries, &awaited, answers) {
+            let conflicts = match table(&entries, &awaited, answers, is_incomplete) {
                 Ok(router) => {
                     put.retain(|name, _| entries.contains_key(name));
                     refused.extend(alike.into_iter().map(|alike| Refused {
@@ -524,7 +525,7 @@ impl Deployer {
             awaited,
             own,
             every: change.every.unwrap_or_else(|| now.every.clone()),
-            is_incomplete: change.is_incomplete.unwrap_or(now.is_incomplete),
+            is_incomplete,
             router,
         }));
         Ok(refused)
@@ -547,8 +548,7 @@ fn keep_for(
     awaited: &mut BTreeMap<HandlerName, Awaited>,
     base: &BTreeMap<HandlerName, Entry>,
     own: &[(Route, OwnAnswer)],
-    all: Vec<(HandlerName, Vec<Route>)>,
-    origin: Origin,
+    all: Vec<(HandlerName, Awaited)>,
 ) {
     let names = base.keys().chain(awaited.keys());
     let mut spellings: Spellings = names.map(HandlerName::shared).collect();
@@ -563,17 +563,13 @@ fn keep_for(
     for (route, _) in own {
         taken.take(route.clone(), Arc::from(OWN), ());
     }
-    for (name, mut routes) in all {
+    for (name, mut new) in all {
         let is_there = base.contains_key(&name) || awaited.contains_key(&name);
         if is_there || spellings.take(&name.shared()).is_err() {
             continue;
         }
-        routes.retain(|route| taken.take(route.clone(), name.shared(), ()).is_empty());
-        let new = Awaited {
-            routes,
-            origin,
-            has_failed: false,
-        };
+        new.routes
+            .retain(|route| taken.take(route.clone(), name.shared(), ()).is_empty());
         awaited.insert(name, new);
     }
 }
@@ -607,16 +603,17 @@ fn clash(one: &Route, other: &Route) -> bool {
 }
 
 /// The routes of one handler, each in one spelling.
-fn unrepeated(routes: &[Route]) -> impl Iterator<Item = &Route> + Clone {
+fn unrepeated(routes: &[Route]) -> impl Iterator<Item = &Route> {
     let mut before = Unrepeated::default();
     routes.iter().filter(move |&route| before.is_new(route))
 }
 
-/// Where requests go. Nothing goes to who is awaited, and nobody else gets what is his.
+/// Where requests go. Nobody else gets those of who is awaited, also not by a wider route.
 fn table(
     entries: &BTreeMap<HandlerName, Entry>,
     awaited: &BTreeMap<HandlerName, Awaited>,
     own: &[(Route, OwnAnswer)],
+    is_incomplete: bool,
 ) -> Result<Router<Target>, Vec<Conflict>> {
     let of_handlers = entries.iter().flat_map(|(name, entry)| {
         let target = Target::Handler(Arc::clone(&entry.handler));
@@ -626,17 +623,18 @@ fn table(
     let of_host = own
         .iter()
         .map(|(route, answer)| (route.clone(), Arc::from(OWN), Target::Own(answer.clone())));
-    let all = of_handlers.chain(of_host);
     // One that is put in this very step has its routes among `entries` already.
-    let mut waiting = awaited
+    let waiting = awaited
         .iter()
-        .filter(|(name, _)| !entries.contains_key(*name))
-        .flat_map(|(name, it)| unrepeated(&it.routes).map(move |route| (route, name)))
-        .peekable();
-    if waiting.peek().is_some() {
-        let waiting = waiting.map(|(route, name)| (route.clone(), name.shared(), ()));
-        let taken = all.clone().map(|(route, owner, _)| (route, owner, ()));
-        Router::build(taken.chain(waiting))?;
-    }
-    Router::build(all)
+        .filter(|(name, _)| !entries.contains_key(*name));
+    let of_awaited = waiting.flat_map(|(name, it)| {
+        let target = Target::Awaited {
+            name: name.shared(),
+            tenant: it.tenant.clone(),
+            is_starting: it.is_starting(is_incomplete),
+        };
+        let one = move |route: &Route| (route.clone(), name.shared(), target.clone());
+        unrepeated(&it.routes).map(one)
+    });
+    Router::build(of_handlers.chain(of_host).chain(of_awaited))
 }

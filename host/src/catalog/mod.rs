@@ -71,11 +71,28 @@ pub struct Catalog {
 /// What is kept for a handler that served before the host was started, until it does again or is taken away.
 #[derive(Debug, Clone)]
 struct Awaited {
+    tenant: Option<Arc<str>>,
     /// Of its routes those that nobody else had.
     routes: Vec<Route>,
     origin: Origin,
     /// It could not be made.
     has_failed: bool,
+}
+
+impl Awaited {
+    fn new(tenant: Option<Arc<str>>, routes: Vec<Route>, origin: Origin) -> Self {
+        Self {
+            tenant,
+            routes,
+            origin,
+            has_failed: false,
+        }
+    }
+
+    /// See [`Catalog::is_starting`].
+    fn is_starting(&self, is_incomplete: bool) -> bool {
+        self.origin == Origin::Admin && is_incomplete && !self.has_failed
+    }
 }
 
 /// A handler and where it is.
@@ -93,6 +110,15 @@ pub enum Target {
     Handler(Arc<Handler>),
     /// The host itself.
     Own(OwnAnswer),
+    /// Nobody, in place of a handler that served before the host was started.
+    Awaited {
+        /// Its name.
+        name: Arc<str>,
+        /// Who owns it.
+        tenant: Option<Arc<str>>,
+        /// See [`Catalog::is_starting`]. If not, it could not be made.
+        is_starting: bool,
+    },
 }
 
 /// Where a request goes.
@@ -171,9 +197,18 @@ impl Catalog {
     /// waits until those of files are made or refused.
     #[must_use]
     pub fn is_starting(&self, name: &HandlerName) -> bool {
-        let of_door = self.awaited.get(name);
-        let of_door = of_door.filter(|awaited| awaited.origin == Origin::Admin);
-        of_door.is_some_and(|awaited| self.is_incomplete && !awaited.has_failed)
+        let awaited = self.awaited.get(name);
+        awaited.is_some_and(|awaited| awaited.is_starting(self.is_incomplete))
+    }
+
+    /// Whether there is a handler of this name and tenant, or one is awaited.
+    #[must_use]
+    pub fn knows(&self, name: &str, tenant: Option<&str>) -> bool {
+        let owner = match self.called(name) {
+            Some(handler) => Some(&handler.spec.tenant),
+            None => self.awaited.get(name).map(|awaited| &awaited.tenant),
+        };
+        owner.is_some_and(|owner| owner.as_deref() == tenant)
     }
 
     /// Every handler, by name.

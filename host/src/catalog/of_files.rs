@@ -4,7 +4,7 @@
 //! by threads that may wait: a state directory that is slow or full never keeps a file from being served. While an earlier
 //! version serves, it takes the place of what the files say, until they say something else.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read as _;
 use std::path::{self, Path};
 use std::slice;
@@ -19,7 +19,7 @@ use super::record::{Action, AuditLine, FILES, Record, SeenFile, Version};
 use super::store::{Kept, StoreError, digest_of};
 use super::versions::{also_wanted, blocking, last_first, no_version, now, wants_of};
 use super::{
-    Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Route, Source,
+    Awaited, Catalog, Entry, Expected, Handler, HandlerName, HandlerSpec, NotDone, Origin, Source,
     Turn, Versions, Who,
 };
 use crate::components::Stamp;
@@ -113,17 +113,26 @@ impl Versions {
         record.is_some_and(|record| number.is_some_and(|number| number != record.current))
     }
 
-    /// Of these names, each with its file if that is known, those whose handlers have served, with the routes that they had
-    /// last; see [`last_first`].
+    /// Of these names, each with what is said of it if that is known, those whose handlers have served, with the routes that
+    /// they had last; see [`last_first`].
     pub(super) fn served<'a>(
         &self,
-        names: impl Iterator<Item = (&'a HandlerName, Option<&'a Path>)>,
-    ) -> Vec<(HandlerName, Vec<Route>)> {
-        let records = names.filter_map(|(name, path)| self.record_of(name, path));
-        let routes = |record: &Arc<Record>| Some(record.current()?.routes.clone());
-        let served = last_first(records.collect()).into_iter();
-        served
-            .filter_map(|record| Some((record.name.clone(), routes(&record)?)))
+        names: impl Iterator<Item = (&'a HandlerName, Option<&'a HandlerSpec>)>,
+    ) -> Vec<(HandlerName, Awaited)> {
+        let (mut records, mut tenants) = (Vec::new(), HashMap::new());
+        for (name, said) in names {
+            records.extend(self.record_of(name, said.map(|said| said.source.path())));
+            tenants.insert(name, said.and_then(|said| said.tenant.clone()));
+        }
+        let awaited = |record: Arc<Record>| {
+            let routes = record.current()?.routes.clone();
+            let tenant = tenants.remove(&record.name).flatten();
+            let awaited = Awaited::new(tenant, routes, Origin::Files);
+            Some((record.name.clone(), awaited))
+        };
+        last_first(records)
+            .into_iter()
+            .filter_map(awaited)
             .collect()
     }
 

@@ -147,7 +147,7 @@ impl Rollout {
         // What served before the host was started has its routes before others that are made sooner.
         if let Some(versions) = self.versions.as_ref().filter(|_| is_start) {
             let of_specs = wanted.handlers.iter();
-            let of_specs = of_specs.map(|said| (&said.name, Some(said.source.path())));
+            let of_specs = of_specs.map(|said| (&said.name, Some(said)));
             let all = of_specs.chain(wanted.kept.iter().map(|name| (name, None)));
             change.awaited = versions.served(all);
         }

@@ -26,8 +26,8 @@ use super::ownership::Away;
 use super::record::{Action, AuditLine, Record, Version};
 use super::store::{Kept, Staging, Store, StoreError};
 use super::{
-    Deployer, Entry, Handler, HandlerName, HandlerSpec, Origin, Refused, Route, RouteError, Source,
-    Taken, TenantSpec, WarmUp, Who, ownership, rights,
+    Awaited, Deployer, Entry, Handler, HandlerName, HandlerSpec, Origin, Refused, Route,
+    RouteError, Source, Taken, TenantSpec, WarmUp, Who, ownership, rights,
 };
 use crate::components::{self, Reach};
 use crate::engine::GuestSettings;
@@ -299,9 +299,10 @@ impl Versions {
                 self.put_away(&record);
                 continue;
             }
-            let routes = version.routes.clone();
-            change.awaited.push((record.name.clone(), routes));
             let spec = self.spec(&record, version);
+            let (tenant, routes) = (spec.tenant.clone(), spec.routes.clone());
+            let awaited = Awaited::new(tenant, routes, Origin::Admin);
+            change.awaited.push((record.name.clone(), awaited));
             let digest = version.digest.clone();
             match self
                 .deployer

@@ -30,8 +30,10 @@ pub enum Failure {
     Draining,
     /// No handler is deployed for this.
     NoRoute,
-    /// The same, while handlers are still being made that were there before the host was started.
+    /// The same, or the handler is awaited, while handlers are still being made that were there before the host was started.
     Starting,
+    /// The handler was there before the host was started, and could not be made since.
+    NotMade,
     /// A call of a handler that is not deployed; its name.
     NotDeployed(Arc<str>),
     /// A call inside of too many others.
@@ -77,9 +79,11 @@ impl Failure {
         match self {
             Self::Fault(fault) => fault_status(fault.kind),
             Self::Deadline(_) | Self::Stuck(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Overload | Self::Quarantined(_) | Self::Draining | Self::Starting => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overload
+            | Self::Quarantined(_)
+            | Self::Draining
+            | Self::Starting
+            | Self::NotMade => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute | Self::NotDeployed(_) => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -117,6 +121,7 @@ impl Failure {
             Self::TooOften(_) => "rate-limited",
             Self::NoRoute | Self::NotDeployed(_) => "no-route",
             Self::Starting => "starting",
+            Self::NotMade => "start-failed",
             Self::Loop => "loop",
             Self::Denied => "denied",
             Self::Unauthorized(_) => "unauthorized",
@@ -135,7 +140,7 @@ impl Failure {
             Self::Fault(fault) if fault.kind == FaultKind::NoRoom => {
                 "there is no room for this request now, try again later"
             }
-            Self::Fault(_) => "the handler failed",
+            Self::Fault(_) | Self::NotMade => "the handler failed",
             Self::Deadline(_) | Self::Stuck(_) => "the handler did not answer in time",
             Self::Overload => "there is no room for this request now, try again later",
             Self::Quarantined(_) => "the handler fails, try again later",
@@ -206,13 +211,14 @@ impl Failure {
         exchange.detail = self.detail();
     }
 
-    /// Seconds after which trying again may help.
+    /// Seconds after which trying again may help. Nobody knows when somebody deploys what could not be made.
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Quarantined(pause) | Self::TooOften(pause) => {
                 Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1))
             }
+            Self::NotMade => None,
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }

@@ -181,6 +181,18 @@ impl Pipeline {
                 answer.map(Answer::Guest)
             }
             Target::Own(answer) => Ok(Answer::Own(answer)),
+            Target::Awaited {
+                name,
+                tenant,
+                is_starting,
+            } => {
+                (exchange.handler, exchange.tenant) = (Some(name), tenant);
+                Err(if is_starting {
+                    Failure::Starting
+                } else {
+                    Failure::NotMade
+                })
+            }
         }
     }
 
