@@ -1194,7 +1194,7 @@ fn what_takes_long_to_compile_anew_holds_up_no_start_and_is_served_when_it_is_ma
 }
 
 #[test]
-fn what_takes_long_to_compile_anew_keeps_its_routes_from_a_wider_one() {
+fn what_takes_long_to_compile_anew_gives_way_to_the_files_of_a_start_and_keeps_its_routes() {
     let here = Place::new();
     let files = here.path("files");
     fs::create_dir(&files).expect("made");
@@ -1224,6 +1224,11 @@ fn what_takes_long_to_compile_anew_keeps_its_routes_from_a_wider_one() {
         let is_all = replies.iter().all(|reply| reply.status() == 200);
         is_all.then_some(())
     });
+    host.says("is deployed again");
+    let said = host.stderr();
+    let first = |part: &str| said.iter().position(|line| line.contains(part));
+    let (of_files, restored) = (first("1 handler of `"), first("is deployed again"));
+    assert!(of_files.is_some() && of_files < restored, "{said:?}");
 }
 
 #[test]

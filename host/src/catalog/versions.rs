@@ -16,7 +16,7 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -47,6 +47,8 @@ pub struct Versions {
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
     uploads: Arc<Semaphore>,
     pub(super) deploys_of_tenants: Gate,
+    /// What is still being made since the start is let be.
+    gives_way: watch::Sender<bool>,
     /// Handlers whose tenant there is not: kept and not served.
     pub(super) away: Mutex<BTreeMap<HandlerName, Away>>,
 }
@@ -280,6 +282,7 @@ impl Versions {
                 limits::ADMIN_CONNECTIONS,
                 limits::TENANTS_DEPLOYS_WAIT,
             ),
+            gives_way: watch::Sender::new(false),
             away: Mutex::default(),
         }
     }
@@ -313,10 +316,17 @@ impl Versions {
                 None => {
                     let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
                     let number = version.number;
+                    let mut gives_way = self.gives_way.subscribe();
                     making.spawn(async move {
                         let name = spec.name.clone();
-                        // It answered its warm-up when it was deployed.
-                        let mut made = deployer.build_again(spec).await;
+                        let mut made = loop {
+                            let _ = gives_way.wait_for(|gives_way| !*gives_way).await;
+                            tokio::select! {
+                                // It answered its warm-up when it was deployed.
+                                made = deployer.build_again(spec.clone()) => break made,
+                                Ok(_) = gives_way.wait_for(|gives_way| *gives_way) => {}
+                            }
+                        };
                         let then = format!(
                             "`host rollback {name} --to v{number}` or a restart brings it back"
                         );
@@ -383,6 +393,15 @@ impl Versions {
                 ..Change::of_door()
             });
         });
+    }
+
+    /// Does first what a start waits for besides. What is still being made since [`Self::restore`] is begun anew after it: one
+    /// that compiles for minutes would hold a place until then.
+    pub async fn give_way<T>(&self, first: impl Future<Output = T>) -> T {
+        self.gives_way.send_replace(true);
+        let done = first.await;
+        self.gives_way.send_replace(false);
+        done
     }
 
     /// Notes that what served before the start cannot be made. It keeps its name and its routes, but for those that an earlier

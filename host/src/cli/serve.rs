@@ -237,7 +237,8 @@ struct AdminArgs {
         help_heading = "Admin door"
     )]
     state: Option<PathBuf>,
-    /// How long a start waits for deployed handlers that must be compiled anew. What takes longer is served when it is made.
+    /// How long a start waits for deployed handlers that must be compiled anew. What takes longer gives way to the rest
+    /// of the start, and is served when it is made.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60s", help_heading = "Admin door")]
     restore_timeout: Duration,
 }
