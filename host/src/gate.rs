@@ -8,7 +8,8 @@
 //!
 //! Who holds a place and only waits for its client is [`Idle`]: when there is no place left, the one whose client has moved
 //! least so far gets [`Notice`] to give up his, so that nobody takes the place of who is further by coming anew. So clients that send or
-//! read as slowly as they may do not keep others out.
+//! read as slowly as they may do not keep others out. Where most of those who hold places only wait so, who came last is let in
+//! first, and who came first leaves a queue that is full: a crowd of such clients keeps nobody waiting behind it.
 
 mod idle;
 
@@ -60,7 +61,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Standing {
     held: usize,
-    /// In the order in which they came.
+    /// By when they came.
     queue: BTreeMap<u64, oneshot::Sender<Permit>>,
 }
 
@@ -136,10 +137,20 @@ impl State {
         may
     }
 
+    /// Whether most of those who hold places only wait for their clients. Who waits for one may well be another of their kind.
+    fn is_besieged(&self) -> bool {
+        self.idle.places.len() > limits::IDLE_MANY.max(self.taken / 2)
+    }
+
     /// The next of those who wait, of the account that holds least, with the place that he has from now on.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, u64)> {
+        let is_besieged = self.is_besieged();
         let waiting = self.accounts.iter().filter_map(|(id, standing)| {
-            let first = standing.queue.keys().next()?;
+            let mut queue = standing.queue.keys();
+            let first = match is_besieged {
+                true => queue.next_back()?,
+                false => queue.next()?,
+            };
             Some((standing.held, *first, *id))
         });
         let (held, first, account) = waiting.min()?;
@@ -176,7 +187,7 @@ impl State {
         }
         let by_others = self.is_fair(least, left + 1);
         let places = self.idle.places.iter();
-        let after = match places.len() > limits::IDLE_MANY.max(self.taken / 2) {
+        let after = match self.is_besieged() {
             true => limits::IDLE_PLACE_OF_MANY,
             false => limits::IDLE_PLACE,
         };
@@ -271,7 +282,7 @@ impl Gate {
         self.inner.let_in();
     }
 
-    /// Waits for a place, first come first served. Meanwhile those who hold one and wait for their clients are asked for theirs.
+    /// Waits for a place, first come first served but behind a crowd of slow clients. Meanwhile those who hold one and wait for their clients are asked for theirs.
     ///
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait.
@@ -387,9 +398,16 @@ impl Waiting {
         let mut state = gate.state();
         let left = state.max_waiting.saturating_sub(state.waiting);
         let queued = state.standing(account).queue.len();
+        let mut gives_way = None;
         if !state.is_fair(queued, left) {
-            state.forget_if_idle(account);
-            return Err(Full);
+            if state.is_besieged() {
+                gives_way = state.standing(account).queue.pop_first();
+            }
+            if gives_way.is_none() {
+                state.forget_if_idle(account);
+                return Err(Full);
+            }
+            state.waiting -= 1;
         }
         state.come += 1;
         state.waiting += 1;
@@ -397,6 +415,7 @@ impl Waiting {
         let (caller, called) = oneshot::channel();
         state.standing(account).queue.insert(nth, caller);
         drop(state);
+        drop(gives_way);
         // What was given back since he looked, and before he was here.
         gate.let_in();
         Ok(Self {
@@ -519,6 +538,32 @@ mod tests {
             assert!(futures_util::poll!(one).is_pending());
         }
         assert_eq!(given(), come.len(), "one for each who waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_a_crowd_that_only_waits_for_its_clients_who_came_last_is_first() {
+        const HELD: usize = limits::IDLE_MANY + 1;
+        let gate = Gate::new(HELD, 2, Duration::from_secs(5));
+        let mut held: Vec<_> = (0..HELD).map(|_| gate.try_admit().expect("free")).collect();
+        let notice = Notice::default();
+        let wait = |permit| Idle::with([permit], 0, Duration::ZERO, &notice);
+        let idle: Vec<_> = held.iter().map(wait).collect();
+        let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
+        for one in &mut come {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        let [first, second, third] = &mut come;
+        assert_eq!(first.await.expect_err("there is room for two"), Full);
+        held.pop();
+        let _place = third.await.expect("who came last");
+
+        // Who was no part of such a crowd waits in turn, and is not sent away by others.
+        drop(idle);
+        let mut next = Box::pin(gate.admit());
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert_eq!(gate.admit().await.expect_err("the queue is full"), Full);
+        held.pop();
+        let _place = second.await.expect("who came first of those who wait");
     }
 
     #[tokio::test(start_paused = true)]
