@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::program::command;
@@ -444,6 +444,54 @@ fn requests_do_not_feel_that_something_is_dear_to_compile() {
         "{times:?}"
     );
     assert_eq!(host.get("/greet/").status(), 200);
+}
+
+#[test]
+fn a_tenant_whose_components_are_dear_to_compile_holds_up_others_by_one_of_them() {
+    let directory = directory();
+    bomb(&directory);
+    std::fs::copy(HELLO.path(), directory.path().join("hello.wasm")).expect("copied");
+    let mut text = "admin = \"off\"\n[tenants.loud]\n[tenants.quiet]\n".to_owned();
+    let (file, new) = (
+        directory.path().join("host.toml"),
+        directory.path().join("new"),
+    );
+    std::fs::write(&file, &text).expect("written");
+    let host = TestHost::serve_file(&file, "--no-cache --compile-cpu 2s");
+    let mut say = |name: &str, source: &str, tenant: &str| {
+        text += &format!(
+            "[handlers.{name}]\nsource = \"{source}.wasm\"\ntenant = \"{tenant}\"\nroutes = [\"/{name}/*\"]\n"
+        );
+        std::fs::write(&new, &text).expect("written");
+    };
+    let taken_up = |times: usize| {
+        std::fs::rename(&new, &file).expect("renamed");
+        eventually("the file is taken up", || {
+            let said = host.stderr();
+            let taken = said.iter().filter(|line| line.contains("is taken up"));
+            (taken.count() > times).then_some(())
+        });
+    };
+    for nth in 0..4 {
+        say(&format!("dear{nth}"), "bomb", "loud");
+    }
+    taken_up(1);
+    let first = eventually("a compiler", || compilers(host.pid()).first().copied());
+    // Its time stands still until somebody else has come.
+    let signal = |signal| {
+        let first = i32::try_from(first).ok().and_then(Pid::from_raw);
+        kill_process(first.expect("a process"), signal).expect("signalled");
+    };
+    signal(Signal::STOP);
+    say("cheap", "hello", "quiet");
+    taken_up(2);
+    signal(Signal::CONT);
+    let deployed = |line: &String| line.contains("`cheap` is deployed");
+    host.says("`cheap` is deployed");
+    let said = host.stderr();
+    let before = said.iter().take_while(|line| !deployed(line));
+    let refused = before.filter(|line| line.contains("is not deployed"));
+    assert!(refused.count() < 2, "{said:#?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What all handlers have together, and how much of it one of them may have at a time: threads that wait for a disk or for the
-//! addresses of a name, scratch directories, open files, bytes that wait in a queue, places to be made in. Who has his share waits
-//! among his own, and takes no place of others.
+//! addresses of a name, scratch directories, open files, bytes that wait in a queue, places to be made in, compilers. Who has his
+//! share waits among his own, and takes no place of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -15,12 +15,12 @@ use super::loader::Loader;
 use super::router::Router;
 use super::{
     Alike, Awaited, Catalog, Conflict, Entry, Handler, HandlerName, HandlerSpec, OwnAnswer, Policy,
-    Route, Service, Source, Spellings, Target, Tenants, Unrepeated,
+    Route, Service, Spellings, Target, Tenants, Unrepeated,
 };
 use crate::account::Account;
 use crate::capabilities::Services;
-use crate::capabilities::share::{Shared, Sharer};
-use crate::components::{Artifact, Compiled, Components};
+use crate::capabilities::share::Shared;
+use crate::components::{Compiled, Components};
 use crate::engine::{Guests, Instances, Room};
 use crate::gate::Gate;
 use crate::limits;
@@ -322,8 +322,7 @@ impl Deployer {
     }
 
     async fn make(&self, spec: HandlerSpec, has_answered: bool) -> anyhow::Result<Arc<Handler>> {
-        let sharer = Sharer::of(&spec.name.shared(), spec.tenant.as_ref());
-        let _place = self.places.share(&sharer).take(1).await;
+        let _place = self.places.share(&spec.sharer()).take(1).await;
         let payer = self.account_of(&spec);
         let (guest, digest) = self.loader.make(&spec, &payer, has_answered).await?;
         let (gate, account) = (self.gate_of(&spec), self.account_of(&spec));
@@ -529,14 +528,6 @@ impl Deployer {
             router,
         }));
         Ok(refused)
-    }
-
-    /// The compiled component alone.
-    ///
-    /// # Errors
-    /// With the file's name, what is wrong with it, and what to do.
-    pub async fn load(&self, source: &Source) -> anyhow::Result<Artifact> {
-        self.loader.artifact(source).await
     }
 }
 

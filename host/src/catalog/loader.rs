@@ -52,7 +52,7 @@ impl Loader {
     ) -> anyhow::Result<(Arc<Guest>, String)> {
         // From before the file is read: one that changes meanwhile is then not remembered.
         let stamp = Stamp::of(spec.source.path());
-        let artifact = self.artifact(&spec.source).await?;
+        let artifact = self.artifact(spec).await?;
         let digest = artifact.digest.clone();
         let guest = Arc::new(self.link(artifact, spec).await?);
         let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
@@ -123,7 +123,7 @@ impl Loader {
     ) -> anyhow::Result<Guest> {
         let artifact = match self.components.kept(digest).await {
             Some(kept) => kept,
-            None => self.artifact(&spec.source).await?,
+            None => self.artifact(spec).await?,
         };
         if artifact.digest != digest {
             bail!(
@@ -135,9 +135,9 @@ impl Loader {
     }
 
     /// The compiled component alone.
-    pub(super) async fn artifact(&self, source: &Source) -> anyhow::Result<Artifact> {
-        Ok(match source {
-            Source::Wasm(path) => self.components.load(path).await?,
+    async fn artifact(&self, spec: &HandlerSpec) -> anyhow::Result<Artifact> {
+        Ok(match &spec.source {
+            Source::Wasm(path) => self.components.load(path, &spec.sharer()).await?,
             Source::Precompiled(path) => self.components.load_precompiled(path).await?,
         })
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{OwnAnswer, Policy, Route, WarmUp};
+use crate::capabilities::share::Sharer;
 use crate::engine::GuestSettings;
 use crate::limits::{self, HandlerLimits};
 use crate::names::short;
@@ -65,6 +66,11 @@ impl HandlerSpec {
             && self.warm_up == other.warm_up
             && self.quarantine == other.quarantine
             && self.keep_output == other.keep_output
+    }
+
+    /// With whom it shares what there is for all.
+    pub(super) fn sharer(&self) -> Sharer {
+        Sharer::of(&self.name.shared(), self.tenant.as_ref())
     }
 
     /// Names what decides, besides the component, whether a guest starts and is ready.

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::guest::CompilingArgs;
 use super::{print_exactly, values};
+use crate::capabilities::share::Sharer;
 use crate::components;
 
 /// Compile a component ahead of time, for this machine and this version of host.
@@ -41,7 +42,9 @@ impl Compile {
             );
         }
         let components = self.compiling.components(self.memory);
-        let artifact = components.load(&self.guest).await?;
+        // Nobody else has anything compiled here.
+        let alone = Sharer::Handler("".into());
+        let artifact = components.load(&self.guest, &alone).await?;
         components::write_precompiled(&artifact, &output)
             .with_context(|| format!("writing `{}`", output.display()))?;
         print_exactly(&output.display().to_string());

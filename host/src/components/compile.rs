@@ -6,24 +6,23 @@ use super::child::{Order, SUBCOMMAND};
 use super::compile_error::CompileError;
 use super::config::Ceilings;
 use super::platform::{self, ProcessCeilings};
+use crate::capabilities::share::{Held, Shared, Sharer};
 use crate::engine::Generation;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Starts compilers, a few at once.
 #[derive(Debug)]
 pub(super) struct Compiler {
     program: PathBuf,
     ceilings: Ceilings,
-    places: Arc<Semaphore>,
+    places: Shared,
     compiled: Counts,
 }
 
@@ -47,7 +46,7 @@ pub struct Compiled {
 
 /// The right to start one compiler.
 pub(super) struct Place {
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 /// Enough for "failed to compile: function …"; a hostile component can make it say more.
@@ -59,17 +58,16 @@ impl Compiler {
         Compiler {
             program,
             ceilings,
-            places: Arc::new(Semaphore::new(at_once.max(1))),
+            places: Shared::new(at_once.max(1)),
             compiled: Counts::default(),
         }
     }
 
     /// Waits for a place. Those who wait are as many as there are handlers being deployed, and each is let in when one
-    /// before it is done or has used up its time.
-    pub(super) async fn place(&self) -> Place {
-        // The semaphore is never closed; if it were, running one more compiler does no harm.
+    /// before it is done or has used up its time: of each who shares, one is before it at most, also of those who come with many.
+    pub(super) async fn place(&self, sharer: &Sharer) -> Place {
         Place {
-            _held: self.places.clone().acquire_owned().await.ok(),
+            _held: self.places.share(sharer).take(1).await,
         }
     }
 
@@ -193,4 +191,30 @@ async fn message(mut stderr: ChildStderr) -> String {
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_with_many_has_one_compiled_and_then_others_are_next() {
+        let compiler = Compiler::new(None, Ceilings::default(), 1);
+        let [loud, gone, quiet] = ["loud", "gone", "quiet"].map(|it| Sharer::Tenant(it.into()));
+        let held = compiler.place(&loud).await;
+        let mut second = Box::pin(compiler.place(&loud));
+        let mut gone = Box::pin(compiler.place(&gone));
+        let mut other = Box::pin(compiler.place(&quiet));
+        assert!(poll!(&mut second).is_pending());
+        assert!(poll!(&mut gone).is_pending());
+        assert!(poll!(&mut other).is_pending());
+        drop(held);
+        // It was its turn.
+        drop(gone);
+        assert!(poll!(&mut second).is_pending());
+        assert!(poll!(&mut other).is_ready());
+        assert!(poll!(&mut second).is_ready());
+    }
 }

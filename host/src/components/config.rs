@@ -28,7 +28,7 @@ impl Default for Config {
             cache: CacheConfig::of_user(),
             limits: Limits::default(),
             ceilings: Ceilings::default(),
-            // One compiler already uses every core it may; a second lets a small handler pass a large one.
+            // One compiler already uses every core it may; a second lets a small handler pass a large one of somebody else.
             compilers: if cores >= 4 { 2 } else { 1 },
             program: None,
         }

@@ -38,6 +38,7 @@ pub use provided::Reach;
 pub use refusal::{OverLimit, Refusal, UnknownImport};
 pub use stamp::Stamp;
 
+use crate::capabilities::share::Sharer;
 use crate::engine::{self, Generation};
 use crate::files;
 use cache::{Cache, Key};
@@ -126,13 +127,13 @@ impl Components {
         }
     }
 
-    /// Reads a component and gives its artifact: from the cache, or compiled now, which takes seconds for large ones.
-    /// Dropping the future stops the compiler.
-    pub async fn load(&self, path: &Path) -> Result<Artifact, LoadError> {
+    /// Reads a component and gives its artifact: from the cache, or compiled now for him who shares the compilers with others,
+    /// which takes seconds for large ones. Dropping the future stops the compiler.
+    pub(crate) async fn load(&self, path: &Path, sharer: &Sharer) -> Result<Artifact, LoadError> {
         let (owned, limit) = (path.to_owned(), self.shared.limits.size);
         let made = async {
-            self.make(blocking(move || read(&owned, limit)).await?)
-                .await
+            let wasm = blocking(move || read(&owned, limit)).await?;
+            self.make(wasm, sharer).await
         };
         made.await.map_err(|why| LoadError {
             path: path.to_owned(),
@@ -140,8 +141,7 @@ impl Components {
         })
     }
 
-    /// The same for bytes that did not come from a file.
-    pub async fn make(&self, wasm: Vec<u8>) -> Result<Artifact, Why> {
+    async fn make(&self, wasm: Vec<u8>, sharer: &Sharer) -> Result<Artifact, Why> {
         let wasm = Arc::new(wasm);
         let (shared, bytes) = (self.shared.clone(), wasm.clone());
         let (digest, cached) = blocking(move || {
@@ -161,7 +161,7 @@ impl Components {
             Ok(inspection)
         })
         .await?;
-        let place = self.shared.compiler.place().await;
+        let place = self.shared.compiler.place(sharer).await;
         // While we waited another may have compiled the same component.
         let (shared, again) = (self.shared.clone(), digest.clone());
         if let Some(artifact) = blocking(move || Ok(shared.cached(&again))).await? {
