@@ -820,12 +820,17 @@ fn an_earlier_version_keeps_the_locks_of_its_route() {
     let host = file.serve();
     let ann = "GET /ok\nAuthorization: Basic YW5uOnNlY3JldA==";
     assert_eq!(ask(&host, ann).status(), 200);
+    let socket = flag("--admin", host.socket());
+    // It serves before it is written down, and what is replaced by then is no version.
+    eventually("a version", || {
+        let list = crate::support::host(&format!("list {socket}"));
+        list.stdout_text().contains("file v1").then_some(())
+    });
     fs::copy(HELLO.path(), file.path("new")).expect("copied");
     fs::rename(file.path("new"), file.path("faults.wasm")).expect("renamed");
     eventually("the new one", || {
         (!ask(&host, ann).text().starts_with("ok")).then_some(())
     });
-    let socket = flag("--admin", host.socket());
     eventually("a rollback", || {
         let back = crate::support::host(&format!("rollback faults {socket}"));
         (back.code == Some(0)).then_some(())
