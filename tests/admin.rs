@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -827,6 +828,45 @@ fn a_socket_and_a_state_directory_are_their_owners_alone() {
     );
     assert_eq!(host.stop().code, Some(0));
     assert!(!here.path("admin.sock").exists());
+}
+
+#[test]
+fn a_socket_that_is_removed_is_bound_again_unless_somebody_else_answers_there() {
+    let here = Place::new();
+    let (run, state) = (here.path("run"), here.path("state"));
+    let socket = run.join("admin.sock");
+    let flags = format!("{} {}", flag("--admin", &socket), flag("--state", &state));
+    let host = TestHost::serve(HELLO, &flags);
+    let list = format!("list {}", flag("--admin", &socket));
+    let says = |part: &str| {
+        let said = host.stderr().into_iter();
+        said.filter(|line| line.contains(part)).count()
+    };
+    let removals: [&dyn Fn(); 2] = [&|| fs::remove_file(&socket).expect("removed"), &|| {
+        fs::remove_dir_all(&run).expect("removed")
+    }];
+    for (nth, remove) in removals.iter().enumerate() {
+        assert_eq!(crate::support::host(&list).code, Some(0));
+        remove();
+        eventually("the socket", || {
+            assert_eq!(host.get("/").status(), 200);
+            socket.exists().then_some(())
+        });
+        assert_eq!(crate::support::host(&list).code, Some(0));
+        let mode = fs::metadata(&socket).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        eventually("a line", || (says("bound again") > nth).then_some(()));
+        assert_eq!(says("bound again"), nth + 1);
+    }
+    let other = here.path("other.sock");
+    let _answers = UnixListener::bind(&other).expect("bound");
+    let inode = |path: &Path| fs::metadata(path).expect("there").ino();
+    let theirs = inode(&other);
+    fs::rename(&other, &socket).expect("renamed");
+    host.says("a host that runs has the admin door");
+    assert_eq!(host.get("/").status(), 200);
+    assert_eq!(host.stop().code, Some(0));
+    assert_eq!(inode(&socket), theirs, "it is not the host's to remove");
 }
 
 #[test]

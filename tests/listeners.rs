@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use crate::support::host::address_in;
@@ -111,6 +111,30 @@ fn a_unix_socket_has_its_rights_and_replaces_what_a_dead_process_left() {
         host.ended();
         assert!(socket.exists());
     }
+}
+
+#[test]
+fn a_unix_socket_that_is_removed_is_bound_again_and_who_has_come_stays() {
+    let here = directory();
+    let socket = here.path().join("http.sock");
+    let place = format!("unix:{}", socket.display());
+    let host = TestHost::serve(FAULTS, &format!("--addr 127.0.0.1:0 --addr {place}"));
+    eventually("the socket", || (host.places().len() == 2).then_some(()));
+    let mut before = Connection::to_unix(&socket);
+    assert_eq!(before.get("/ok").text(), "ok\n");
+    fs::remove_file(&socket).expect("removed");
+    eventually("the socket", || {
+        assert_eq!(before.get("/ok").text(), "ok\n");
+        UnixStream::connect(&socket).ok()
+    });
+    assert_eq!(Connection::to_unix(&socket).get("/ok").text(), "ok\n");
+    let rights = fs::metadata(&socket).expect("there").permissions().mode();
+    assert_eq!(rights & 0o777, 0o660);
+    host.says(&format!("`{place}` was taken away: it is bound again"));
+    assert_eq!(before.get("/ok").text(), "ok\n");
+    drop(before);
+    assert_eq!(host.stop().code, Some(0));
+    assert!(!socket.exists(), "its name goes with it");
 }
 
 /// What a host says that does not start.

@@ -633,6 +633,9 @@ pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LISTENERS: usize = 100;
 /// The rights of a Unix socket for clients: its owner's and its group's, where a proxy in front can be a member.
 pub const SOCKET_MODE: u32 = 0o660;
+/// How often it is looked whether a Unix socket still has its path: whoever was about to come when it was taken away tries again by
+/// then, and the look is one call to the system.
+pub const SOCKET_LOOK: Duration = Duration::from_secs(1);
 /// Bytes of a header of the PROXY protocol, version 2, behind its first 16. Addresses take at most 216; some proxies add
 /// the certificate of their client.
 pub const PROXY_HEADER: usize = 4 * KIB;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::keys::Keys;
 use crate::limits;
 use crate::secret::Secret;
-use crate::server::{SocketFile, Tls, TlsConfig, UnixError, bind_unix, counted_as};
+use crate::server::{SocketFile, Tls, TlsConfig, UnixDoor, UnixError, bind_unix, counted_as};
 use crate::values;
 
 /// Where the operator's door is.
@@ -112,10 +113,7 @@ impl fmt::Display for Door {
 
 /// From the standard library: the runtime that will wait on it does not exist yet.
 enum Listener {
-    Unix {
-        listener: std::os::unix::net::UnixListener,
-        _file: SocketFile,
-    },
+    Unix(PathBuf, (std::os::unix::net::UnixListener, SocketFile)),
     Tcp(std::net::TcpListener),
 }
 
@@ -142,12 +140,8 @@ impl Door {
                         "an admin door on a Unix socket has no TLS: leave it out, or name an address"
                     );
                 }
-                let (listener, file) = bind(path)?;
                 Ok(Self {
-                    listener: Listener::Unix {
-                        listener,
-                        _file: file,
-                    },
+                    listener: Listener::Unix(path.clone(), bind(path)?),
                     address: address.clone(),
                     keys,
                     tls,
@@ -176,18 +170,16 @@ impl Door {
     }
 
     /// Made inside the runtime that will wait on it.
-    pub(super) fn accepting(&self) -> io::Result<Accepting> {
-        Ok(match &self.listener {
-            Listener::Unix { listener, .. } => {
-                let listener = listener.try_clone()?;
-                listener.set_nonblocking(true)?;
-                Accepting::Unix(tokio::net::UnixListener::from_std(listener)?)
+    pub(super) fn accepting(self) -> io::Result<Accepting> {
+        Ok(match self.listener {
+            Listener::Unix(path, bound) => {
+                let again = Box::new(move || bind(&path));
+                Accepting::Unix(UnixDoor::new(bound, again)?)
             }
             Listener::Tcp(listener) => {
-                let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                Accepting::Tcp(listener, self.tls.clone())
+                Accepting::Tcp(listener, self.tls)
             }
         })
     }
@@ -195,7 +187,7 @@ impl Door {
 
 /// A door that lets in.
 pub(super) enum Accepting {
-    Unix(tokio::net::UnixListener),
+    Unix(UnixDoor),
     Tcp(tokio::net::TcpListener, Option<Arc<Tls>>),
 }
 
@@ -241,10 +233,10 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 impl Accepting {
-    pub(super) async fn accept(&self) -> io::Result<Visitor> {
+    pub(super) async fn accept(&mut self) -> io::Result<Visitor> {
         Ok(match self {
-            Self::Unix(listener) => {
-                let stream = listener.accept().await?.0;
+            Self::Unix(door) => {
+                let stream = poll_fn(|cx| door.poll_accept(cx)).await?;
                 let uid = stream.peer_cred()?.uid();
                 Visitor {
                     io: Box::new(stream),

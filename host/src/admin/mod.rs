@@ -84,7 +84,7 @@ pub fn serve(door: Door, versions: Arc<Versions>, watched: Watched) -> anyhow::R
         .build()
         .context("starting the admin door")?;
     let answer = move || {
-        if let Err(error) = runtime.block_on(accept(&door, versions, watched, asked)) {
+        if let Err(error) = runtime.block_on(accept(door, versions, watched, asked)) {
             tracing::error!("the admin door is closed: {error}");
         }
         runtime.shutdown_background();
@@ -100,13 +100,13 @@ pub fn serve(door: Door, versions: Arc<Versions>, watched: Watched) -> anyhow::R
 }
 
 async fn accept(
-    door: &Door,
+    door: Door,
     versions: Arc<Versions>,
     watched: Watched,
     asked: Shutdown,
 ) -> std::io::Result<()> {
-    let accepting = door.accepting()?;
     let desk = Arc::new(Desk::new(versions, watched, Arc::clone(&door.keys)));
+    let mut accepting = door.accepting()?;
     let mut open = Vec::new();
     loop {
         let next = async {

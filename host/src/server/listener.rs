@@ -14,11 +14,12 @@ use std::task::{Context, Poll, ready};
 use anyhow::Context as _;
 use http::uri::Scheme;
 use socket2::{Domain, Protocol, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
 use super::inherited;
 use super::socket::Socket;
 use super::tls::{Tls, TlsConfig};
+use super::unix::{Bind, UnixDoor};
 use crate::client::{Client, Peer, Stall};
 use crate::limits;
 use crate::values;
@@ -103,17 +104,13 @@ pub struct Listener {
 
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixDoor),
 }
 
 /// Where it is, now that it is known.
 enum At {
     Address(SocketAddr),
-    Unix {
-        path: PathBuf,
-        /// Ours, and gone with it. That of a socket of systemd's is not ours.
-        _file: Option<SocketFile>,
-    },
+    Unix(PathBuf),
 }
 
 /// What holds for whoever comes in here.
@@ -165,14 +162,10 @@ impl Place {
                 (Kind::Tcp(listener), At::Address(address))
             }
             Self::Unix { path, mode } => {
-                let (listener, file) = bind_unix(path, *mode)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let listener = UnixListener::from_std(listener).map_err(failed)?;
-                let at = At::Unix {
-                    path: path.clone(),
-                    _file: Some(file),
-                };
-                (Kind::Unix(listener), at)
+                let (at, mode) = (path.clone(), *mode);
+                let bind: Bind = Box::new(move || Ok(bind_unix(&at, mode)?));
+                let door = UnixDoor::new(bind()?, bind).map_err(failed)?;
+                (Kind::Unix(door), At::Unix(path.clone()))
             }
             Self::Systemd(name) => {
                 let sockets = inherited::take(name)?;
@@ -211,11 +204,9 @@ fn of_systemd(socket: inherited::Socket) -> io::Result<(Kind, At)> {
             ))
         }
         inherited::Socket::Unix(listener) => {
-            listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
-            let listener = UnixListener::from_std(listener)?;
-            Ok((Kind::Unix(listener), At::Unix { path, _file: None }))
+            Ok((Kind::Unix(UnixDoor::of_others(listener)?), At::Unix(path)))
         }
     }
 }
@@ -226,7 +217,7 @@ impl Listener {
     pub fn address(&self) -> Option<SocketAddr> {
         match self.at {
             At::Address(address) => Some(address),
-            At::Unix { .. } => None,
+            At::Unix(_) => None,
         }
     }
 
@@ -237,8 +228,11 @@ impl Listener {
     }
 
     /// The next client. One task at a time is woken.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Client)>> {
-        let (socket, remote, local) = match &self.socket {
+    pub(super) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Socket, Client)>> {
+        let (socket, remote, local) = match &mut self.socket {
             Kind::Tcp(listener) => {
                 let (stream, remote) = ready!(listener.poll_accept(cx))?;
                 // A client that is already gone has no local address.
@@ -250,8 +244,8 @@ impl Listener {
                     Peer::Address(local),
                 )
             }
-            Kind::Unix(listener) => {
-                let (stream, _) = ready!(listener.poll_accept(cx))?;
+            Kind::Unix(door) => {
+                let stream = ready!(door.poll_accept(cx))?;
                 (Socket::Unix(stream), Peer::Unix, Peer::Unix)
             }
         };
@@ -283,10 +277,10 @@ impl fmt::Display for Listener {
         };
         match &self.at {
             At::Address(address) => write!(f, "{scheme}://{address}/"),
-            At::Unix { path, .. } if scheme == "https" => {
+            At::Unix(path) if scheme == "https" => {
                 write!(f, "unix:{} (https)", path.display())
             }
-            At::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            At::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -300,9 +294,20 @@ pub struct SocketFile {
     inode: (u64, u64),
 }
 
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its path still leads to it. No other has its inode for as long as somebody listens.
+    pub(super) fn is_there(&self) -> bool {
+        inode(&self.path).is_ok_and(|now| now == self.inode)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+        if self.is_there() {
             // A name that stays is replaced by the next host.
             let _ = fs::remove_file(&self.path);
         }

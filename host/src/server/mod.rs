@@ -40,6 +40,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unix;
 mod upload;
 mod watch;
 mod wire;
@@ -61,6 +62,7 @@ pub use tls::{
     Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig, TlsConnector, connect,
     connector,
 };
+pub use unix::{Bind, UnixDoor};
 pub use upload::Upload;
 
 use crate::client::Client;
