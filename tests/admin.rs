@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::directory::{comes_to_say, greeting, number_in, version};
 use crate::support::exposition::Exposition;
 use crate::support::guests::{ECHO, STATIC_FILES};
+use crate::support::program::command_with_open_files;
 use crate::support::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -1480,6 +1481,24 @@ fn a_host_that_is_killed_at_any_point_starts_again_with_the_last_acknowledged_ca
         "nothing was deployed between the kills"
     );
     assert!(next > 2 * KILLS as usize, "{next} deploys are few");
+}
+
+#[test]
+fn the_door_answers_and_deploys_while_clients_have_all_open_files() {
+    const OPEN_FILES: u32 = 200;
+    let here = Place::new();
+    let program = command_with_open_files(OPEN_FILES);
+    let host = TestHost::serve_as(program, HELLO, &here.unix());
+    let crowd: Vec<_> = (0..2 * OPEN_FILES)
+        .map(|_| TcpStream::connect(host.address).expect("in the backlog at least"))
+        .collect();
+    host.says("kept for the operator");
+    // It is compiled, which takes some more.
+    let file = here.component("shop.wasm", &version(1));
+    here.deploy(&file, "--name shop --route /shop/*");
+    assert!(here.done("list").contains("shop"));
+    drop(crowd);
+    assert_eq!(host.get("/shop/").status(), 200, "others come in again");
 }
 
 #[test]

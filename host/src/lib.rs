@@ -31,6 +31,7 @@ pub mod meter;
 pub mod names;
 pub mod networks;
 pub mod observe;
+pub mod open_files;
 pub mod secret;
 pub mod shutdown;
 pub mod values;

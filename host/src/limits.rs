@@ -231,6 +231,10 @@ pub const OPEN_FILES: usize = 256;
 /// connections. One tenant, or handler without one, has at most [`FAIR`] times what he leaves.
 pub const OPEN_FILES_PART: usize = 4;
 
+/// Those of the process that connections of clients leave to the operator's door, and to what he deploys there. Where the process
+/// may have few it is one in [`OPEN_FILES_PART`].
+pub const OPEN_FILES_KEPT: usize = 32;
+
 /// Datagrams that one instance of wasi:http 0.3 sends and receives at once; the next is refused. One for each socket that it may
 /// have open.
 pub const DATAGRAMS_AT_ONCE: usize = OPEN_FILES;

@@ -3,18 +3,8 @@
 
 use std::sync::Arc;
 
-use rustix::process::{Resource, getrlimit};
-
 use super::share::{Held, Share, Shared, Sharer};
-use crate::limits;
-
-/// How many this process may have open. A guest that is loaded holds one, and so does a connection.
-pub(crate) fn of_process() -> usize {
-    let most = getrlimit(Resource::Nofile).maximum;
-    most.map_or(usize::MAX, |most| {
-        usize::try_from(most).unwrap_or(usize::MAX)
-    })
-}
+use crate::{limits, open_files};
 
 /// Those that the guests of a host may have.
 #[derive(Debug)]
@@ -22,7 +12,9 @@ pub(crate) struct Descriptors(Shared);
 
 impl Default for Descriptors {
     fn default() -> Self {
-        Self(Shared::fair(of_process() / limits::OPEN_FILES_PART))
+        Self(Shared::fair(
+            open_files::of_process() / limits::OPEN_FILES_PART,
+        ))
     }
 }
 
@@ -44,8 +36,9 @@ pub(super) struct OneOpen {
 }
 
 impl Count {
-    /// One more, if there is any in the share.
+    /// One more, if there is any in the share, and if clients leave any.
     pub(super) fn one(&self, share: &Share) -> Option<OneOpen> {
+        (!open_files::are_short()).then_some(())?;
         Some(OneOpen {
             _held: share.try_take_fairly(1)?,
             _of_instance: Arc::clone(&self.0),

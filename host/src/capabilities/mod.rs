@@ -8,7 +8,7 @@ pub mod calls;
 pub mod clocks;
 pub mod config;
 pub mod counts;
-pub(crate) mod descriptors;
+mod descriptors;
 pub mod files;
 pub mod hosts;
 pub mod judge;

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use super::HandlerSpec;
 use super::loader::Loader;
 use super::tenant::Tenant;
-use crate::capabilities::descriptors;
 use crate::engine::{Guest, Uses};
 use crate::limits;
+use crate::open_files;
 
 /// All guests of a host that are loaded.
 pub(super) struct Hot {
@@ -58,7 +58,7 @@ impl Hot {
             began: Instant::now(),
             loaded: Mutex::new(Loaded {
                 places: Vec::new(),
-                most: limits::HOT_HANDLERS.min(descriptors::of_process() / 2),
+                most: limits::HOT_HANDLERS.min(open_files::of_process() / 2),
             }),
             loads: AtomicUsize::new(0),
             look: AtomicUsize::new(limits::LOADS_LOOK),

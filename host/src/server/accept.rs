@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::connection::{self, Door};
@@ -17,6 +18,7 @@ use super::listener::{Listener, Terms};
 use super::socket::Socket;
 use super::{Config, Handler};
 use crate::client::Client;
+use crate::open_files;
 use crate::shutdown::Shutdown;
 
 /// Serves the connections of `listeners` until shutdown is asked and the last of them has ended. The ceilings of `config`
@@ -34,15 +36,28 @@ pub async fn serve<H: Handler>(
     let door = Arc::new(Door::new(config, counters, handler, shutdown));
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::on(listeners);
+    let mut is_short = false;
+    let mut told: Option<Instant> = None;
 
     while !door.shutdown.is_asked() {
         // The place is taken before the connection: beyond the ceiling the kernel's backlog waits, not our memory.
-        let has_room = connections.len() < door.config.max_connections;
+        let has_room = connections.len() < door.config.max_connections && !is_short;
+        open_files::set_short(is_short);
         tokio::select! {
             biased;
             () = door.shutdown.asked() => break,
-            Some(ended) = connections.join_next() => note_end(&door.counters, ended),
+            Some(ended) = connections.join_next() => {
+                is_short = false;
+                note_end(&door.counters, ended);
+            }
             (terms, socket, client) = accepting.next(&door.counters), if has_room => {
+                is_short = open_files::is_kept(socket.as_raw_fd());
+                if is_short && told.is_none_or(|told| told.elapsed() > BETWEEN_WARNINGS) {
+                    warn!(
+                        "clients have all open files but those that are kept for the operator: others wait; raise the hard limit (`ulimit -Hn`), or lower `--max-concurrent-connections`"
+                    );
+                    told = Some(Instant::now());
+                }
                 open(&mut connections, &door, terms, socket, client);
             }
         }
@@ -173,6 +188,9 @@ impl OneListener {
         });
     }
 }
+
+/// It may be so many times in a second, as connections end and others come.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// Descriptors come free within milliseconds on a busy host; a spin would take the time of those who free them.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

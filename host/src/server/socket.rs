@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,6 +26,12 @@ macro_rules! on {
             Socket::Unix($stream) => $call,
         }
     };
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        on!(self, stream => stream.as_raw_fd())
+    }
 }
 
 impl Socket {

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use rustls::RootCertStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -27,11 +28,10 @@ use super::destination::{Origin, Protocol};
 use super::grant::{OutboundGrant, Reach};
 use super::wire::{Heard, Wire};
 use super::{error, tls};
-use crate::capabilities::descriptors;
 use crate::capabilities::hosts::Host;
 use crate::capabilities::judge::judge;
 use crate::capabilities::lent::Lent;
-use crate::limits;
+use crate::{limits, open_files};
 
 /// What all handlers share when they reach others over HTTP. Connections are each handler's own: who may reach less than
 /// another never gets one of his.
@@ -55,7 +55,7 @@ impl Default for Client {
 
 /// Connections of all handlers at once.
 pub(super) fn connections_of_all() -> usize {
-    let of_process = descriptors::of_process() / limits::OPEN_FILES_PART;
+    let of_process = open_files::of_process() / limits::OPEN_FILES_PART;
     limits::OUTBOUND_CONNECTIONS_OF_ALL.min(of_process)
 }
 
@@ -176,6 +176,9 @@ impl Client {
         places: Places,
         stage: &Stage,
     ) -> Result<Fresh, Error> {
+        if open_files::are_short() {
+            return Err(error::of_connect(&Errno::MFILE.into()));
+        }
         stage.is(Stage::LOOKUP);
         let addresses = addresses(to, grant).await?;
         stage.is(Stage::CONNECT);
