@@ -340,7 +340,7 @@ impl Guest {
             Some((share, each)) => Some(share.try_take(*each).ok_or_else(|| {
                 let detail =
                     "as many instances of it run as there is room for components of its size";
-                Fault::new(super::FaultKind::NoRoom, detail)
+                Fault::new(FaultKind::NoRoom, detail)
             })?),
         };
         let shared_memory = match purpose {
@@ -352,7 +352,7 @@ impl Guest {
             (Purpose::Trial, _) | (_, 0) => None,
             (Purpose::Requests, many) => Some(self.granted.descriptors.try_take_fairly(many).ok_or_else(|| {
                 let detail = "no room to open the directories that it is granted: all guests, or those of its tenant, have as many files open as they may; raise the hard limit of open files (`ulimit -Hn`)";
-                Fault::new(super::FaultKind::NoRoom, detail)
+                Fault::new(FaultKind::NoRoom, detail)
             })?),
         };
         let scratch = match self.settings.scratch {
@@ -408,7 +408,7 @@ impl Guest {
         let exports = exports.map_err(|error| classify(&error, store.data(), Stage::Start))?;
         let Some(store) = starting.store.take() else {
             // It is there until it is taken.
-            return Err(Fault::new(super::FaultKind::StartFailed, "it is gone"));
+            return Err(Fault::new(FaultKind::StartFailed, "it is gone"));
         };
         Ok(Instance {
             store,
@@ -423,14 +423,14 @@ impl Guest {
         let scratches = &self.granted.scratches;
         let place = scratches.place().ok_or_else(|| {
             let detail = "as many scratch directories are in use, or files open, as there may be";
-            Fault::new(super::FaultKind::NoRoom, detail)
+            Fault::new(FaultKind::NoRoom, detail)
         })?;
         scratches.make(quota, place).await.map_err(|error| {
             let detail = format!(
                 "a scratch directory cannot be made in `{}`: {error}: make that one, or set `TMPDIR` to another",
                 std::env::temp_dir().display()
             );
-            Fault::new(super::FaultKind::StartFailed, detail)
+            Fault::new(FaultKind::StartFailed, detail)
         })
     }
 
