@@ -374,6 +374,21 @@ fn a_handler_that_cannot_be_loaded_for_now_is_served_soon_after() {
 }
 
 #[test]
+fn a_scratch_directory_that_no_descriptor_is_left_for_is_no_failure_of_the_handler() {
+    let host = TestHost::serve(FAULTS, "--scratch 1MiB --max-instance-reuse-count 1");
+    assert_eq!(host.get("/ok").text(), "ok\n");
+    let Some(fault) = Fault::inject(&host, "openat", "error=EMFILE") else {
+        return;
+    };
+    let reply = host.get("/ok");
+    assert_eq!(reply.status(), 503);
+    assert_eq!(host.access(&reply).label(), "overload");
+    let (gone, failed) = fault.end();
+    assert!(failed > 0, "nothing was opened");
+    assert_answers_again(&host, "/ok", "ok", (gone, "`openat`"));
+}
+
+#[test]
 fn a_component_that_the_cache_has_no_room_for_is_served_and_a_later_one_is_kept() {
     let here = directory();
     let (handlers, cache) = (here.path().join("handlers"), here.path().join("cache"));

@@ -1,10 +1,13 @@
 //! Files that somebody else chose, and those that nobody needs any more.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::iter;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Opens a file to read it, and never waits for the other end of a pipe: whoever names a file may name a FIFO.
 ///
@@ -34,6 +37,14 @@ pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether something could not be opened because nothing can be for now: no descriptor is left, or no memory. That says nothing
+/// of the thing.
+pub(crate) fn is_for_now(error: &(dyn Error + 'static)) -> bool {
+    iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| Errno::from_io_error(error.downcast_ref()?))
+        .any(|code| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&code))
+}
+
 /// Does what is left to do when something is dropped, where that stops nobody: to remove a large file takes a disk its time, and
 /// the last who has it open closes it.
 pub(crate) fn aside(work: impl FnOnce() + Send + 'static) {
@@ -55,6 +66,22 @@ mod tests {
         for path in [&*fifo, Path::new("/dev/zero")] {
             let refused = open(path).expect_err("no file");
             assert!(refused.to_string().contains("no regular file"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn that_nothing_can_be_opened_is_told_from_what_is_wrong_with_a_file() {
+        for (code, is_so) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::NOENT, false),
+            (Errno::ACCESS, false),
+        ] {
+            let error = io::Error::from(code);
+            assert_eq!(is_for_now(&error), is_so, "{code}");
+            let within = anyhow::Error::new(error).context("`a` cannot be read");
+            assert_eq!(is_for_now(within.as_ref()), is_so, "{code}, beneath");
         }
     }
 

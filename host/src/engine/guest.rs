@@ -1,6 +1,7 @@
 //! A compiled component with everything resolved that can be before a request comes, and the
 //! instances of it that wait for their next one.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -8,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustix::io::Errno;
 use wasmtime::component::Component;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
@@ -30,6 +30,7 @@ use crate::capabilities::files::{SCRATCH, Scratch};
 use crate::capabilities::share::Share;
 use crate::capabilities::sockets::Sockets;
 use crate::capabilities::{Granted, Grants};
+use crate::files;
 use crate::limits::{self, Reuse};
 use crate::meter::Meter;
 use crate::observe::{GuestOutput, GuestStream, RequestId, Speaker};
@@ -362,7 +363,7 @@ impl Guest {
         let output = Current::new(output);
         let context = self
             .context(&output, Arc::clone(&values), scratch)
-            .map_err(|error| Fault::new(of_opening(&error), format!("{error:#}")))?;
+            .map_err(|error| Fault::new(of_opening(error.as_ref()), format!("{error:#}")))?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(
             self.settings.memory,
@@ -425,13 +426,8 @@ impl Guest {
             let detail = "as many scratch directories are in use, or files open, as there may be";
             Fault::new(FaultKind::NoRoom, detail)
         })?;
-        scratches.make(quota, place).await.map_err(|error| {
-            let detail = format!(
-                "a scratch directory cannot be made in `{}`: {error}: make that one, or set `TMPDIR` to another",
-                std::env::temp_dir().display()
-            );
-            Fault::new(FaultKind::StartFailed, detail)
-        })
+        let made = scratches.make(quota, place).await;
+        made.map_err(|error| without_scratch(&error))
     }
 
     fn context(
@@ -489,17 +485,24 @@ impl Drop for Guest {
 }
 
 /// Whose doing it is that something cannot be opened: that no file can be is nobody's.
-fn of_opening(error: &anyhow::Error) -> FaultKind {
-    let errors = error
-        .chain()
-        .filter_map(|it| it.downcast_ref::<io::Error>());
-    let mut codes = errors.filter_map(io::Error::raw_os_error);
-    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    if codes.any(|code| none_left.contains(&code)) {
+fn of_opening(error: &(dyn Error + 'static)) -> FaultKind {
+    if files::is_for_now(error) {
         FaultKind::NoRoom
     } else {
         FaultKind::StartFailed
     }
+}
+
+fn without_scratch(error: &io::Error) -> Fault {
+    let kind = of_opening(error);
+    let advice = match kind {
+        FaultKind::NoRoom => "raise the hard limit of open files (`ulimit -Hn`)",
+        _ => "make that one, or set `TMPDIR` to another",
+    };
+    let place = std::env::temp_dir();
+    let place = place.display();
+    let detail = format!("a scratch directory cannot be made in `{place}`: {error}: {advice}");
+    Fault::new(kind, detail)
 }
 
 /// How many requests one instance may serve.
@@ -529,6 +532,8 @@ fn regions(component: &Component, generation: Generation, parts: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -538,9 +543,10 @@ mod tests {
             (Errno::NFILE, FaultKind::NoRoom),
             (Errno::NOENT, FaultKind::StartFailed),
         ] {
-            let error = io::Error::from_raw_os_error(code.raw_os_error());
-            let error = anyhow::Error::new(error).context("opening the directory `data`");
-            assert_eq!(of_opening(&error), kind, "{code}");
+            let error = anyhow::Error::new(io::Error::from(code));
+            let error = error.context("opening the directory `data`");
+            assert_eq!(of_opening(error.as_ref()), kind, "{code}");
+            assert_eq!(without_scratch(&code.into()).kind, kind, "{code}");
         }
     }
 }

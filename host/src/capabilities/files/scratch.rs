@@ -455,8 +455,12 @@ impl ScratchShare {
             let nth = scratches.next.fetch_add(1, Ordering::Relaxed);
             let path = home.path.join(nth.to_string());
             DirBuilder::new().mode(0o700).create(&path)?;
+            // Nobody would remove it before the host ends.
+            let root = File::open(&path).inspect_err(|_| {
+                let _ = fs::remove_dir(&path);
+            })?;
             Ok(Arc::new(Scratch {
-                root: Arc::new(File::open(&path)?),
+                root: Arc::new(root),
                 path,
                 quota,
                 taken: Mutex::default(),
