@@ -21,7 +21,7 @@ pub(super) enum Kind {
 }
 
 pub(super) const METHOD: Kind = Kind::Pseudo(1);
-const PATH: Kind = Kind::Pseudo(2);
+pub(super) const PATH: Kind = Kind::Pseudo(2);
 
 impl Kind {
     pub(super) fn of(name: &[u8]) -> Kind {

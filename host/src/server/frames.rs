@@ -297,7 +297,7 @@ impl Frames {
 
 /// Frames of a list that may come before its last: what the largest takes, and some that are not full, as h2 counts them.
 fn most_in_list(config: &Config) -> u32 {
-    let full = (max_list_bytes(config) / FRAME_BYTES).max(1);
+    let full = (max_list_bytes(config.max_head_bytes) / FRAME_BYTES).max(1);
     (full + full / 4).max(5) + 1
 }
 

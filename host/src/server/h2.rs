@@ -22,7 +22,7 @@ use super::pace::{Pace, Paced};
 use super::progress::Progress;
 use super::stream::Streams;
 use super::watch::{Phase, Watch};
-use super::{Config, Handler, HeadFault};
+use super::{Handler, HeadFault};
 use crate::client::Client;
 
 /// Serves a connection until it ends.
@@ -50,7 +50,7 @@ pub(super) async fn drive<H: Handler>(
     });
     let connection = http2::Builder::new(streams.spawner())
         .timer(TokioTimer::new())
-        .max_header_list_size(max_list_bytes(config))
+        .max_header_list_size(max_list_bytes(config.max_head_bytes))
         .header_table_size(HEADER_TABLE_BYTES)
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(config.max_h2_streams)
@@ -129,8 +129,8 @@ fn tell_of_refusal<H: Handler>(door: &Door<H>, client: &Client, cx: &mut Context
 
 /// Bytes of a list of headers. What is somewhat too large is answered by who reads the request; h2 answers the rest, without
 /// an explanation.
-pub(super) fn max_list_bytes(config: &Config) -> u32 {
-    u32::try_from(config.max_head_bytes.saturating_mul(2)).unwrap_or(u32::MAX)
+pub(super) fn max_list_bytes(max_head_bytes: usize) -> u32 {
+    u32::try_from(max_head_bytes.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 /// The smallest that RFC 9113 allows for: a larger one would only be copied, since a frame is passed on whole.

@@ -7,6 +7,9 @@
 //! stream. That puts into the table what takes as much room there as what the client has put into its own, or what a client
 //! refers to afterwards would not be what it means.
 //!
+//! Of a target that is too long for it h2 tells nobody either, and resets the stream: it gets a list that is far too large instead,
+//! for which it answers 431, and that is told.
+//!
 //! Trailers are held to what heads are, and more: nothing above looks at how many there are, and h2 cuts off those that are too large
 //! without a word.
 //!
@@ -18,9 +21,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::io::ReadBuf;
 
-use super::field::Kind;
-use super::frames::{END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, SETTINGS, Violation};
-use super::hpack::{ONCE, Reader, Room, Table, write};
+use super::field::{Kind, PATH};
+use super::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, Head, SETTINGS, Violation,
+};
+use super::h2::{FRAME_BYTES, max_list_bytes};
+use super::hpack::{ENTRY_BYTES, ONCE, Reader, Room, Table, write};
+use super::intake::MAX_TARGET_BYTES;
 use super::preface::PREFACE;
 
 /// How far the reading of a connection is. What is held is bounded by the frames that `frames` lets a list have.
@@ -144,7 +151,7 @@ impl HeaderLists {
         Ok((at, changed))
     }
 
-    /// Reads a list, in as many frames as it has. Gives the frame that h2 gets, if the list is malformed.
+    /// Reads a list, in as many frames as it has. Gives what h2 gets, if the list is malformed or its target too long.
     fn instead_of(&mut self, frames: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
         // Always there: `frames` sees each list first.
         let is_trailers = self.expected.pop_front().unwrap_or_default();
@@ -157,6 +164,7 @@ impl HeaderLists {
         let mut pseudo = 0;
         let mut has_header = false;
         let mut has_length = false;
+        let mut is_too_long = false;
         let mut kept = 0;
         let (mut fields, mut bytes) = (0, 0);
         let mut room = Room::default();
@@ -166,6 +174,7 @@ impl HeaderLists {
             kept += usize::from(field.is_kept);
             fields += 1;
             bytes += field.bytes;
+            is_too_long |= field.kind == PATH && field.bytes > LONGEST_PATH;
             // What is asked for, and how long it is, stands in the head (RFC 9113, 8.1, and RFC 9110, 6.5.1).
             is_malformed |= is_trailers && matches!(field.kind, Kind::Pseudo(_) | Kind::Length);
             if let Kind::Pseudo(bit) = field.kind {
@@ -182,19 +191,38 @@ impl HeaderLists {
             }
         }
         is_malformed |= is_trailers && (fields > self.max_fields || bytes > self.max_bytes);
-        if !is_malformed {
+        if !is_malformed && !is_too_long {
             return Ok(None);
         }
         // No longer than the table.
         let mut list = self.table.again(kept, &list)?;
-        write(&mut list, ONCE, MALFORMED, b"x");
-        let mut frame = (list.len() as u32).to_be_bytes()[1..].to_vec();
-        // Neither padding nor a priority is left.
-        frame.extend([HEADERS, END_HEADERS | (head.flags & END_STREAM)]);
-        frame.extend(head.stream.to_be_bytes());
-        frame.append(&mut list);
-        Ok(Some(frame))
+        if is_malformed {
+            write(&mut list, ONCE, MALFORMED, b"x");
+        } else {
+            let most = max_list_bytes(self.max_bytes) as usize;
+            list.resize(list.len() + most / KNOWN_FIELD_BYTES + 1, KNOWN_FIELD);
+        }
+        Ok(Some(in_frames(head, &list)))
     }
+}
+
+/// A list in place of another. Neither padding nor a priority is left.
+fn in_frames(head: Head, list: &[u8]) -> Vec<u8> {
+    let mut frames = Vec::new();
+    let pieces = list.chunks(FRAME_BYTES as usize);
+    let last = pieces.len() - 1;
+    for (nth, piece) in pieces.enumerate() {
+        let (kind, first) = match nth {
+            0 => (HEADERS, head.flags & END_STREAM),
+            _ => (CONTINUATION, 0),
+        };
+        let end = if nth == last { END_HEADERS } else { 0 };
+        frames.extend_from_slice(&(piece.len() as u32).to_be_bytes()[1..]);
+        frames.extend([kind, first | end]);
+        frames.extend(head.stream.to_be_bytes());
+        frames.extend_from_slice(piece);
+    }
+    frames
 }
 
 /// The first frame if it is whole, what is in it, and what comes behind it.
@@ -251,6 +279,13 @@ fn list_of(frames: &[u8]) -> Option<(Head, Cow<'_, [u8]>, bool)> {
 /// A header for which h2 resets a stream, unless the value is `trailers` (RFC 9113, 8.2.2).
 const MALFORMED: &[u8] = b"te";
 
+/// The longest `:path` that h2 can make a URI of, as the table counts.
+const LONGEST_PATH: usize = ENTRY_BYTES + ":path".len() + MAX_TARGET_BYTES;
+
+/// `accept-encoding: gzip, deflate`, which is always in the table, and how large it is there.
+const KNOWN_FIELD: u8 = 0x90;
+const KNOWN_FIELD_BYTES: usize = ENTRY_BYTES + 28;
+
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
@@ -258,8 +293,6 @@ const PRIORITY: u8 = 0x20;
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::super::frames::CONTINUATION;
-    use super::super::h2::FRAME_BYTES;
     use super::super::hpack::INDEXED;
     use super::*;
 

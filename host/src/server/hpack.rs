@@ -343,7 +343,7 @@ pub(super) const INDEXED: u8 = 0x40;
 pub(super) const ONCE: u8 = 0;
 
 /// RFC 7541, 4.1.
-const ENTRY_BYTES: usize = 32;
+pub(super) const ENTRY_BYTES: usize = 32;
 
 /// Names of the entries that are always there (RFC 7541, appendix A).
 static KNOWN: [&str; 61] = [

@@ -292,7 +292,7 @@ fn what_is_wrong(error: httparse::Error) -> &'static str {
 const USUAL_FIELDS: usize = 100;
 
 /// What `http::Uri` takes.
-const MAX_TARGET_BYTES: usize = u16::MAX as usize - 1;
+pub(super) const MAX_TARGET_BYTES: usize = u16::MAX as usize - 1;
 
 /// What `http::HeaderName` takes.
 const MAX_NAME_BYTES: usize = u16::MAX as usize;

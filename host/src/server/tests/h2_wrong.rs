@@ -8,7 +8,7 @@ use super::h2_client::{
     PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use super::support::{LONG, SHORT, TestDoor, config, count, eventually};
-use crate::server::Config;
+use crate::server::{Config, HeadFault};
 
 const WINDOW: u32 = 65_535;
 
@@ -386,6 +386,32 @@ async fn a_body_that_is_not_as_long_as_it_says_breaks_off() {
         assert_eq!(code(&reset), PROTOCOL_ERROR, "{said} {sent}");
         client.get(3, "/hello").await;
         assert_eq!(client.expect(DATA, 3).await.payload, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_too_long_for_anybody_is_431_and_told_and_the_connection_goes_on() {
+    // The largest takes h2 several frames to refuse.
+    for max_head_bytes in [64 * 1024, 1024 * 1024] {
+        let door = TestDoor::open(Config {
+            max_head_bytes,
+            ..config()
+        });
+        let mut client = H2Client::connect(&door, WINDOW).await;
+        // A path of 70,000 bytes, and a field for the table.
+        let mut list = vec![0x82, 0x86, 0x04, 0x7f, 0xf1, 0xa1, 0x04];
+        list.extend([b'/'; 70_000]);
+        list.extend(kept("x", "y"));
+        send_in_frames(&mut client, 1, &list, 16_000).await;
+        let head = client.expect(HEADERS, 1).await;
+        assert_eq!(head.payload, [0x48, 0x83, 0x69, 0x90, 0xff]);
+        let told = || door.seen.refused.lock().unwrap().clone() == [HeadFault::TooLarge];
+        eventually(told).await;
+        let next = [changed(|it| it[2].1 = "/fields"), vec![0xbe]].concat();
+        client
+            .send(HEADERS, END_STREAM | END_HEADERS, 3, &next)
+            .await;
+        assert_eq!(client.expect(DATA, 3).await.payload, b"x: y\n");
     }
 }
 
