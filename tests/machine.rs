@@ -373,6 +373,68 @@ fn a_handler_that_cannot_be_loaded_for_now_is_served_soon_after() {
     }
 }
 
+/// However a file is opened; not all machines have the first.
+const OPENING: &str = "?open,openat";
+
+#[test]
+fn a_file_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
+    let here = directory();
+    let (file, component) = (here.path().join("host.toml"), here.path().join("a.wasm"));
+    let put = |name: &str, bytes: &[u8]| {
+        let new = here.path().join(".new");
+        fs::write(&new, bytes).expect("written");
+        fs::rename(new, here.path().join(name)).expect("renamed");
+    };
+    let say = |route: &str| {
+        let text = format!(
+            "[listen]\naccess_log = \"json\"\n[handlers.a]\nsource = \"a.wasm\"\nroutes = [\"{route}\"]\n"
+        );
+        put("host.toml", text.as_bytes());
+    };
+    put("a.wasm", &version(1));
+    say("/one");
+    let host = TestHost::serve_file(&file, "");
+    comes_to_say(&host, "/one", &greeting(1));
+
+    let Some(fault) = Fault::inject_at(&file, &host, OPENING, "error=EMFILE") else {
+        return;
+    };
+    say("/two");
+    host.says("is not taken up");
+    assert!(fault.end().1 > 0);
+    // What is none of its files makes it look sooner than it would.
+    put("other", b"");
+    comes_to_say(&host, "/two", &greeting(1));
+
+    let Some(fault) = Fault::inject_at(&component, &host, OPENING, "error=EMFILE") else {
+        return;
+    };
+    put("a.wasm", &version(2));
+    host.says("`a` is not replaced");
+    assert!(fault.end().1 > 0);
+    put("other", b"");
+    comes_to_say(&host, "/two", &greeting(2));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
+    let here = directory();
+    let authority = Authority::new("a test");
+    let (cert, key) = authority.sign(&["localhost"]).write(here.path(), "cert");
+    let flags = [flag("--tls-cert", &cert), flag("--tls-key", &key)].join(" ");
+    let host = TestHost::serve(FAULTS, &flags);
+    let Some(fault) = Fault::inject_at(&cert, &host, OPENING, "error=EMFILE") else {
+        return;
+    };
+    let new = authority.sign(&["localhost", "another.example"]);
+    new.write(here.path(), "cert");
+    host.says("are not taken up");
+    assert!(fault.end().1 > 0);
+    // As above.
+    fs::write(here.path().join("other"), "").expect("written");
+    host.says(&format!("the certificate `{}` is taken up", cert.display()));
+}
+
 #[test]
 fn a_scratch_directory_that_no_descriptor_is_left_for_is_no_failure_of_the_handler() {
     let host = TestHost::serve(FAULTS, "--scratch 1MiB --max-instance-reuse-count 1");

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::reload::{Watch, directory_of};
 use crate::config::Listing;
+use crate::files;
 use crate::limits;
 use crate::server::{Certificate, Certificates, ListenerConfig, Tls};
 
@@ -47,8 +48,10 @@ pub(super) async fn follow(certificates: Certificates) {
         }
         let now = block_in_place(|| look(&certificates.files()));
         if now != seen {
-            seen = now;
-            block_in_place(|| take_up(&certificates));
+            // What could not be opened for now is tried again at the next look.
+            if block_in_place(|| take_up(&certificates)) {
+                seen = now;
+            }
         }
         if told.elapsed() >= limits::CERTIFICATE_LOOK {
             told = Instant::now();
@@ -66,16 +69,22 @@ fn directories(files: &[PathBuf]) -> BTreeSet<&Path> {
     directories.into_iter().take(limits::WATCHED).collect()
 }
 
-fn take_up(certificates: &Certificates) {
+/// Says whether that is done, be they good or bad.
+fn take_up(certificates: &Certificates) -> bool {
+    let mut is_done = true;
     for one in certificates.doors() {
         let before = one.tls.certificates();
         match one.tls.reload() {
             Ok(()) if one.tls.certificates() == before => {}
             Ok(()) => tell_all(&one.tls),
-            Err(why) => tell_bad(&why),
+            Err(why) => {
+                is_done &= !files::is_for_now(why.as_ref());
+                tell_bad(&why);
+            }
         }
     }
     tell_of_ends(certificates);
+    is_done
 }
 
 fn tell_all(tls: &Tls) {

@@ -47,7 +47,7 @@ pub struct Follower {
     subject: Subject,
     rollout: Rollout,
     watch: Watch,
-    /// What there was when it was last looked at. None if that could not be done.
+    /// What there was when it was last looked at. None if that could not be done, or not all of it could be read.
     seen: Option<Listing>,
     /// What was said of it then: it is told once.
     said: HashSet<Remark>,
@@ -105,14 +105,16 @@ impl Subject {
         }
     }
 
-    /// What is wanted now, and what is to be said of it. None if nothing is to change.
-    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<Remark>) {
+    /// What is wanted now, or none if nothing is to change; what is to be said of it; and whether to read it again although
+    /// nothing changes.
+    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<Remark>, bool) {
         match self {
             Self::Directory {
                 template, every, ..
             } => {
-                let (wanted, wrong) = seen.wanted(template, every.as_ref());
-                (Some(wanted), wrong.into_iter().map(Remark::Wrong).collect())
+                let (wanted, wrong, is_for_now) = seen.wanted(template, every.as_ref());
+                let wrong = wrong.into_iter().map(Remark::Wrong);
+                (Some(wanted), wrong.collect(), is_for_now)
             }
             Self::File { path, config } => match config::load(path) {
                 Ok(new) => {
@@ -151,14 +153,15 @@ impl Subject {
                         stores,
                         ..new
                     };
-                    (Some(wanted), later.into_iter().map(Remark::Later).collect())
+                    let later = later.into_iter().map(Remark::Later);
+                    (Some(wanted), later.collect(), false)
                 }
                 Err(mistakes) => {
                     let wrong = format!(
                         "`{}` is not taken up, what it said before holds:\n{mistakes}",
                         path.display()
                     );
-                    (None, vec![Remark::Wrong(wrong)])
+                    (None, vec![Remark::Wrong(wrong)], mistakes.is_for_now())
                 }
             },
         }
@@ -213,7 +216,8 @@ impl Follower {
         let seen = self.subject.look();
         let seen = seen.map_err(|error| anyhow!("`{}` cannot be read: {error}", path.display()))?;
         self.take_up(seen);
-        self.rollout.settle().await.iter().for_each(tell);
+        let events = self.rollout.settle().await;
+        self.heed(&events);
         let deployed = self.rollout.deployed();
         let deployed = counted(deployed, "handler");
         tracing::info!("{deployed} of `{}` deployed", path.display());
@@ -227,7 +231,7 @@ impl Follower {
         loop {
             let changed = tokio::select! {
                 Some(events) = self.rollout.next() => {
-                    events.iter().for_each(tell);
+                    self.heed(&events);
                     self.rollout.save();
                     continue;
                 }
@@ -240,6 +244,14 @@ impl Follower {
                 _ => self.rollout.retry().iter().for_each(tell),
             }
             self.heed_tenants();
+        }
+    }
+
+    /// Tells what became of handlers. What could not be read for now is read again at the next look.
+    fn heed(&mut self, events: &[Event]) {
+        events.iter().for_each(tell);
+        if events.iter().any(Event::is_for_now) {
+            self.seen = None;
         }
     }
 
@@ -292,7 +304,7 @@ impl Follower {
 
     fn take_up(&mut self, seen: Listing) {
         // Disks may take their time, and others are served on this thread.
-        let (wanted, said) = block_in_place(|| self.subject.read(&seen));
+        let (wanted, said, is_for_now) = block_in_place(|| self.subject.read(&seen));
         for one in said.iter().filter(|one| !self.said.contains(*one)) {
             match one {
                 Remark::Wrong(what) => tracing::error!("{what}"),
@@ -312,7 +324,7 @@ impl Follower {
             events.iter().for_each(tell);
             self.watch.follow(&self.subject.directories());
         }
-        self.seen = Some(seen);
+        self.seen = (!is_for_now).then_some(seen);
     }
 }
 

@@ -11,7 +11,8 @@ use super::{
     Deployer, Handler, HandlerName, HandlerSpec, Origin, OwnAnswer, Refused, Route, Versions,
     Wanted,
 };
-use crate::components::Stamp;
+use crate::components::{LoadError, Stamp, Why};
+use crate::files;
 
 /// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
 /// and leaves what is deployed.
@@ -96,6 +97,24 @@ pub enum Event {
     },
     /// It is gone.
     Removed(Arc<str>),
+}
+
+impl Event {
+    /// Whether it is refused because nothing could be opened just then. It is made when it is wanted again.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::Refused { why, .. } if is_for_now(why))
+    }
+}
+
+fn is_for_now(why: &anyhow::Error) -> bool {
+    match why.downcast_ref() {
+        Some(LoadError {
+            why: Why::Unreadable(error),
+            ..
+        }) => files::is_for_now(error),
+        _ => files::is_for_now(why.as_ref()),
+    }
 }
 
 impl Rollout {
@@ -246,6 +265,12 @@ impl Rollout {
             // Another may be made by now, of a newer file.
             if tried.making.take_if(of_task).is_none() {
                 continue;
+            }
+            if let Made::Former(_, why) | Made::Nothing(why) = &made
+                && is_for_now(why)
+            {
+                // Nobody has seen what is in it.
+                tried.stamp = None;
             }
             let (handler, routes) = match made {
                 Made::New(handler) => (handler, tried.spec.routes.clone()),
@@ -436,10 +461,30 @@ async fn last_of(
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
     use super::*;
     use crate::catalog::Source;
     use crate::engine::GuestSettings;
     use crate::limits::HandlerLimits;
+
+    #[test]
+    fn a_component_that_cannot_be_opened_for_now_is_told_from_one_that_cannot_be_served() {
+        for (code, is_so) in [(Errno::MFILE, true), (Errno::ACCESS, false)] {
+            let why = LoadError {
+                path: "shop.wasm".into(),
+                why: Why::Unreadable(io::Error::from(code)),
+            };
+            let refused = Event::Refused {
+                name: Arc::from("shop"),
+                why: anyhow::Error::new(why).context("loading"),
+                has_former: true,
+            };
+            assert_eq!(refused.is_for_now(), is_so, "{code}");
+        }
+    }
 
     #[test]
     fn only_what_makes_another_guest_is_made_anew() {

@@ -75,14 +75,15 @@ impl Listing {
 
     /// What it asks for: handlers like `template`, but for their names, files and routes, and what their manifests
     /// say; on all their routes the host does what `every` says. Also what is wrong with it: files with names that no handler can have, and manifests with mistakes, whose
-    /// handlers are left as they are.
+    /// handlers are left as they are; and whether some of that may be none when it is read again.
     #[must_use]
     pub fn wanted(
         &self,
         template: &HandlerSpec,
         every: Option<&Arc<Policy>>,
-    ) -> (Wanted, Vec<String>) {
+    ) -> (Wanted, Vec<String>, bool) {
         let (mut wanted, mut wrong) = (Wanted::default(), Vec::new());
+        let mut is_for_now = false;
         wanted.every = every.cloned();
         let defaults = Defaults::like(template, every);
         for file in self.files.keys().filter(|file| is_component(file)) {
@@ -103,6 +104,7 @@ impl Listing {
                     wanted.handlers.push(handler);
                 }
                 Err(mistakes) => {
+                    is_for_now |= mistakes.is_for_now();
                     wrong.push(format!(
                         "`{name}` is left as it is, its manifest is wrong:\n{mistakes}"
                     ));
@@ -110,7 +112,7 @@ impl Listing {
                 }
             }
         }
-        (wanted, wrong)
+        (wanted, wrong, is_for_now)
     }
 
     fn handler(

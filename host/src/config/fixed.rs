@@ -69,11 +69,11 @@ fn response(table: &Table<'_>) -> Option<OwnAnswer> {
 
 fn body_file(file: &Value<'_>) -> Option<Vec<u8>> {
     let path = file.path()?;
-    (file.reader.outside.read)(&path, limits::FIXED_BODY)
-        .map_err(|error| {
-            file.mistake(format_args!("`{}` cannot be read: {error}", path.display()));
-        })
-        .ok()
+    let read = file.reader.read(&path, limits::FIXED_BODY);
+    read.map_err(|error| {
+        file.mistake(format_args!("`{}` cannot be read: {error}", path.display()));
+    })
+    .ok()
 }
 
 fn redirection(table: &Table<'_>) -> Option<OwnAnswer> {

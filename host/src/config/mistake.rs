@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::limits;
 use crate::names::{is_direction, legible};
 
@@ -16,6 +18,8 @@ pub struct Mistakes {
     /// By place, then by the order in which they were found.
     first: BTreeMap<(usize, usize), Mistake>,
     count: usize,
+    /// Something could not be read for want of descriptors or memory.
+    is_for_now: bool,
     /// Values that nobody may see, quoted or not.
     hidden: Vec<Range<usize>>,
 }
@@ -34,6 +38,7 @@ impl Mistakes {
             text: text.to_owned(),
             first: BTreeMap::new(),
             count: 0,
+            is_for_now: false,
             hidden: Vec::new(),
         }
     }
@@ -43,6 +48,17 @@ impl Mistakes {
         let mut mistakes = Self::of(file, "");
         mistakes.insert(None, message);
         mistakes
+    }
+
+    /// Takes note of why something could not be read.
+    pub(super) fn heed(&mut self, error: &io::Error) {
+        self.is_for_now |= files::is_for_now(error);
+    }
+
+    /// Whether some of them may be none when the same files are read again: nothing could be opened just then.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        self.is_for_now
     }
 
     pub(super) fn add(&mut self, place: Range<usize>, message: String) {

@@ -167,8 +167,11 @@ fn read_manifest(
 fn text_of(path: &Path) -> Result<String, Mistakes> {
     let shown = path.display();
     let unreadable = |message| Mistakes::unreadable(path, message);
-    let bytes = files::read(path, CONFIG_BYTES)
-        .map_err(|error| unreadable(format!("`{shown}` cannot be read: {error}")))?;
+    let bytes = files::read(path, CONFIG_BYTES).map_err(|error| {
+        let mut mistakes = unreadable(format!("`{shown}` cannot be read: {error}"));
+        mistakes.heed(&error);
+        mistakes
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         unreadable(format!(

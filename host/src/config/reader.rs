@@ -90,7 +90,13 @@ impl<'a> Reader<'a> {
     /// What is in another file, at most so many bytes.
     pub(super) fn contents(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
         self.parts.borrow_mut().insert(path.to_owned());
-        (self.outside.read)(path, most)
+        self.read(path, most)
+    }
+
+    /// The same of one that is no part of it.
+    pub(super) fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        let read = (self.outside.read)(path, most);
+        read.inspect_err(|error| self.mistakes.borrow_mut().heed(error))
     }
 
     /// The other files that were read so.

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::capabilities::blobstore::{ContainerGrant, Quota};
 use crate::capabilities::keyvalue::Durability;
@@ -61,6 +63,7 @@ fn read<T>(
             Some("pay-ca.pem" | "pay.pem") => Ok(identity().0.clone().into_bytes()),
             Some("pay-key.pem") => Ok(identity().1.clone().into_bytes()),
             Some("binary") => Ok(vec![0xff]),
+            Some("busy") => Err(Errno::MFILE.into()),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         }
     };
@@ -84,6 +87,20 @@ fn fine(text: &str) -> Config {
 
 fn mistakes(text: &str) -> Mistakes {
     read(text, |_, _| ()).1.expect_err(text)
+}
+
+#[test]
+fn what_cannot_be_opened_for_now_may_be_no_mistake_later() {
+    for (name, is_so) in [("busy", true), ("absent", false)] {
+        for text in [
+            format!("[admin]\naddress = \"127.0.0.1:9090\"\ntoken = {{ from_file = \"{name}\" }}"),
+            format!(
+                "[[routes]]\npath = \"/\"\nrespond = {{ content_type = \"text/plain\", body_file = \"{name}\" }}"
+            ),
+        ] {
+            assert_eq!(mistakes(&text).is_for_now(), is_so, "{text}");
+        }
+    }
 }
 
 /// What is said, with the text that is underlined.
