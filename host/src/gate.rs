@@ -137,19 +137,15 @@ impl State {
         may
     }
 
-    /// Whether most of those who hold places only wait for their clients. Who waits for one may well be another of their kind.
-    fn is_besieged(&self) -> bool {
-        self.idle.places.len() > limits::IDLE_MANY.max(self.taken / 2)
-    }
-
     /// The next of those who wait, of the account that holds least, with the place that he has from now on.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, u64)> {
-        let is_besieged = self.is_besieged();
+        let is_besieged = self.idle.is_besieged(Instant::now());
         let waiting = self.accounts.iter().filter_map(|(id, standing)| {
             let mut queue = standing.queue.keys();
-            let first = match is_besieged {
-                true => queue.next_back()?,
-                false => queue.next()?,
+            let first = if is_besieged {
+                queue.next_back()?
+            } else {
+                queue.next()?
             };
             Some((standing.held, *first, *id))
         });
@@ -167,14 +163,15 @@ impl State {
 
     /// Gives notice to the one whose client has moved least of those who have waited for long, if its place would be that
     /// of the account that asks: it is its own, or of one that holds more. Of several, to the one who has waited longest.
-    /// Whether there was one.
+    /// Says whether there was one.
     fn ask_back(&mut self, account: u64) -> bool {
         let now = Instant::now();
         // Each look is at all of them, and many may wait.
         let in_vain = self.idle.in_vain;
-        if in_vain.is_some_and(|in_vain| now < in_vain + limits::IDLE_PAUSE) {
+        if in_vain.is_some_and(|(of, when)| of == account && now < when + limits::IDLE_PAUSE) {
             return false;
         }
+        self.idle.look(now, self.taken);
         let held = |of: u64| {
             let at = self.accounts.binary_search_by_key(&of, |(id, _)| *id);
             at.map_or(0, |at| self.accounts[at].1.held)
@@ -186,28 +183,21 @@ impl State {
             return false;
         }
         let by_others = self.is_fair(least, left + 1);
-        let places = self.idle.places.iter();
-        let after = match self.is_besieged() {
-            true => limits::IDLE_PLACE_OF_MANY,
-            false => limits::IDLE_PLACE,
-        };
-        let long = places.filter(|(_, waits)| waits.since + waits.earned + after <= now);
+        let idle = &self.idle;
+        let long = idle.places.iter().filter(|(_, waits)| {
+            !waits.is_asked && waits.since + waits.earned + idle.patience(now, waits) <= now
+        });
         let slowest = long
             .filter(|(_, waits)| {
                 waits.account == account || by_others && held(waits.account) > least
             })
             .min_by_key(|(_, waits)| waits.moved)
             .map(|(nth, _)| *nth);
-        match slowest.and_then(|nth| self.idle.places.remove(&nth)) {
-            Some(waits) => {
-                waits.notice.give(after);
-                true
-            }
-            None => {
-                self.idle.in_vain = Some(now);
-                false
-            }
+        let is_one = slowest.is_some_and(|nth| self.idle.ask(now, nth));
+        if !is_one {
+            self.idle.in_vain = Some((account, now));
         }
+        is_one
     }
 }
 
@@ -282,10 +272,10 @@ impl Gate {
         self.inner.let_in();
     }
 
-    /// Waits for a place, first come first served but behind a crowd of slow clients. Meanwhile those who hold one and wait for their clients are asked for theirs.
+    /// Waits for a place, first come first served except behind a crowd of slow clients. Meanwhile those who hold one and wait for their clients are asked for theirs.
     ///
     /// # Errors
-    /// [`Full`], at once when the queue is full and otherwise after the longest wait.
+    /// [`Full`], at once when the queue is full and otherwise after the longest wait, or when a crowd of slow clients comes behind it.
     pub async fn admit(&self) -> Result<Permit, Full> {
         self.enter(UNSHARED).await
     }
@@ -330,9 +320,10 @@ impl Gate {
         let mut waiting = Waiting::join(&self.inner, account)?;
         let end = Instant::now() + self.max_wait;
         loop {
-            let pause = match self.inner.state().ask_back(account) {
-                true => limits::IDLE_LEAVES,
-                false => limits::IDLE_LOOK,
+            let pause = if self.inner.state().ask_back(account) {
+                limits::IDLE_LEAVES
+            } else {
+                limits::IDLE_LOOK
             };
             let rest = end.saturating_duration_since(Instant::now());
             match timeout(rest.min(pause), &mut waiting.called).await {
@@ -400,7 +391,7 @@ impl Waiting {
         let queued = state.standing(account).queue.len();
         let mut gives_way = None;
         if !state.is_fair(queued, left) {
-            if state.is_besieged() {
+            if state.idle.is_besieged(Instant::now()) {
                 gives_way = state.standing(account).queue.pop_first();
             }
             if gives_way.is_none() {
@@ -415,6 +406,7 @@ impl Waiting {
         let (caller, called) = oneshot::channel();
         state.standing(account).queue.insert(nth, caller);
         drop(state);
+        // Not under the lock: it wakes who waits.
         drop(gives_way);
         // What was given back since he looked, and before he was here.
         gate.let_in();
@@ -512,7 +504,7 @@ mod tests {
         let [of_first, _of_second] = held;
         drop(of_first);
         next.await.expect("the place that was given up");
-        assert_eq!(gate.inner.state().idle.places.len(), 0);
+        assert_eq!(gate.inner.state().idle.places.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -523,21 +515,22 @@ mod tests {
         let notices: [_; 2 * HALF] = std::array::from_fn(|_| Notice::default());
         let cx = Context::from_waker(Waker::noop());
         let given = || notices.iter().filter(|it| it.given(&cx).is_some()).count();
-        let wait = |of: usize| Idle::with([&held[of]], 0, Duration::ZERO, &notices[of]);
-        let mut idle: Vec<_> = (0..HALF).map(wait).collect();
-        tokio::time::advance(limits::IDLE_PLACE_OF_MANY).await;
+        let wait = |of: usize, moved| Idle::with([&held[of]], moved, Duration::ZERO, &notices[of]);
         let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
-        for one in &mut come {
-            assert!(futures_util::poll!(one).is_pending());
+        for (few, given_then, why) in [
+            (HALF, 0, "half of them are further"),
+            (HALF + 1, come.len(), "one for each who waits"),
+        ] {
+            let idle: Vec<_> = (0..2 * HALF)
+                .map(|nth| wait(nth, if nth < few { 0 } else { limits::IDLE_FEW_BYTES }))
+                .collect();
+            tokio::time::advance(limits::IDLE_PLACE_OF_MANY).await;
+            for one in &mut come {
+                assert!(futures_util::poll!(one).is_pending());
+            }
+            assert_eq!(given(), given_then, "{why}");
+            drop(idle);
         }
-        assert_eq!(given(), 0, "half of them do something");
-
-        idle.extend((HALF..HALF + come.len()).map(wait));
-        tokio::time::advance(limits::IDLE_LOOK).await;
-        for one in &mut come {
-            assert!(futures_util::poll!(one).is_pending());
-        }
-        assert_eq!(given(), come.len(), "one for each who waits");
     }
 
     #[tokio::test(start_paused = true)]
@@ -548,6 +541,7 @@ mod tests {
         let notice = Notice::default();
         let wait = |permit| Idle::with([permit], 0, Duration::ZERO, &notice);
         let idle: Vec<_> = held.iter().map(wait).collect();
+        tokio::time::advance(limits::IDLE_PLACE_OF_MANY).await;
         let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
         for one in &mut come {
             assert!(futures_util::poll!(one).is_pending());
@@ -559,6 +553,7 @@ mod tests {
 
         // Who was no part of such a crowd waits in turn, and is not sent away by others.
         drop(idle);
+        tokio::time::advance(limits::IDLE_SIEGE).await;
         let mut next = Box::pin(gate.admit());
         assert!(futures_util::poll!(&mut next).is_pending());
         assert_eq!(gate.admit().await.expect_err("the queue is full"), Full);

@@ -130,9 +130,15 @@ pub const BODY_GRACE: Duration = Duration::from_secs(20);
 /// How long a request that has a place must have waited for its client before it gives up the place to one that has none: many
 /// round trips, and short beside [`HandlerLimits::permit_wait`].
 pub const IDLE_PLACE: Duration = Duration::from_millis(500);
-/// The same where more than half of all who hold places, and more than [`IDLE_MANY`], only wait for their clients: whoever comes
-/// behind a crowd that has just taken all of them waits no longer. What a client has sent before earns it more here too.
+/// The same where more than half of all who hold places, and more than [`IDLE_MANY`], have waited so long for clients that have
+/// moved less than [`IDLE_FEW_BYTES`], for each of these: whoever comes behind a crowd that has just taken all of them waits no longer.
+/// What a client has sent before earns it more here too.
 pub const IDLE_PLACE_OF_MANY: Duration = Duration::from_millis(40);
+/// How long after that it is still taken to be so: of a crowd that comes anew many have only just begun to wait.
+pub const IDLE_SIEGE: Duration = Duration::from_secs(1);
+/// More than the kernel and hyper take of an answer that nobody reads. A client that has taken more is one that is slow, and may
+/// look as if it took nothing for as long as a round trip, or part of a second where the kernel holds much for it.
+pub const IDLE_FEW_BYTES: u64 = 512 * KIB as u64;
 /// See [`IDLE_PLACE_OF_MANY`]. Fewer may have come together by chance.
 pub const IDLE_MANY: usize = 32;
 /// Default of [`DoorLimits::body_rate`], in bytes per second: what Kestrel has.
@@ -234,6 +240,8 @@ pub const OPEN_FILES_PART: usize = 4;
 /// Those of the process that connections of clients leave to the operator's door, and to what he deploys there. Where the process
 /// may have few it is one in [`OPEN_FILES_PART`].
 pub const OPEN_FILES_KEPT: usize = 32;
+/// How often it is looked whether there are others again.
+pub const OPEN_FILES_LOOK: Duration = Duration::from_millis(100);
 
 /// Datagrams that one instance of wasi:http 0.3 sends and receives at once; the next is refused. One for each socket that it may
 /// have open.
@@ -640,6 +648,8 @@ pub const SOCKET_MODE: u32 = 0o660;
 /// How often it is looked whether a Unix socket still has its path: whoever was about to come when it was taken away tries again by
 /// then, and the look is one call to the system.
 pub const SOCKET_LOOK: Duration = Duration::from_secs(1);
+/// The same where it could not be bound again: whoever has it may be asked each time whether he answers.
+pub const SOCKET_TAKEN_LOOK: Duration = Duration::from_secs(10);
 /// Bytes of a header of the PROXY protocol, version 2, behind its first 16. Addresses take at most 216; some proxies add
 /// the certificate of their client.
 pub const PROXY_HEADER: usize = 4 * KIB;

@@ -8,14 +8,55 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Inner, Permit};
+use crate::limits;
 
 /// Places whose holders wait for their clients, in the order in which they began to.
 #[derive(Debug, Default)]
 pub(super) struct IdlePlaces {
     begun: u64,
     pub(super) places: BTreeMap<u64, Waits>,
-    /// When somebody last looked, and nobody had waited for long.
-    pub(super) in_vain: Option<Instant>,
+    /// Who last looked, and when, and nobody had waited for long.
+    pub(super) in_vain: Option<(u64, Instant)>,
+    /// Until when it is taken to be besieged: when somebody last looked, most of those who hold places had only waited for clients that
+    /// had moved next to nothing. Who waits for a place may well be another of their kind.
+    besieged_until: Option<Instant>,
+}
+
+impl IdlePlaces {
+    /// Of so many who hold places.
+    pub(super) fn look(&mut self, now: Instant, taken: usize) {
+        let idle = self.places.values().filter(|waits| {
+            waits.moved < limits::IDLE_FEW_BYTES && waits.since + limits::IDLE_PLACE_OF_MANY <= now
+        });
+        if idle.count() > limits::IDLE_MANY.max(taken / 2) {
+            self.besieged_until = Some(now + limits::IDLE_SIEGE);
+        }
+    }
+
+    pub(super) fn is_besieged(&self, now: Instant) -> bool {
+        self.besieged_until.is_some_and(|until| now < until)
+    }
+
+    /// How long he may wait who has earned nothing.
+    pub(super) fn patience(&self, now: Instant, waits: &Waits) -> Duration {
+        if self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES {
+            limits::IDLE_PLACE_OF_MANY
+        } else {
+            limits::IDLE_PLACE
+        }
+    }
+
+    /// Gives notice, if he is there.
+    pub(super) fn ask(&mut self, now: Instant, nth: u64) -> bool {
+        let patience = self.places.get(&nth).map(|waits| self.patience(now, waits));
+        let asked = self.places.get_mut(&nth).zip(patience);
+        let is_there = asked.is_some();
+        if let Some((waits, patience)) = asked {
+            waits.is_asked = true;
+            waits.notice.give(patience);
+        }
+        is_there
+    }
 }
 
 #[derive(Debug)]
@@ -26,6 +67,8 @@ pub(super) struct Waits {
     pub(super) earned: Duration,
     /// Bytes that its client has sent or taken before.
     pub(super) moved: u64,
+    /// Notice was given.
+    pub(super) is_asked: bool,
     pub(super) notice: Notice,
 }
 
@@ -56,8 +99,8 @@ impl Notice {
         }
     }
 
-    /// If it was given and not taken back: how long a client lets others wait who is to lose his place. The task is woken when
-    /// it is given.
+    /// If it was given and not taken back: the place is wanted of a client that has moved nothing for so long. The task is woken
+    /// when it is given.
     pub fn given(&self, cx: &Context<'_>) -> Option<Duration> {
         let mut state = self.state();
         match &mut state.waker {
@@ -99,6 +142,7 @@ impl Idle {
                 since,
                 earned,
                 moved,
+                is_asked: false,
                 notice: notice.clone(),
             };
             idle.places.insert(begun, waits);

@@ -402,7 +402,8 @@ impl ResponseBody {
         let (Some(exchange), Some(permits)) = (&self.exchange, &self.permit) else {
             return;
         };
-        if !self.is_end_stream() {
+        // Who calls another handler has a client of his own, for which he is asked.
+        if !self.is_end_stream() && exchange.called_by.is_none() {
             let wanted = exchange.stall().wanted();
             self.idle = Some(Idle::with(
                 all(permits),
