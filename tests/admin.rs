@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::directory::{comes_to_say, greeting, number_in, version};
 use crate::support::exposition::Exposition;
-use crate::support::guests::{ECHO, STATIC_FILES};
+use crate::support::guests::{ECHO, RELAY, STATIC_FILES};
 use crate::support::program::command_with_open_files;
 use crate::support::*;
 
@@ -856,8 +856,10 @@ fn a_socket_that_is_removed_is_bound_again_unless_somebody_else_answers_there() 
         assert_eq!(crate::support::host(&list).code, Some(0));
         let mode = fs::metadata(&socket).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        eventually("a line", || (says("bound again") > nth).then_some(()));
-        assert_eq!(says("bound again"), nth + 1);
+        eventually("a line", || {
+            (says("taken away: it is bound again") > nth).then_some(())
+        });
+        assert_eq!(says("taken away: it is bound again"), nth + 1);
     }
     let other = here.path("other.sock");
     let _answers = UnixListener::bind(&other).expect("bound");
@@ -1064,26 +1066,28 @@ fn a_request_for_what_cannot_be_made_at_a_start_reaches_no_wider_route_of_anothe
     here.deploy(&shop, "--name shop");
     let wide = here.component("wide.wasm", &version(2));
     here.deploy(&wide, "--name wide --route /*");
+    here.deploy(&RELAY.path(), "--name relay --allow-call shop");
     let component = here.kept_component("shop");
     host.stop();
     fs::write(component, b"damaged").expect("written");
     let host = TestHost::serve_nothing(&here.unix());
     let reply = host.get("/shop/");
     assert_eq!(reply.status(), 503);
-    assert!(reply.text().contains("urn:host:failure:start-failed"));
+    assert!(reply.text().contains("urn:host:failure:not-made"));
     assert_eq!(reply.header("retry-after"), None);
     let access = host.access(&reply);
     assert_eq!(
         (access.text("host.handler"), access.text("http.route")),
         ("shop", "/shop/*")
     );
+    assert_eq!(host.get("/relay/shop/").status(), 503, "a call of it");
     // A look forgets the numbers of handlers that are gone, and this one is not.
     eventually("the request to be counted", || {
         let mut door = Connection::to_unix(&here.path("admin.sock"));
         door.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
         let page = door.reply().text();
         let mut lines = page.lines();
-        let is_it = |line: &str| line.contains("\"shop\"") && line.contains("\"start-failed\"");
+        let is_it = |line: &str| line.contains("\"shop\"") && line.contains("\"not-made\"");
         lines.any(is_it).then_some(())
     });
     let says = |target: &str, number: usize| {

@@ -1,10 +1,12 @@
 //! How many files the process may have open, and those of them that are kept for the operator: his door answers also when clients
 //! have all others.
 
-use std::os::fd::RawFd;
+use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
 use crate::limits;
@@ -30,7 +32,13 @@ pub(crate) fn is_kept(connection: RawFd) -> bool {
     usize::try_from(connection).is_ok_and(|number| number >= of_process() - kept)
 }
 
-/// Whether clients have all but those that are kept. Guests open nothing then.
+/// Whether one that is opened now has one of those that are kept.
+pub(crate) fn is_next_kept() -> bool {
+    fcntl_dupfd_cloexec(io::stderr(), 0).map_or(true, |next| is_kept(next.as_raw_fd()))
+}
+
+/// Whether clients have all but those that are kept. A guest's new instance gets its directories then, and nothing else is opened
+/// for guests.
 pub(crate) fn are_short() -> bool {
     ARE_SHORT.load(Ordering::Relaxed)
 }

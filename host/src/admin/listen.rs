@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::keys::Keys;
 use crate::limits;
 use crate::secret::Secret;
-use crate::server::{SocketFile, Tls, TlsConfig, UnixDoor, UnixError, bind_unix, counted_as};
+use crate::server::{SocketFile, Tls, TlsConfig, UnixError, UnixSocket, bind_unix, counted_as};
 use crate::values;
 
 /// Where the operator's door is.
@@ -174,7 +174,7 @@ impl Door {
         Ok(match self.listener {
             Listener::Unix(path, bound) => {
                 let again = Box::new(move || bind(&path));
-                Accepting::Unix(UnixDoor::new(bound, again)?)
+                Accepting::Unix(UnixSocket::new(bound, again)?)
             }
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -187,7 +187,7 @@ impl Door {
 
 /// A door that lets in.
 pub(super) enum Accepting {
-    Unix(UnixDoor),
+    Unix(UnixSocket),
     Tcp(tokio::net::TcpListener, Option<Arc<Tls>>),
 }
 

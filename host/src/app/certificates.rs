@@ -83,7 +83,9 @@ fn take_up(certificates: &Certificates) -> bool {
             }
         }
     }
-    tell_of_ends(certificates);
+    if is_done {
+        tell_of_ends(certificates);
+    }
     is_done
 }
 

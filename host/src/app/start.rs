@@ -153,7 +153,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
         Serves::Nothing => None,
         Serves::Component(spec) => {
             deployer.require([spec.name.clone()]);
-            first(versions.as_deref(), deploy(&deployer, *spec)).await?;
+            before_what_is_restored(versions.as_deref(), deploy(&deployer, *spec)).await?;
             None
         }
         Serves::Files(subject) => {
@@ -164,7 +164,7 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
             let rollout = Rollout::new(Arc::clone(&deployer), versions.clone());
             let look = Arc::clone(&watched.look);
             let mut follower = Follower::new(subject, rollout, owners, look);
-            first(versions.as_deref(), follower.start()).await?;
+            before_what_is_restored(versions.as_deref(), follower.start()).await?;
             Some(follower)
         }
     };
@@ -196,7 +196,10 @@ pub async fn start(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes what the start waits for. It has waited for what was deployed as long as it should.
-async fn first<T>(versions: Option<&Versions>, making: impl Future<Output = T>) -> T {
+async fn before_what_is_restored<T>(
+    versions: Option<&Versions>,
+    making: impl Future<Output = T>,
+) -> T {
     match versions {
         Some(versions) => versions.give_way(making).await,
         None => making.await,

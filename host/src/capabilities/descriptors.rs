@@ -38,7 +38,9 @@ pub(super) struct OneOpen {
 impl Count {
     /// One more, if there is any in the share, and if clients leave any.
     pub(super) fn one(&self, share: &Share) -> Option<OneOpen> {
-        (!open_files::are_short()).then_some(())?;
+        if open_files::are_short() {
+            return None;
+        }
         Some(OneOpen {
             _held: share.try_take_fairly(1)?,
             _of_instance: Arc::clone(&self.0),

@@ -23,6 +23,11 @@ pub(crate) enum Sharer {
 }
 
 impl Sharer {
+    /// Somebody who has nobody to share with.
+    pub(crate) fn alone() -> Self {
+        Self::Handler(Arc::from(""))
+    }
+
     /// Who the handler of this name shares with.
     pub(crate) fn of(handler: &Arc<str>, tenant: Option<&Arc<str>>) -> Self {
         match tenant {

@@ -619,11 +619,7 @@ fn table(
         .iter()
         .filter(|(name, _)| !entries.contains_key(*name));
     let of_awaited = waiting.flat_map(|(name, it)| {
-        let target = Target::Awaited {
-            name: name.shared(),
-            tenant: it.tenant.clone(),
-            is_starting: it.is_starting(is_incomplete),
-        };
+        let target = Target::Awaited(it.absent(name, is_incomplete));
         let one = move |route: &Route| (route.clone(), name.shared(), target.clone());
         unrepeated(&it.routes).map(one)
     });

@@ -72,7 +72,7 @@ pub struct Catalog {
 #[derive(Debug, Clone)]
 struct Awaited {
     tenant: Option<Arc<str>>,
-    /// Of its routes those that nobody else had.
+    /// Those that it had; in the catalog, those of them that nobody else has.
     routes: Vec<Route>,
     origin: Origin,
     /// It could not be made.
@@ -89,9 +89,17 @@ impl Awaited {
         }
     }
 
-    /// See [`Catalog::is_starting`].
+    /// See [`Absent::is_starting`].
     fn is_starting(&self, is_incomplete: bool) -> bool {
         self.origin == Origin::Admin && is_incomplete && !self.has_failed
+    }
+
+    fn absent(&self, name: &HandlerName, is_incomplete: bool) -> Absent {
+        Absent {
+            name: name.shared(),
+            tenant: self.tenant.clone(),
+            is_starting: self.is_starting(is_incomplete),
+        }
     }
 }
 
@@ -110,15 +118,19 @@ pub enum Target {
     Handler(Arc<Handler>),
     /// The host itself.
     Own(OwnAnswer),
-    /// Nobody, in place of a handler that served before the host was started.
-    Awaited {
-        /// Its name.
-        name: Arc<str>,
-        /// Who owns it.
-        tenant: Option<Arc<str>>,
-        /// See [`Catalog::is_starting`]. If not, it could not be made.
-        is_starting: bool,
-    },
+    /// Nobody.
+    Awaited(Absent),
+}
+
+/// A handler that served before the host was started, and does not yet.
+#[derive(Debug, Clone)]
+pub struct Absent {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Who owns it.
+    pub tenant: Option<Arc<str>>,
+    /// Whether it is still being made, see [`Catalog::is_starting`]. If not, it could not be.
+    pub is_starting: bool,
 }
 
 /// Where a request goes.
@@ -199,6 +211,13 @@ impl Catalog {
     pub fn is_starting(&self, name: &HandlerName) -> bool {
         let awaited = self.awaited.get(name);
         awaited.is_some_and(|awaited| awaited.is_starting(self.is_incomplete))
+    }
+
+    /// A handler of this name that is awaited.
+    #[must_use]
+    pub fn awaited(&self, name: &str) -> Option<Absent> {
+        let (name, awaited) = self.awaited.get_key_value(name)?;
+        Some(awaited.absent(name, self.is_incomplete))
     }
 
     /// Whether there is a handler of this name and tenant, or one is awaited.

@@ -11,7 +11,7 @@ use super::{
     Deployer, Handler, HandlerName, HandlerSpec, Origin, OwnAnswer, Refused, Route, Versions,
     Wanted,
 };
-use crate::components::{LoadError, Stamp, Why};
+use crate::components::{CompileError, LoadError, Stamp, Why};
 use crate::files;
 
 /// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
@@ -110,7 +110,7 @@ impl Event {
 fn is_for_now(why: &anyhow::Error) -> bool {
     match why.downcast_ref() {
         Some(LoadError {
-            why: Why::Unreadable(error),
+            why: Why::Unreadable(error) | Why::NotCompiled(CompileError::Spawn(error)),
             ..
         }) => files::is_for_now(error),
         _ => files::is_for_now(why.as_ref()),

@@ -47,8 +47,8 @@ pub struct Versions {
     busy: Arc<Mutex<BTreeSet<HandlerName>>>,
     uploads: Arc<Semaphore>,
     pub(super) deploys_of_tenants: Gate,
-    /// What is still being made since the start is let be.
-    gives_way: watch::Sender<bool>,
+    /// True while the rest of a start is made: what is restored waits for that.
+    is_held_back: watch::Sender<bool>,
     /// Handlers whose tenant there is not: kept and not served.
     pub(super) away: Mutex<BTreeMap<HandlerName, Away>>,
 }
@@ -282,7 +282,7 @@ impl Versions {
                 limits::ADMIN_CONNECTIONS,
                 limits::TENANTS_DEPLOYS_WAIT,
             ),
-            gives_way: watch::Sender::new(false),
+            is_held_back: watch::Sender::new(false),
             away: Mutex::default(),
         }
     }
@@ -316,15 +316,16 @@ impl Versions {
                 None => {
                     let (deployer, store) = (Arc::clone(&self.deployer), Arc::clone(&self.store));
                     let number = version.number;
-                    let mut gives_way = self.gives_way.subscribe();
+                    let mut held_back = self.is_held_back.subscribe();
                     making.spawn(async move {
                         let name = spec.name.clone();
+                        // Stopped, and begun anew, if the start needs the compilers meanwhile.
                         let mut made = loop {
-                            let _ = gives_way.wait_for(|gives_way| !*gives_way).await;
+                            let _ = held_back.wait_for(|is_held_back| !*is_held_back).await;
                             tokio::select! {
                                 // It answered its warm-up when it was deployed.
                                 made = deployer.build_again(spec.clone()) => break made,
-                                Ok(_) = gives_way.wait_for(|gives_way| *gives_way) => {}
+                                Ok(_) = held_back.wait_for(|is_held_back| *is_held_back) => {}
                             }
                         };
                         let then = format!(
@@ -398,9 +399,9 @@ impl Versions {
     /// Does first what a start waits for besides. What is still being made since [`Self::restore`] is begun anew after it: one
     /// that compiles for minutes would hold a place until then.
     pub async fn give_way<T>(&self, first: impl Future<Output = T>) -> T {
-        self.gives_way.send_replace(true);
+        self.is_held_back.send_replace(true);
         let done = first.await;
-        self.gives_way.send_replace(false);
+        self.is_held_back.send_replace(false);
         done
     }
 

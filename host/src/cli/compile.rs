@@ -42,9 +42,7 @@ impl Compile {
             );
         }
         let components = self.compiling.components(self.memory);
-        // Nobody else has anything compiled here.
-        let alone = Sharer::Handler("".into());
-        let artifact = components.load(&self.guest, &alone).await?;
+        let artifact = components.load(&self.guest, &Sharer::alone()).await?;
         components::write_precompiled(&artifact, &output)
             .with_context(|| format!("writing `{}`", output.display()))?;
         print_exactly(&output.display().to_string());

@@ -63,8 +63,8 @@ impl Compiler {
         }
     }
 
-    /// Waits for a place. Those who wait are as many as there are handlers being deployed, and each is let in when one
-    /// before it is done or has used up its time: of each who shares, one is before it at most, also of those who come with many.
+    /// Waits for a place. Those who wait are as many as there are handlers being deployed. Of each who shares one is in the queue at
+    /// most, so whoever comes waits behind one of each other, until it is done or has used up its time.
     pub(super) async fn place(&self, sharer: &Sharer) -> Place {
         Place {
             _held: self.places.share(sharer).take(1).await,

@@ -46,7 +46,7 @@ struct Served {
 /// A request to a handler, which may not be there.
 struct Callee {
     name: Arc<str>,
-    handler: Option<Arc<Handler>>,
+    handler: Result<Arc<Handler>, Failure>,
 }
 
 impl Pipeline {
@@ -116,10 +116,7 @@ impl Pipeline {
             &exchange.id,
             &mut parts.headers,
         );
-        let Some(handler) = callee.handler else {
-            return Err(Failure::NotDeployed(callee.name));
-        };
-        self.serve(handler, parts, body, exchange).await
+        self.serve(callee.handler?, parts, body, exchange).await
     }
 }
 
@@ -131,9 +128,15 @@ impl Caller for Served {
         options: RequestOptions,
         held: Permit,
     ) -> Result<Calling, Foreign> {
-        let handler = self.pipeline.catalog.load().called(name).cloned();
-        let is_foreign = |handler: &Arc<Handler>| !handler.is_of_the_same_tenant(&self.handler);
-        if handler.as_ref().is_some_and(is_foreign) {
+        let catalog = self.pipeline.catalog.load();
+        let (handler, tenant) = if let Some(handler) = catalog.called(name) {
+            (Ok(Arc::clone(handler)), Some(handler.spec.tenant.clone()))
+        } else if let Some(absent) = catalog.awaited(name) {
+            (Err(Failure::of_absent(&absent)), Some(absent.tenant))
+        } else {
+            (Err(Failure::NotDeployed(Arc::clone(name))), None)
+        };
+        if tenant.is_some_and(|tenant| tenant != self.handler.spec.tenant) {
             return Err(Foreign);
         }
         let callee = Callee {

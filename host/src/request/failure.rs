@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use crate::catalog::Absent;
 use crate::engine::{Fault, FaultKind};
 use crate::gate::Full;
 use crate::limits::CALL_DEPTH;
@@ -32,8 +33,8 @@ pub enum Failure {
     NoRoute,
     /// The same, or the handler is awaited, while handlers are still being made that were there before the host was started.
     Starting,
-    /// The handler was there before the host was started, and could not be made since.
-    NotMade,
+    /// The handler was there before the host was started, and could not be made since; its name.
+    NotMade(Arc<str>),
     /// A call of a handler that is not deployed; its name.
     NotDeployed(Arc<str>),
     /// A call inside of too many others.
@@ -73,6 +74,15 @@ impl From<Full> for Failure {
 }
 
 impl Failure {
+    /// What is asked of a handler that is awaited.
+    pub(super) fn of_absent(absent: &Absent) -> Self {
+        if absent.is_starting {
+            Self::Starting
+        } else {
+            Self::NotMade(Arc::clone(&absent.name))
+        }
+    }
+
     /// The status that the client gets.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -83,7 +93,7 @@ impl Failure {
             | Self::Quarantined(_)
             | Self::Draining
             | Self::Starting
-            | Self::NotMade => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::NotMade(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute | Self::NotDeployed(_) => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -121,7 +131,7 @@ impl Failure {
             Self::TooOften(_) => "rate-limited",
             Self::NoRoute | Self::NotDeployed(_) => "no-route",
             Self::Starting => "starting",
-            Self::NotMade => "start-failed",
+            Self::NotMade(_) => "not-made",
             Self::Loop => "loop",
             Self::Denied => "denied",
             Self::Unauthorized(_) => "unauthorized",
@@ -140,7 +150,7 @@ impl Failure {
             Self::Fault(fault) if fault.kind == FaultKind::NoRoom => {
                 "there is no room for this request now, try again later"
             }
-            Self::Fault(_) | Self::NotMade => "the handler failed",
+            Self::Fault(_) | Self::NotMade(_) => "the handler failed",
             Self::Deadline(_) | Self::Stuck(_) => "the handler did not answer in time",
             Self::Overload => "there is no room for this request now, try again later",
             Self::Quarantined(_) => "the handler fails, try again later",
@@ -181,6 +191,9 @@ impl Failure {
             Self::NotDeployed(name) => Some(format!(
                 "`{name}` is called and is not deployed: deploy it, or take it out of `calls`"
             )),
+            Self::NotMade(name) => Some(format!(
+                "`{name}` served before the host was started, and could not be made then: see the log of the start, and deploy it again"
+            )),
             Self::Loop => Some(format!(
                 "inside of {CALL_DEPTH} calls there is no other: see whether handlers call one another in a circle"
             )),
@@ -218,7 +231,7 @@ impl Failure {
             Self::Quarantined(pause) | Self::TooOften(pause) => {
                 Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1))
             }
-            Self::NotMade => None,
+            Self::NotMade(_) => None,
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }

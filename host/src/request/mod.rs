@@ -181,17 +181,10 @@ impl Pipeline {
                 answer.map(Answer::Guest)
             }
             Target::Own(answer) => Ok(Answer::Own(answer)),
-            Target::Awaited {
-                name,
-                tenant,
-                is_starting,
-            } => {
-                (exchange.handler, exchange.tenant) = (Some(name), tenant);
-                Err(if is_starting {
-                    Failure::Starting
-                } else {
-                    Failure::NotMade
-                })
+            Target::Awaited(absent) => {
+                let failure = Failure::of_absent(&absent);
+                (exchange.handler, exchange.tenant) = (Some(absent.name), absent.tenant);
+                Err(failure)
             }
         }
     }

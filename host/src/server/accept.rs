@@ -18,8 +18,8 @@ use super::listener::{Listener, Terms};
 use super::socket::Socket;
 use super::{Config, Handler};
 use crate::client::Client;
-use crate::open_files;
 use crate::shutdown::Shutdown;
+use crate::{limits, open_files};
 
 /// Serves the connections of `listeners` until shutdown is asked and the last of them has ended. The ceilings of `config`
 /// are those of all of them together.
@@ -43,13 +43,16 @@ pub async fn serve<H: Handler>(
         // The place is taken before the connection: beyond the ceiling the kernel's backlog waits, not our memory.
         let has_room = connections.len() < door.config.max_connections && !is_short;
         open_files::set_short(is_short);
+        let look = sleep(limits::OPEN_FILES_LOOK);
         tokio::select! {
             biased;
             () = door.shutdown.asked() => break,
             Some(ended) = connections.join_next() => {
-                is_short = false;
+                is_short = is_short && open_files::is_next_kept();
                 note_end(&door.counters, ended);
             }
+            // Others than clients close files too.
+            () = look, if is_short => is_short = open_files::is_next_kept(),
             (terms, socket, client) = accepting.next(&door.counters), if has_room => {
                 is_short = open_files::is_kept(socket.as_raw_fd());
                 if is_short && told.is_none_or(|told| told.elapsed() > BETWEEN_WARNINGS) {
@@ -63,6 +66,7 @@ pub async fn serve<H: Handler>(
         }
     }
 
+    open_files::set_short(false);
     drop(accepting);
     while let Some(ended) = connections.join_next().await {
         note_end(&door.counters, ended);

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::inherited;
 use super::socket::Socket;
 use super::tls::{Tls, TlsConfig};
-use super::unix::{Bind, UnixDoor};
+use super::unix::{Bind, UnixSocket};
 use crate::client::{Client, Peer, Stall};
 use crate::limits;
 use crate::values;
@@ -104,7 +104,7 @@ pub struct Listener {
 
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixDoor),
+    Unix(UnixSocket),
 }
 
 /// Where it is, now that it is known.
@@ -164,7 +164,7 @@ impl Place {
             Self::Unix { path, mode } => {
                 let (at, mode) = (path.clone(), *mode);
                 let bind: Bind = Box::new(move || Ok(bind_unix(&at, mode)?));
-                let door = UnixDoor::new(bind()?, bind).map_err(failed)?;
+                let door = UnixSocket::new(bind()?, bind).map_err(failed)?;
                 (Kind::Unix(door), At::Unix(path.clone()))
             }
             Self::Systemd(name) => {
@@ -206,7 +206,7 @@ fn of_systemd(socket: inherited::Socket) -> io::Result<(Kind, At)> {
         inherited::Socket::Unix(listener) => {
             let address = listener.local_addr()?;
             let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
-            Ok((Kind::Unix(UnixDoor::of_others(listener)?), At::Unix(path)))
+            Ok((Kind::Unix(UnixSocket::of_others(listener)?), At::Unix(path)))
         }
     }
 }

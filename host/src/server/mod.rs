@@ -62,7 +62,7 @@ pub use tls::{
     Certificate, CertificateFiles, ClientCertificates, Tls, TlsConfig, TlsConnector, connect,
     connector,
 };
-pub use unix::{Bind, UnixDoor};
+pub use unix::UnixSocket;
 pub use upload::Upload;
 
 use crate::client::Client;

@@ -17,10 +17,10 @@ use crate::limits;
 type Bound = (net::UnixListener, SocketFile);
 
 /// Binds the path, or says why that cannot be done.
-pub type Bind = Box<dyn Fn() -> anyhow::Result<Bound> + Send + Sync>;
+pub(super) type Bind = Box<dyn Fn() -> anyhow::Result<Bound> + Send + Sync>;
 
 /// A listener on a Unix socket.
-pub struct UnixDoor {
+pub struct UnixSocket {
     // Dropped before the listener: until then nobody else can have its inode.
     path: Option<OwnPath>,
     listener: UnixListener,
@@ -34,7 +34,7 @@ struct OwnPath {
     is_told: bool,
 }
 
-impl UnixDoor {
+impl UnixSocket {
     /// Listens on what is bound, which `bind` can bind again. To be called within a runtime.
     ///
     /// # Errors
@@ -85,6 +85,7 @@ impl OwnPath {
     /// A new listener, if the path is not this one's any more. What somebody else has there that answers is left to him.
     fn look(&mut self) -> Option<UnixListener> {
         if self.file.is_there() {
+            self.is_told = false;
             self.look_again_in(limits::SOCKET_LOOK);
             return None;
         }
@@ -107,8 +108,7 @@ impl OwnPath {
                     );
                 }
                 self.is_told = true;
-                // Somebody may be asked each time whether he answers.
-                self.look_again_in(limits::FILES_LOOK);
+                self.look_again_in(limits::SOCKET_TAKEN_LOOK);
                 None
             }
         }

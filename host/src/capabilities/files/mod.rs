@@ -239,8 +239,9 @@ impl FilesView<'_> {
                 Descriptor::Dir(directory) => directory.perms,
             };
             if perms == FsPerms::ReadOnly {
-                let name = self.files.granted_as.get(&fd.rep());
-                let name = name.map_or("GUEST", |name| name);
+                let Some(name) = self.files.granted_as.get(&fd.rep()) else {
+                    return Ok(());
+                };
                 self.files.granted.refused_writes.tell(format_args!(
                     "may not write in `{name}`: add `writable = true` to it in its `dirs`, or say `--dir HOST::{name}:rw`"
                 ));
