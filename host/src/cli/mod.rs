@@ -31,6 +31,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use crate::components;
 use crate::config::Mistakes;
+use crate::engine;
 use crate::names;
 use crate::observe::log::{self, Verbosity};
 use crate::server;
@@ -154,7 +155,9 @@ fn given(matches: &ArgMatches) -> Vec<String> {
 }
 
 fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .on_thread_start(engine::prepare_first(threads, || {}))
         .enable_all()
         .build()
         .context("starting the threads that serve")?;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -35,7 +36,7 @@ impl Background {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("background")
-            .on_thread_start(lower_priority)
+            .on_thread_start(prepare_first(threads, lower_priority))
             .enable_all()
             .build()
             .context("starting the background threads")?;
@@ -249,6 +250,18 @@ impl Drop for Waiting {
     }
 }
 
+/// Has each of the first threads of a runtime, its workers, do what wasmtime would do for the first guest that runs there: it allocates
+/// a stack for signals, and a machine that has no memory for it just then would end the process. Threads that wait for disks need none.
+pub(crate) fn prepare_first(workers: usize, besides: fn()) -> impl Fn() + Send + Sync + 'static {
+    let started = AtomicUsize::new(0);
+    move || {
+        besides();
+        if started.fetch_add(1, Ordering::Relaxed) < workers {
+            wasmtime::Engine::tls_eager_initialize();
+        }
+    }
+}
+
 /// On Linux the niceness is the thread's own; elsewhere it would be the whole process's.
 #[cfg(target_os = "linux")]
 fn lower_priority() {
@@ -262,7 +275,6 @@ fn lower_priority() {}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::SeqCst;
 
     use futures_util::StreamExt as _;

@@ -37,7 +37,7 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 
-pub(crate) use background::Background;
+pub(crate) use background::{Background, prepare_first};
 pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
