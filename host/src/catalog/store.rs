@@ -476,8 +476,14 @@ impl Store {
         for entry in fs::read_dir(&self.components)? {
             let path = entry?.path();
             // The directory may be one that others use too.
-            if is_ours(&path) && !named.contains(&path) {
-                fs::remove_file(path)?;
+            if is_ours(&path)
+                && !named.contains(&path)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(
+                    "`{}` is nobody's and stays: {error}: remove it",
+                    path.display()
+                );
             }
         }
         Ok(())
@@ -916,6 +922,9 @@ mod tests {
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
         fs::create_dir(kept.path()).expect("made");
         store.is_whole(&kept.digest).expect_err("no file");
+        drop((kept, store));
+        // Nobody names it, and what is no file cannot be swept away.
+        open(here.path());
     }
 
     #[test]
