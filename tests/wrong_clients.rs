@@ -1,6 +1,8 @@
 //! Clients that ask for what they may not, or twice in two ways: what each gets, and that nobody is served what he did not ask
 //! for. `refused_requests` has the framing of messages, `attack` what is cut and random.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::*;
@@ -303,6 +305,19 @@ fn who_waits_for_its_client_gives_its_place_to_who_has_none() {
             (lines.filter(gave_way).count() == 4).then_some(())
         });
     }
+}
+
+/// Its kernel takes much at once, so that it looks as if it took nothing for seconds.
+#[test]
+fn who_has_taken_much_of_its_answer_keeps_its_place_for_a_pause() {
+    let host = TestHost::serve(FAULTS, "--max-concurrent-requests 1 --queue-timeout 2s");
+    let mut reader = TcpStream::connect(host.address).expect("connected");
+    reader
+        .write_all(b"GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("sent");
+    reader.read_exact(&mut vec![0; 4 << 20]).expect("4 MiB");
+    assert_eq!(host.get("/ok").status(), 503, "nobody gives way");
+    reader.read_exact(&mut vec![0; 16 << 20]).expect("16 more");
 }
 
 #[test]

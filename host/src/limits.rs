@@ -145,6 +145,9 @@ pub const IDLE_MANY: usize = 32;
 pub const BODY_RATE: u32 = 240;
 /// The most that a client earns in addition by what it has sent, at [`BODY_RATE`]: as long as a pause in a talk may be.
 pub const IDLE_EARNED: Duration = Duration::from_secs(10);
+/// The most that a client earns in addition that has taken [`IDLE_FEW_BYTES`] of its answer: a kernel wakes who writes when a third
+/// of its buffer is free, which a reader of 250 KB/s takes seconds for.
+pub const IDLE_TAKEN: Duration = Duration::from_millis(4_500);
 /// Bytes that must have moved meanwhile for it not to have waited: a small message, and more than a byte now and then.
 pub const IDLE_BYTES: u64 = 32;
 /// How long it is until the next looks for one who is to give up his place, when there was none.

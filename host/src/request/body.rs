@@ -156,6 +156,16 @@ fn earned_by(moved: u64) -> Duration {
     Duration::from_millis(earned).min(limits::IDLE_EARNED)
 }
 
+/// What it has taken earns it time too, if that is more than what lies unread in kernels: who reads steadily looks as if he took
+/// nothing until part of the buffers is free.
+fn earned_by_taking(moved: u64) -> Duration {
+    if moved < limits::IDLE_FEW_BYTES {
+        Duration::ZERO
+    } else {
+        limits::IDLE_TAKEN
+    }
+}
+
 fn all(permits: &Permits) -> impl Iterator<Item = &Permit> {
     let (of_handler, of_tenant, of_host) = permits;
     [Some(of_handler), of_tenant.as_ref(), Some(of_host)]
@@ -408,7 +418,7 @@ impl ResponseBody {
             self.idle = Some(Idle::with(
                 all(permits),
                 exchange.sent,
-                Duration::ZERO,
+                earned_by_taking(exchange.sent),
                 wanted,
             ));
         }
