@@ -272,7 +272,8 @@ impl Gate {
         self.inner.let_in();
     }
 
-    /// Waits for a place, first come first served except behind a crowd of slow clients. Meanwhile those who hold one and wait for their clients are asked for theirs.
+    /// Waits for a place, first come first served except behind a crowd of slow clients. Meanwhile those who hold one and wait for
+    /// their clients are asked for theirs.
     ///
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait, or when a crowd of slow clients comes behind it.

@@ -136,8 +136,8 @@ pub const IDLE_PLACE: Duration = Duration::from_millis(500);
 pub const IDLE_PLACE_OF_MANY: Duration = Duration::from_millis(40);
 /// How long after that it is still taken to be so: of a crowd that comes anew many have only just begun to wait.
 pub const IDLE_SIEGE: Duration = Duration::from_secs(1);
-/// More than the kernel and hyper take of an answer that nobody reads. A client that has taken more is one that is slow, and may
-/// look as if it took nothing for as long as a round trip, or part of a second where the kernel holds much for it.
+/// More than the kernel and hyper take of an answer that nobody reads. A client that has taken more reads, however slowly,
+/// see [`IDLE_TAKEN`].
 pub const IDLE_FEW_BYTES: u64 = 512 * KIB as u64;
 /// See [`IDLE_PLACE_OF_MANY`]. Fewer may have come together by chance.
 pub const IDLE_MANY: usize = 32;

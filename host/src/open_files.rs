@@ -37,8 +37,8 @@ pub(crate) fn is_next_kept() -> bool {
     fcntl_dupfd_cloexec(io::stderr(), 0).map_or(true, |next| is_kept(next.as_raw_fd()))
 }
 
-/// Whether clients have all but those that are kept. A guest's new instance gets its directories then, and nothing else is opened
-/// for guests.
+/// Whether clients have all but those that are kept. Guests open no further files and sockets then, and no connections to
+/// elsewhere; the directories of a new instance, and containers, are not refused for it.
 pub(crate) fn are_short() -> bool {
     ARE_SHORT.load(Ordering::Relaxed)
 }
