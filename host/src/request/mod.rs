@@ -347,8 +347,10 @@ impl Pipeline {
                 }
             }
         };
+        // Looked at before he waits: who is seen to wait when the host is told to stop has come before.
+        let has_come_late = self.shutdown.is_asked();
         let stopping = async {
-            if self.shutdown.is_asked() {
+            if has_come_late {
                 pending().await
             } else {
                 self.shutdown.asked().await
