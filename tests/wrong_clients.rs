@@ -307,6 +307,40 @@ fn who_waits_for_its_client_gives_its_place_to_who_has_none() {
     }
 }
 
+/// What they send would earn each of them ten seconds; among others it does.
+#[test]
+fn a_crowd_that_sends_as_slowly_as_it_may_gives_way_and_who_talks_does_not() {
+    const PLACES: usize = 40;
+    for guest in BOTH_FAULTS {
+        let limits = format!("--max-concurrent-requests {PLACES} --queue-timeout 2s");
+        let host = TestHost::serve(guest, &limits);
+        let mut talk = host.send(
+            "POST /faults.Echo/Talk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        assert_eq!(talk.head().status, 200, "{guest}");
+        let mut say = || {
+            let message = "x".repeat(995);
+            talk.send(format!("3e8\r\n\0\0\0\u{3}\u{63}{message}\r\n"));
+            let mut heard = 0;
+            while heard < 1000 {
+                heard += talk.chunk().expect("the talk goes on").len();
+            }
+        };
+        say();
+        let part = "x".repeat(2400);
+        let upload =
+            format!("POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{part}");
+        let _slow: Vec<_> = (1..PLACES).map(|_| host.send(&*upload)).collect();
+        let mut healthy: Vec<_> = (0..4)
+            .map(|_| host.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .collect();
+        for one in &mut healthy {
+            assert_eq!(one.reply().status(), 200, "{guest}");
+        }
+        say();
+    }
+}
+
 /// Its kernel takes much at once, so that it looks as if it took nothing for seconds.
 #[test]
 fn who_has_taken_much_of_its_answer_keeps_its_place_for_a_pause() {

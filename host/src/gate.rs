@@ -24,7 +24,7 @@ use crate::account::Account;
 use crate::limits::{self, HandlerLimits};
 use idle::IdlePlaces;
 
-pub use idle::{Idle, Notice};
+pub use idle::{Earned, Idle, Notice};
 
 /// The right to run.
 #[derive(Debug)]
@@ -184,9 +184,10 @@ impl State {
         }
         let by_others = self.is_fair(least, left + 1);
         let idle = &self.idle;
-        let long = idle.places.iter().filter(|(_, waits)| {
-            !waits.is_asked && waits.since + waits.earned + idle.patience(now, waits) <= now
-        });
+        let long = idle
+            .places
+            .iter()
+            .filter(|(_, waits)| !waits.is_asked && waits.since + idle.patience(now, waits) <= now);
         let slowest = long
             .filter(|(_, waits)| {
                 waits.account == account || by_others && held(waits.account) > least
@@ -436,6 +437,8 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::task::{Context, Waker};
 
     use super::*;
@@ -478,8 +481,8 @@ mod tests {
         let (first, second) = (Notice::default(), Notice::default());
         let cx = Context::from_waker(Waker::noop());
         // Who has waited longest, and has moved more.
-        let second_idle = Idle::with([&held[1]], 9, Duration::ZERO, &second);
-        let _first = Idle::with([&held[0]], 8, Duration::ZERO, &first);
+        let second_idle = Idle::with([&held[1]], 9, &Earned::default(), &second);
+        let _first = Idle::with([&held[0]], 8, &Earned::default(), &first);
 
         let next = gate.admit();
         tokio::pin!(next);
@@ -516,7 +519,8 @@ mod tests {
         let notices: [_; 2 * HALF] = std::array::from_fn(|_| Notice::default());
         let cx = Context::from_waker(Waker::noop());
         let given = || notices.iter().filter(|it| it.given(&cx).is_some()).count();
-        let wait = |of: usize, moved| Idle::with([&held[of]], moved, Duration::ZERO, &notices[of]);
+        let wait =
+            |of: usize, moved| Idle::with([&held[of]], moved, &Earned::default(), &notices[of]);
         let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
         for (few, given_then, why) in [
             (HALF, 0, "half of them are further"),
@@ -535,12 +539,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_sent_earns_time_and_in_a_besieged_gate_where_the_answer_has_begun() {
+        const HELD: usize = limits::IDLE_MANY + 1;
+        for (besiegers, is_given) in [(0, false), (HELD, true)] {
+            let gate = Gate::new(HELD + 1, 1, Duration::from_secs(9));
+            let held: [_; HELD + 1] = std::array::from_fn(|_| gate.try_admit().expect("free"));
+            let [upload, talk, others] = std::array::from_fn(|_| Notice::default());
+            let is_answered = Arc::new(AtomicBool::new(false));
+            let earned = |is_kept| Earned {
+                time: Duration::from_secs(5),
+                is_kept: Some(is_kept),
+            };
+            let wait = |moved, earned, notice| Idle::with([&held[0]], moved, &earned, notice);
+            let _crowd: Vec<_> = (1..besiegers)
+                .map(|_| wait(2, Earned::default(), &others))
+                .collect();
+            let _idle = [
+                wait(1, earned(Arc::default()), &upload),
+                wait(0, earned(Arc::clone(&is_answered)), &talk),
+            ];
+            is_answered.store(true, Relaxed);
+            tokio::time::advance(limits::IDLE_PLACE).await;
+            assert!(futures_util::poll!(pin!(gate.admit())).is_pending());
+            let cx = Context::from_waker(Waker::noop());
+            assert_eq!(upload.given(&cx).is_some(), is_given, "{besiegers}");
+            assert!(talk.given(&cx).is_none(), "{besiegers}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn behind_a_crowd_that_only_waits_for_its_clients_who_came_last_is_first() {
         const HELD: usize = limits::IDLE_MANY + 1;
         let gate = Gate::new(HELD, 2, Duration::from_secs(5));
         let mut held: Vec<_> = (0..HELD).map(|_| gate.try_admit().expect("free")).collect();
         let notice = Notice::default();
-        let wait = |permit| Idle::with([permit], 0, Duration::ZERO, &notice);
+        let wait = |permit| Idle::with([permit], 0, &Earned::default(), &notice);
         let idle: Vec<_> = held.iter().map(wait).collect();
         tokio::time::advance(limits::IDLE_PLACE_OF_MANY).await;
         let mut come: [_; 3] = std::array::from_fn(|_| Box::pin(gate.admit()));
@@ -573,7 +606,7 @@ mod tests {
         let (held, _others) = (take(&larger, 4), take(&smaller, 3));
         let notice = Notice::default();
         let cx = Context::from_waker(Waker::noop());
-        let _idle = Idle::with(&held[..1], 0, Duration::ZERO, &notice);
+        let _idle = Idle::with(&held[..1], 0, &Earned::default(), &notice);
         tokio::time::advance(limits::IDLE_PLACE).await;
         for (account, is_given) in [(&smaller, false), (&quiet, true)] {
             tokio::time::advance(limits::IDLE_PAUSE).await;

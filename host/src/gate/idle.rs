@@ -1,6 +1,7 @@
 //! Who holds a place and only waits for its client, and how it hears that another wants the place.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -37,12 +38,13 @@ impl IdlePlaces {
         self.besieged_until.is_some_and(|until| now < until)
     }
 
-    /// How long he may wait who has earned nothing.
+    /// How long he may wait.
     pub(super) fn patience(&self, now: Instant, waits: &Waits) -> Duration {
+        let earned = &waits.earned;
         if self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES {
-            limits::IDLE_PLACE_OF_MANY
+            limits::IDLE_PLACE_OF_MANY + earned.time_besieged()
         } else {
-            limits::IDLE_PLACE
+            limits::IDLE_PLACE + earned.time
         }
     }
 
@@ -63,13 +65,30 @@ impl IdlePlaces {
 pub(super) struct Waits {
     pub(super) account: u64,
     pub(super) since: Instant,
-    /// How much longer than others it may.
-    pub(super) earned: Duration,
+    pub(super) earned: Earned,
     /// Bytes that its client has sent or taken before.
     pub(super) moved: u64,
     /// Notice was given.
     pub(super) is_asked: bool,
     pub(super) notice: Notice,
+}
+
+/// How much longer than others somebody may wait for a client that has moved something before. The default is no longer.
+#[derive(Debug, Clone, Default)]
+pub struct Earned {
+    /// In a gate that is not besieged.
+    pub time: Duration,
+    /// Whether that is so in a besieged gate as well, which may turn out later; always, if there is none.
+    pub is_kept: Option<Arc<AtomicBool>>,
+}
+
+impl Earned {
+    fn time_besieged(&self) -> Duration {
+        match &self.is_kept {
+            Some(is_kept) if !is_kept.load(Relaxed) => Duration::ZERO,
+            _ => self.time,
+        }
+    }
 }
 
 /// Whether the place of an exchange is wanted by another. Clones are the same notice.
@@ -124,12 +143,12 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// From now on; its client has moved so many bytes before, which have `earned` it more time than others have.
+    /// From now on; its client has moved so many bytes before.
     #[must_use]
     pub fn with<'a>(
         permits: impl IntoIterator<Item = &'a Permit>,
         moved: u64,
-        earned: Duration,
+        earned: &Earned,
         notice: &Notice,
     ) -> Self {
         let since = Instant::now();
@@ -140,7 +159,7 @@ impl Idle {
             let waits = Waits {
                 account: permit.account,
                 since,
-                earned,
+                earned: earned.clone(),
                 moved,
                 is_asked: false,
                 notice: notice.clone(),

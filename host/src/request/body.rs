@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::after::After;
 use super::compress::Encoder;
 use super::{Failure, Permits};
 use crate::engine::{Fault, FaultKind, GuestBody, HttpError};
-use crate::gate::{Idle, Notice, Permit};
+use crate::gate::{Earned, Idle, Notice, Permit};
 use crate::limits;
 use crate::meter::Meter;
 use crate::observe::Exchange;
@@ -49,12 +49,16 @@ impl Progress {
     }
 }
 
-/// How the reading of a request's body failed. The guest gets an error code, and may make anything
+/// How the reading of a request's body goes. The guest gets an error code if it fails, and may make anything
 /// of it; this remembers what it was.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ReadFailure(Arc<AtomicU8>);
+pub(super) struct Reading {
+    state: Arc<AtomicU8>,
+    /// Whether the answer has begun; none if there is no body.
+    is_answered: Option<Arc<AtomicBool>>,
+}
 
-impl ReadFailure {
+impl Reading {
     const TOO_LARGE: u8 = 1;
     const SLOW: u8 = 2;
     const BROKEN: u8 = 3;
@@ -63,16 +67,30 @@ impl ReadFailure {
     /// The bytes broke the rules.
     const MALFORMED: u8 = 5;
 
+    fn of(body: &impl Body) -> Self {
+        Self {
+            state: Arc::default(),
+            is_answered: (!body.is_end_stream()).then(Arc::default),
+        }
+    }
+
+    /// The answer has begun. From then on it is a conversation, in which a client may think.
+    pub(super) fn answered(&self) {
+        if let Some(is_answered) = &self.is_answered {
+            is_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whose fault it is that there is no answer at the deadline.
     pub(super) fn at_deadline(&self, limit: Duration) -> Failure {
-        match self.0.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Relaxed) {
             Self::WAITING => Failure::SlowClient,
             _ => self.failure().unwrap_or(Failure::Deadline(limit)),
         }
     }
 
     pub(super) fn failure(&self) -> Option<Failure> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Relaxed) {
             Self::TOO_LARGE => Some(Failure::BodyTooLarge),
             Self::SLOW => Some(Failure::SlowClient),
             Self::BROKEN => Some(Failure::ClientLeft),
@@ -92,7 +110,7 @@ pub(super) struct RequestBody<B> {
     /// And still.
     allowed: u64,
     progress: Progress,
-    failure: ReadFailure,
+    reading: Reading,
     /// Those of its exchange; none yet before it has some
     permits: Weak<Permits>,
     /// Where what the guest takes of it is counted, once there is one.
@@ -103,22 +121,22 @@ pub(super) struct RequestBody<B> {
     wanted: Notice,
 }
 
-impl<B> RequestBody<B> {
-    pub(super) fn new(body: B, allowed: u64, patience: Duration) -> (Self, ReadFailure) {
-        let failure = ReadFailure::default();
+impl<B: Body> RequestBody<B> {
+    pub(super) fn new(body: B, allowed: u64, patience: Duration) -> (Self, Reading) {
+        let reading = Reading::of(&body);
         (
             Self {
                 body,
                 most: allowed,
                 allowed,
                 progress: Progress::new(patience),
-                failure: failure.clone(),
+                reading: reading.clone(),
                 permits: Weak::new(),
                 meter: None,
                 idle: None,
                 wanted: Notice::default(),
             },
-            failure,
+            reading,
         )
     }
 
@@ -135,7 +153,11 @@ impl<B> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
-            let idle = Idle::with(all(&permits), moved, earned_by(moved), &self.wanted);
+            let earned = Earned {
+                time: earned_by(moved),
+                is_kept: self.reading.is_answered.clone(),
+            };
+            let idle = Idle::with(all(&permits), moved, &earned, &self.wanted);
             self.idle = Some((idle, self.allowed));
         }
         self.idle.is_some() && self.wanted.given(cx).is_some()
@@ -150,7 +172,8 @@ impl<B> RequestBody<B> {
 }
 
 /// What a client has sent earns it time, as if it had come at the slowest rate that is good enough: so whoever talks in small
-/// pieces is not taken for one who has only begun.
+/// pieces is not taken for one who has only begun. In a besieged gate that is so once the answer has begun: before it, who sends
+/// as slowly as he may is no other than those who hold all places.
 fn earned_by(moved: u64) -> Duration {
     let earned = moved.saturating_mul(1000) / u64::from(limits::BODY_RATE);
     Duration::from_millis(earned).min(limits::IDLE_EARNED)
@@ -180,14 +203,14 @@ fn failure_of(error: &(dyn Error + 'static)) -> (u8, HttpError) {
     let kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     for kind in kinds.map(std::io::Error::kind) {
         match kind {
-            TimedOut => return (ReadFailure::SLOW, HttpError::ConnectionReadTimeout),
+            TimedOut => return (Reading::SLOW, HttpError::ConnectionReadTimeout),
             InvalidData | InvalidInput => {
-                return (ReadFailure::MALFORMED, HttpError::HttpProtocolError);
+                return (Reading::MALFORMED, HttpError::HttpProtocolError);
             }
             _ => {}
         }
     }
-    (ReadFailure::BROKEN, HttpError::ConnectionTerminated)
+    (Reading::BROKEN, HttpError::ConnectionTerminated)
 }
 
 impl<B> Body for RequestBody<B>
@@ -202,25 +225,25 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
-        let fail = |failure: &ReadFailure, kind, error| {
-            failure.0.store(kind, Ordering::Relaxed);
+        let fail = |reading: &Reading, kind, error| {
+            reading.state.store(kind, Ordering::Relaxed);
             Poll::Ready(Some(Err(error)))
         };
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            this.failure
-                .0
-                .store(ReadFailure::WAITING, Ordering::Relaxed);
+            this.reading
+                .state
+                .store(Reading::WAITING, Ordering::Relaxed);
             if !this.gives_way(cx) {
                 ready!(this.progress.poll_stuck(cx));
             }
             return fail(
-                &this.failure,
-                ReadFailure::SLOW,
+                &this.reading,
+                Reading::SLOW,
                 HttpError::ConnectionReadTimeout,
             );
         };
         this.progress.made();
-        this.failure.0.store(0, Ordering::Relaxed);
+        this.reading.state.store(0, Ordering::Relaxed);
         match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -234,8 +257,8 @@ where
                     }
                     None => {
                         return fail(
-                            &this.failure,
-                            ReadFailure::TOO_LARGE,
+                            &this.reading,
+                            Reading::TOO_LARGE,
                             HttpError::HttpRequestBodySize(None),
                         );
                     }
@@ -244,7 +267,7 @@ where
             }
             Some(Err(error)) => {
                 let (kind, error) = failure_of(&error);
-                fail(&this.failure, kind, error)
+                fail(&this.reading, kind, error)
             }
             None => {
                 this.idle = None;
@@ -268,7 +291,7 @@ pub struct ResponseBody {
     progress: Progress,
     exchange: Option<Exchange>,
     permit: Option<Arc<Permits>>,
-    read: ReadFailure,
+    read: Reading,
     /// While the client has something to take and more is to come
     idle: Option<Idle>,
     /// It has broken off, which the next poll says.
@@ -293,7 +316,7 @@ impl ResponseBody {
         permit: Arc<Permits>,
         exchange: Exchange,
         patience: Duration,
-        read: ReadFailure,
+        read: Reading,
     ) -> Self {
         Self {
             source: Source::Guest(body),
@@ -315,7 +338,7 @@ impl ResponseBody {
             progress: Progress::new(Duration::MAX),
             exchange: Some(exchange),
             permit: None,
-            read: ReadFailure::default(),
+            read: Reading::default(),
             idle: None,
             broken: false,
             encoder: None,
@@ -414,13 +437,12 @@ impl ResponseBody {
         };
         // Who calls another handler has a client of his own, for which he is asked.
         if !self.is_end_stream() && exchange.called_by.is_none() {
+            let earned = Earned {
+                time: earned_by_taking(exchange.sent),
+                is_kept: None,
+            };
             let wanted = exchange.stall().wanted();
-            self.idle = Some(Idle::with(
-                all(permits),
-                exchange.sent,
-                earned_by_taking(exchange.sent),
-                wanted,
-            ));
+            self.idle = Some(Idle::with(all(permits), exchange.sent, &earned, wanted));
         }
     }
 

@@ -43,7 +43,7 @@ use crate::observe::{Exchange, GuestOutput, Ledger};
 use crate::shutdown::Shutdown;
 use after::After;
 use around::{Around, Means};
-use body::{ReadFailure, RequestBody};
+use body::{Reading, RequestBody};
 use cors::Preflight;
 use forwarded::Origin;
 use problem::Form;
@@ -247,6 +247,7 @@ impl Pipeline {
         let answer = self.call(Arc::clone(&handler), parts, body, read.clone(), exchange);
         let failure = match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answer)) => {
+                read.answered();
                 handler.answered();
                 return Ok(answer);
             }
@@ -270,7 +271,7 @@ impl Pipeline {
         handler: Arc<Handler>,
         parts: &mut request::Parts,
         body: RequestBody<B>,
-        read: ReadFailure,
+        read: Reading,
         exchange: &mut Exchange,
     ) -> Result<OfGuest, Failure>
     where
@@ -459,7 +460,7 @@ struct OfGuest {
     handler: Arc<Handler>,
     permit: Arc<Permits>,
     is_head: bool,
-    read: ReadFailure,
+    read: Reading,
 }
 
 fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
