@@ -31,6 +31,9 @@ const GATHERING: Duration = Duration::from_secs(30);
 pub(crate) const SETTLING: Duration = Duration::from_secs(3);
 /// How often an attacker does something.
 const PULSE: Duration = Duration::from_secs(5);
+/// The same of one that keeps to the default of `--min-body-rate`, with [`TRICKLE`].
+const TRICKLE_PULSE: Duration = Duration::from_millis(800);
+const TRICKLE: [u8; 200] = [b'x'; 200];
 
 /// Whoever only holds connections is let.
 pub(crate) const PATIENT: [&str; 6] = [
@@ -47,6 +50,8 @@ pub(crate) enum Attack {
     Nothing,
     Heads,
     Bodies,
+    /// Just faster than they would be cut for.
+    Trickles,
     Reads,
     All,
 }
@@ -57,6 +62,7 @@ impl Attack {
             Self::Nothing => "nobody".to_owned(),
             Self::Heads => format!("{ATTACKERS} with slow headers"),
             Self::Bodies => format!("{ATTACKERS} with slow bodies"),
+            Self::Trickles => format!("{ATTACKERS} that send 250 B/s"),
             Self::Reads => format!("{ATTACKERS} that read nothing"),
             Self::All => format!("a third of {ATTACKERS} of each"),
         }
@@ -99,6 +105,7 @@ pub(crate) fn measure(
         Attack::Nothing,
         Attack::Heads,
         Attack::Bodies,
+        Attack::Trickles,
         Attack::Reads,
         Attack::All,
     ] {
@@ -132,7 +139,8 @@ pub(crate) fn measure(
         made: format!(
             "One client asks `faults` for `/ok` {PER_SECOND} times a second for {period:?}, every other time over a new connection; \
              latencies are from when a request was due. It does so beside attackers that have been there for {SETTLING:?} and come again \
-             when they are closed. They send a byte every {PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults."
+             when they are closed. They send a byte every {PULSE:?}, or {} every {TRICKLE_PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults.",
+            TRICKLE.len()
         ),
         table,
         notes: vec![format!(
@@ -224,20 +232,23 @@ async fn harm(
     // A window as small as a client can have.
     socket.set_recv_buffer_size(4096)?;
     let mut stream = socket.connect(address).await?;
-    let (first, more): (&[u8], &[u8]) = match kind {
-        Attack::Heads => (b"GET /ok HTTP/1.1\r\nHost: a\r\nX: ", b"x"),
-        Attack::Bodies => (
-            b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nx",
-            b"x",
+    const UPLOAD: &[u8] = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nx";
+    let (first, more, pulse): (&[u8], &[u8], _) = match kind {
+        Attack::Heads => (b"GET /ok HTTP/1.1\r\nHost: a\r\nX: ", b"x", PULSE),
+        Attack::Bodies => (UPLOAD, b"x", PULSE),
+        Attack::Trickles => (UPLOAD, &TRICKLE, TRICKLE_PULSE),
+        _ => (
+            b"GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"",
+            PULSE,
         ),
-        _ => (b"GET /bytes?n=100000000 HTTP/1.1\r\nHost: a\r\n\r\n", b""),
     };
     stream.write_all(first).await?;
     if let Some(there) = there {
         there.fetch_add(1, Ordering::Relaxed);
     }
     loop {
-        sleep(PULSE).await;
+        sleep(pulse).await;
         stream.write_all(more).await?;
         if more.is_empty() {
             // Whether it is closed; what there is to read stays where it is.
