@@ -307,7 +307,7 @@ fn who_waits_for_its_client_gives_its_place_to_who_has_none() {
     }
 }
 
-/// What they send would earn each of them ten seconds; among others it does.
+/// What they have sent earns each of them ten seconds, but not beside so many of their kind.
 #[test]
 fn a_crowd_that_sends_as_slowly_as_it_may_gives_way_and_who_talks_does_not() {
     const PLACES: usize = 40;
@@ -319,10 +319,11 @@ fn a_crowd_that_sends_as_slowly_as_it_may_gives_way_and_who_talks_does_not() {
         );
         assert_eq!(talk.head().status, 200, "{guest}");
         let mut say = || {
-            let message = "x".repeat(995);
-            talk.send(format!("3e8\r\n\0\0\0\u{3}\u{63}{message}\r\n"));
+            // A message of gRPC: not compressed, and of 0x900 bytes.
+            let message = "x".repeat(0x900);
+            talk.send(format!("905\r\n\0\0\0\u{9}\0{message}\r\n"));
             let mut heard = 0;
-            while heard < 1000 {
+            while heard < 0x905 {
                 heard += talk.chunk().expect("the talk goes on").len();
             }
         };

@@ -24,7 +24,7 @@ use crate::account::Account;
 use crate::limits::{self, HandlerLimits};
 use idle::IdlePlaces;
 
-pub use idle::{Earned, Idle, Notice};
+pub use idle::{Earned, Idle, Notice, Sender};
 
 /// The right to run.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl State {
         let long = idle
             .places
             .iter()
-            .filter(|(_, waits)| !waits.is_asked && waits.since + idle.patience(now, waits) <= now);
+            .filter(|(_, waits)| !waits.is_asked && idle.is_over(now, waits));
         let slowest = long
             .filter(|(_, waits)| {
                 waits.account == account || by_others && held(waits.account) > least
@@ -437,7 +437,6 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::task::{Context, Waker};
 
@@ -539,31 +538,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_sent_earns_time_and_in_a_besieged_gate_where_the_answer_has_begun() {
+    async fn what_was_sent_earns_time_and_in_a_besieged_gate_if_it_is_not_slow_or_is_answered() {
         const HELD: usize = limits::IDLE_MANY + 1;
         for (besiegers, is_given) in [(0, false), (HELD, true)] {
-            let gate = Gate::new(HELD + 1, 1, Duration::from_secs(9));
-            let held: [_; HELD + 1] = std::array::from_fn(|_| gate.try_admit().expect("free"));
-            let [upload, talk, others] = std::array::from_fn(|_| Notice::default());
-            let is_answered = Arc::new(AtomicBool::new(false));
-            let earned = |is_kept| Earned {
+            let gate = Gate::new(HELD, 2, Duration::from_secs(9));
+            let held: [_; HELD] = std::array::from_fn(|_| gate.try_admit().expect("free"));
+            let [slow, fast, talk, others] = std::array::from_fn(|_| Notice::default());
+            let earned = |is_answered| Earned {
                 time: Duration::from_secs(5),
-                is_kept: Some(is_kept),
+                sender: Some(Sender {
+                    since: Instant::now(),
+                    is_answered,
+                }),
             };
+            let is_answered = Arc::<AtomicBool>::default();
             let wait = |moved, earned, notice| Idle::with([&held[0]], moved, &earned, notice);
-            let _crowd: Vec<_> = (1..besiegers)
-                .map(|_| wait(2, Earned::default(), &others))
+            let _crowd: Vec<_> = (0..besiegers)
+                .map(|_| wait(3, Earned::default(), &others))
                 .collect();
             let _idle = [
-                wait(1, earned(Arc::default()), &upload),
-                wait(0, earned(Arc::clone(&is_answered)), &talk),
+                wait(2, earned(Arc::default()), &slow),
+                wait(u64::from(limits::IDLE_RATE), earned(Arc::default()), &fast),
+                wait(1, earned(Arc::clone(&is_answered)), &talk),
             ];
             is_answered.store(true, Relaxed);
             tokio::time::advance(limits::IDLE_PLACE).await;
-            assert!(futures_util::poll!(pin!(gate.admit())).is_pending());
+            let mut next = [(); 2].map(|()| Box::pin(gate.admit()));
+            for next in &mut next {
+                assert!(futures_util::poll!(next).is_pending());
+            }
             let cx = Context::from_waker(Waker::noop());
-            assert_eq!(upload.given(&cx).is_some(), is_given, "{besiegers}");
+            assert_eq!(slow.given(&cx).is_some(), is_given, "{besiegers}");
             assert!(talk.given(&cx).is_none(), "{besiegers}");
+            assert!(fast.given(&cx).is_none(), "{besiegers}");
         }
     }
 

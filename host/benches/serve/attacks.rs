@@ -31,7 +31,7 @@ const GATHERING: Duration = Duration::from_secs(30);
 pub(crate) const SETTLING: Duration = Duration::from_secs(3);
 /// How often an attacker does something.
 const PULSE: Duration = Duration::from_secs(5);
-/// The same of one that keeps to the default of `--min-body-rate`, with [`TRICKLE`].
+/// How often one sends [`TRICKLE`] that keeps to the default of `--min-body-rate`.
 const TRICKLE_PULSE: Duration = Duration::from_millis(800);
 const TRICKLE: [u8; 200] = [b'x'; 200];
 

@@ -38,14 +38,28 @@ impl IdlePlaces {
         self.besieged_until.is_some_and(|until| now < until)
     }
 
-    /// How long he may wait.
-    pub(super) fn patience(&self, now: Instant, waits: &Waits) -> Duration {
-        let earned = &waits.earned;
-        if self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES {
-            limits::IDLE_PLACE_OF_MANY + earned.time_besieged()
+    /// Whether he may be one of those who besiege it.
+    fn is_besieger(&self, now: Instant, waits: &Waits) -> bool {
+        self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES
+    }
+
+    /// How long he may wait who has earned nothing.
+    fn patience(&self, now: Instant, waits: &Waits) -> Duration {
+        if self.is_besieger(now, waits) {
+            limits::IDLE_PLACE_OF_MANY
         } else {
-            limits::IDLE_PLACE + earned.time
+            limits::IDLE_PLACE
         }
+    }
+
+    /// Whether he has waited for as long as he may.
+    pub(super) fn is_over(&self, now: Instant, waits: &Waits) -> bool {
+        let earned = if self.is_besieger(now, waits) && waits.is_slow(now) {
+            Duration::ZERO
+        } else {
+            waits.earned.time
+        };
+        waits.since + self.patience(now, waits) + earned <= now
     }
 
     /// Gives notice, if he is there.
@@ -73,22 +87,32 @@ pub(super) struct Waits {
     pub(super) notice: Notice,
 }
 
+impl Waits {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.earned.sender.as_ref().is_some_and(|sender| {
+            let age = now.saturating_duration_since(sender.since);
+            let is_slow = (self.moved as f64) < age.as_secs_f64() * f64::from(limits::IDLE_RATE);
+            is_slow && !sender.is_answered.load(Relaxed)
+        })
+    }
+}
+
 /// How much longer than others somebody may wait for a client that has moved something before. The default is no longer.
 #[derive(Debug, Clone, Default)]
 pub struct Earned {
-    /// In a gate that is not besieged.
+    /// So much longer.
     pub time: Duration,
-    /// Whether that is so in a besieged gate as well, which may turn out later; always, if there is none.
-    pub is_kept: Option<Arc<AtomicBool>>,
+    /// If it has sent something: in a besieged gate that must have come at [`limits::IDLE_RATE`].
+    pub sender: Option<Sender>,
 }
 
-impl Earned {
-    fn time_besieged(&self) -> Duration {
-        match &self.is_kept {
-            Some(is_kept) if !is_kept.load(Relaxed) => Duration::ZERO,
-            _ => self.time,
-        }
-    }
+/// A client that sends a request's body.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// Since when it could.
+    pub since: Instant,
+    /// Whether the answer has begun. From then on the two talk, and it may send as slowly as it likes.
+    pub is_answered: Arc<AtomicBool>,
 }
 
 /// Whether the place of an exchange is wanted by another. Clones are the same notice.

@@ -11,13 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::after::After;
 use super::compress::Encoder;
 use super::{Failure, Permits};
 use crate::engine::{Fault, FaultKind, GuestBody, HttpError};
-use crate::gate::{Earned, Idle, Notice, Permit};
+use crate::gate::{Earned, Idle, Notice, Permit, Sender};
 use crate::limits;
 use crate::meter::Meter;
 use crate::observe::Exchange;
@@ -115,6 +115,8 @@ pub(super) struct RequestBody<B> {
     permits: Weak<Permits>,
     /// Where what the guest takes of it is counted, once there is one.
     meter: Option<Arc<Meter>>,
+    /// Since when somebody may read it
+    since: Instant,
     /// While it waits for the client, and until enough has come that it has not waited in vain
     idle: Option<(Idle, u64)>,
     /// Whether another is to have its place
@@ -133,6 +135,7 @@ impl<B: Body> RequestBody<B> {
                 reading: reading.clone(),
                 permits: Weak::new(),
                 meter: None,
+                since: Instant::now(),
                 idle: None,
                 wanted: Notice::default(),
             },
@@ -144,6 +147,7 @@ impl<B: Body> RequestBody<B> {
     pub(super) fn with(mut self, permits: &Arc<Permits>, meter: &Arc<Meter>) -> Self {
         self.permits = Arc::downgrade(permits);
         self.meter = Some(Arc::clone(meter));
+        self.since = Instant::now();
         self
     }
 
@@ -153,9 +157,14 @@ impl<B: Body> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
+            let is_answered = self.reading.is_answered.clone();
+            let sender = is_answered.map(|is_answered| Sender {
+                since: self.since,
+                is_answered,
+            });
             let earned = Earned {
                 time: earned_by(moved),
-                is_kept: self.reading.is_answered.clone(),
+                sender,
             };
             let idle = Idle::with(all(&permits), moved, &earned, &self.wanted);
             self.idle = Some((idle, self.allowed));
@@ -172,8 +181,7 @@ impl<B: Body> RequestBody<B> {
 }
 
 /// What a client has sent earns it time, as if it had come at the slowest rate that is good enough: so whoever talks in small
-/// pieces is not taken for one who has only begun. In a besieged gate that is so once the answer has begun: before it, who sends
-/// as slowly as he may is no other than those who hold all places.
+/// pieces is not taken for one who has only begun.
 fn earned_by(moved: u64) -> Duration {
     let earned = moved.saturating_mul(1000) / u64::from(limits::BODY_RATE);
     Duration::from_millis(earned).min(limits::IDLE_EARNED)
@@ -439,7 +447,7 @@ impl ResponseBody {
         if !self.is_end_stream() && exchange.called_by.is_none() {
             let earned = Earned {
                 time: earned_by_taking(exchange.sent),
-                is_kept: None,
+                sender: None,
             };
             let wanted = exchange.stall().wanted();
             self.idle = Some(Idle::with(all(permits), exchange.sent, &earned, wanted));
