@@ -66,11 +66,24 @@ impl Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
         loop {
             ready!(self.poll_read_ready(cx))?;
-            match on!(self, stream => stream.try_read_buf(buffer)) {
-                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
+            let mut read = 0;
+            let asked = on!(self, stream => stream.try_io(Interest::READABLE, || {
+                read = stream.try_read_buf(buffer)?;
+                // Less than there was room for was all that there was. To say so here saves the system call that would find it.
+                match read {
+                    1.. if read < room => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            }));
+            match asked {
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock && read == 0 => {}
+                Err(failure) if failure.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(failure));
+                }
+                _ => return Poll::Ready(Ok(())),
             }
         }
     }
