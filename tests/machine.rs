@@ -417,6 +417,31 @@ fn a_file_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
 }
 
 #[test]
+fn a_component_that_cannot_be_started_for_now_is_taken_up_when_it_can() {
+    let (here, granted) = (directory(), directory());
+    let put = |name: &str, bytes: &[u8]| {
+        let new = here.path().join(".new");
+        fs::write(&new, bytes).expect("written");
+        fs::rename(new, here.path().join(name)).expect("renamed");
+    };
+    put("index.wasm", &version(1));
+    let flags = format!("--dir {}::/data", granted.path().display());
+    let host = TestHost::serve_file(here.path(), &flags);
+    comes_to_say(&host, "/", &greeting(1));
+    let Some(fault) = Fault::inject_at(granted.path(), &host, OPENING, "error=EMFILE") else {
+        return;
+    };
+    put("index.wasm", &version(2));
+    let told = host.says("`index` is not replaced");
+    assert!(told.contains("no room to start it for now"), "{told}");
+    assert!(told.contains("`ulimit -Hn`"), "{told}");
+    assert!(fault.end().1 > 0);
+    // As above.
+    put("other", b"");
+    comes_to_say(&host, "/", &greeting(2));
+}
+
+#[test]
 fn a_certificate_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
     let here = directory();
     let authority = Authority::new("a test");

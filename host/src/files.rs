@@ -41,7 +41,11 @@ pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 /// of the thing.
 pub(crate) fn is_for_now(error: &(dyn Error + 'static)) -> bool {
     iter::successors(Some(error), |&error| error.source())
-        .filter_map(|error| Errno::from_io_error(error.downcast_ref()?))
+        .filter_map(|error| match error.downcast_ref::<Errno>() {
+            // As wasmtime has it when it maps memory.
+            Some(&code) => Some(code),
+            None => Errno::from_io_error(error.downcast_ref()?),
+        })
         .any(|code| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&code))
 }
 
@@ -78,6 +82,7 @@ mod tests {
             (Errno::NOENT, false),
             (Errno::ACCESS, false),
         ] {
+            assert_eq!(is_for_now(&code), is_so, "{code}, as it is");
             let error = io::Error::from(code);
             assert_eq!(is_for_now(&error), is_so, "{code}");
             let within = anyhow::Error::new(error).context("`a` cannot be read");

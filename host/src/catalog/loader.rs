@@ -55,13 +55,13 @@ impl Loader {
         let artifact = self.artifact(spec).await?;
         let digest = artifact.digest.clone();
         let guest = Arc::new(self.link(artifact, spec).await?);
-        let of_file = |why| anyhow!("`{}`: {why}", spec.source.path().display());
+        let of_file = || format!("`{}`", spec.source.path().display());
         try_start(&guest, &spec.limits, Arc::clone(account))
             .await
-            .map_err(of_file)?;
+            .with_context(of_file)?;
         if let Some(warm_up) = spec.warm_up.as_ref().filter(|_| !has_answered) {
             let asked = warm_up.ask(&guest, spec, account).await;
-            asked.map_err(of_file)?;
+            asked.map_err(anyhow::Error::msg).with_context(of_file)?;
         }
         if let Source::Wasm(path) = &spec.source {
             self.components
@@ -220,30 +220,30 @@ async fn try_start(
     guest: &Guest,
     limits: &HandlerLimits,
     account: Arc<Account>,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let meter = Arc::new(Meter::new(limits.cpu, account));
     let started = tokio::time::timeout(limits.deadline, guest.try_instantiate(meter));
     let fault = match started.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(fault)) => fault,
-        Err(_) => {
-            return Err(format!(
-                "it does not start within {:?}: raise `--timeout`, or its `timeout` in a file",
-                limits.deadline
-            ));
-        }
+        Err(_) => bail!(
+            "it does not start within {:?}: raise `--timeout`, or its `timeout` in a file",
+            limits.deadline
+        ),
     };
     Err(match fault.kind {
-        FaultKind::CpuLimit => format!(
+        FaultKind::NoRoom => anyhow::Error::new(fault)
+            .context("the host has no room to start it for now, try again when less runs"),
+        FaultKind::CpuLimit => anyhow!(
             "its start function uses more than {:?} of CPU time: if that is not a loop, raise `--cpu`, or its `cpu` in a file",
             limits.cpu
         ),
-        FaultKind::MemoryLimit => format!(
+        FaultKind::MemoryLimit => anyhow!(
             "it needs more than {} MiB of memory to start: raise `--memory`, or its `memory` in a file",
             limits.memory / limits::MIB
         ),
-        _ if fault.backtrace.is_empty() => format!("it cannot be started: {fault}"),
-        _ => format!(
+        _ if fault.backtrace.is_empty() => anyhow!("it cannot be started: {fault}"),
+        _ => anyhow!(
             "its start function fails: {fault}, in {}",
             fault.backtrace.join(" < ")
         ),

@@ -12,6 +12,7 @@ use super::{
     Wanted,
 };
 use crate::components::{CompileError, LoadError, Stamp, Why};
+use crate::engine::{Fault, FaultKind};
 use crate::files;
 
 /// Rolls out one source of handlers: a directory, or a file of configuration. Dropping it stops what is being made,
@@ -100,7 +101,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether it is refused because nothing could be opened just then. It is made when it is wanted again.
+    /// Whether it is refused because nothing could be opened or started just then. It is made when it is wanted again.
     #[must_use]
     pub fn is_for_now(&self) -> bool {
         matches!(self, Self::Refused { why, .. } if is_for_now(why))
@@ -113,7 +114,11 @@ fn is_for_now(why: &anyhow::Error) -> bool {
             why: Why::Unreadable(error) | Why::NotCompiled(CompileError::Spawn(error)),
             ..
         }) => files::is_for_now(error),
-        _ => files::is_for_now(why.as_ref()),
+        _ => {
+            let fault: Option<&Fault> = why.downcast_ref();
+            let has_no_room = fault.is_some_and(|fault| fault.kind == FaultKind::NoRoom);
+            has_no_room || files::is_for_now(why.as_ref())
+        }
     }
 }
 
@@ -269,7 +274,7 @@ impl Rollout {
             if let Made::Former(_, why) | Made::Nothing(why) = &made
                 && is_for_now(why)
             {
-                // Nobody has seen what is in it.
+                // Nobody has seen what is in it, or that it cannot be started.
                 tried.stamp = None;
             }
             let (handler, routes) = match made {
@@ -470,6 +475,14 @@ mod tests {
     use crate::engine::GuestSettings;
     use crate::limits::HandlerLimits;
 
+    fn refused_for(why: impl std::error::Error + Send + Sync + 'static) -> Event {
+        Event::Refused {
+            name: Arc::from("shop"),
+            why: anyhow::Error::new(why).context("loading"),
+            has_former: true,
+        }
+    }
+
     #[test]
     fn a_component_that_cannot_be_opened_for_now_is_told_from_one_that_cannot_be_served() {
         for (code, is_so) in [(Errno::MFILE, true), (Errno::ACCESS, false)] {
@@ -477,12 +490,15 @@ mod tests {
                 path: "shop.wasm".into(),
                 why: Why::Unreadable(io::Error::from(code)),
             };
-            let refused = Event::Refused {
-                name: Arc::from("shop"),
-                why: anyhow::Error::new(why).context("loading"),
-                has_former: true,
-            };
-            assert_eq!(refused.is_for_now(), is_so, "{code}");
+            assert_eq!(refused_for(why).is_for_now(), is_so, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_component_that_there_is_no_room_to_start_is_told_from_one_that_cannot_be_started() {
+        for (kind, is_so) in [(FaultKind::NoRoom, true), (FaultKind::StartFailed, false)] {
+            let refused = refused_for(Fault::new(kind, "it cannot be"));
+            assert_eq!(refused.is_for_now(), is_so, "{kind:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use wasmtime_wasi_http::{Error as HttpError, FieldMapError};
 
 use super::state::State;
 use crate::capabilities::outbound_http::code_name;
+use crate::files;
 use crate::observe::printable;
 
 /// What a guest did wrong, and what the log should say of it. Never shown to a client.
@@ -39,7 +40,7 @@ pub enum FaultKind {
     InvalidResponse,
     /// The handler answered with a `wasi:http/types.error-code`; its name.
     ErrorCode(&'static str),
-    /// There was no room in the pool for another instance.
+    /// There was no room for another instance: in the pool, among open files, in memory.
     NoRoom,
 }
 
@@ -74,6 +75,8 @@ impl fmt::Display for Fault {
     }
 }
 
+impl std::error::Error for Fault {}
+
 /// The epoch's callback found the budget spent.
 #[derive(Debug)]
 pub(super) struct CpuBudgetSpent;
@@ -96,7 +99,9 @@ pub(super) enum Stage {
 /// Names what an error of wasmtime means.
 pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> Fault {
     let trap = error.downcast_ref::<Trap>();
-    let kind = if error.is::<wasmtime::PoolConcurrencyLimitError>() || state.memory.crowded {
+    let is_for_now = stage == Stage::Start && files::is_for_now(error.as_ref());
+    let has_no_place = error.is::<wasmtime::PoolConcurrencyLimitError>() || is_for_now;
+    let kind = if has_no_place || state.memory.crowded {
         FaultKind::NoRoom
     } else if error.is::<CpuBudgetSpent>() {
         FaultKind::CpuLimit

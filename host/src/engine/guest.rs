@@ -363,7 +363,10 @@ impl Guest {
         let output = Current::new(output);
         let context = self
             .context(&output, Arc::clone(&values), scratch)
-            .map_err(|error| Fault::new(of_opening(error.as_ref()), format!("{error:#}")))?;
+            .map_err(|error| match of_opening(error.as_ref()) {
+                kind @ FaultKind::NoRoom => Fault::new(kind, format!("{error:#}: {MORE_FILES}")),
+                kind => Fault::new(kind, format!("{error:#}")),
+            })?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(
             self.settings.memory,
@@ -484,6 +487,9 @@ impl Drop for Guest {
     }
 }
 
+/// What to do where nothing more can be opened.
+const MORE_FILES: &str = "raise the hard limit of open files (`ulimit -Hn`)";
+
 /// Whose doing it is that something cannot be opened: that no file can be is nobody's.
 fn of_opening(error: &(dyn Error + 'static)) -> FaultKind {
     if files::is_for_now(error) {
@@ -496,7 +502,7 @@ fn of_opening(error: &(dyn Error + 'static)) -> FaultKind {
 fn without_scratch(error: &io::Error) -> Fault {
     let kind = of_opening(error);
     let advice = match kind {
-        FaultKind::NoRoom => "raise the hard limit of open files (`ulimit -Hn`)",
+        FaultKind::NoRoom => MORE_FILES,
         _ => "make that one, or set `TMPDIR` to another",
     };
     let place = std::env::temp_dir();
