@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::certificates;
 use crate::admin::Keys;
 use crate::catalog::{Deployer, Event, HandlerSpec, Policy, Rollout, Versions, Wanted};
-use crate::config::{self, Config, Listing};
+use crate::config::{self, Config, Listing, Wrong};
 use crate::limits;
 use crate::server::Certificates;
 use crate::values::counted;
@@ -105,16 +105,15 @@ impl Subject {
         }
     }
 
-    /// What is wanted now, or none if nothing is to change; what is to be said of it; and whether to read it again although
-    /// nothing changes.
-    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<Remark>, bool) {
+    /// What is wanted now, or none if nothing is to change; and what is to be said of it.
+    fn read(&mut self, seen: &Listing) -> (Option<Wanted>, Vec<Remark>) {
         match self {
             Self::Directory {
                 template, every, ..
             } => {
-                let (wanted, wrong, is_for_now) = seen.wanted(template, every.as_ref());
+                let (wanted, wrong) = seen.wanted(template, every.as_ref());
                 let wrong = wrong.into_iter().map(Remark::Wrong);
-                (Some(wanted), wrong.collect(), is_for_now)
+                (Some(wanted), wrong.collect())
             }
             Self::File { path, config } => match config::load(path) {
                 Ok(new) => {
@@ -154,14 +153,17 @@ impl Subject {
                         ..new
                     };
                     let later = later.into_iter().map(Remark::Later);
-                    (Some(wanted), later.collect(), false)
+                    (Some(wanted), later.collect())
                 }
                 Err(mistakes) => {
-                    let wrong = format!(
-                        "`{}` is not taken up, what it said before holds:\n{mistakes}",
-                        path.display()
-                    );
-                    (None, vec![Remark::Wrong(wrong)], mistakes.is_for_now())
+                    let wrong = Wrong {
+                        what: format!(
+                            "`{}` is not taken up, what it said before holds:\n{mistakes}",
+                            path.display()
+                        ),
+                        is_for_now: mistakes.is_for_now(),
+                    };
+                    (None, vec![Remark::Wrong(wrong)])
                 }
             },
         }
@@ -172,7 +174,7 @@ impl Subject {
 #[derive(PartialEq, Eq, Hash)]
 enum Remark {
     /// It is not taken up.
-    Wrong(String),
+    Wrong(Wrong),
     /// It holds after a restart.
     Later(String),
 }
@@ -304,13 +306,15 @@ impl Follower {
 
     fn take_up(&mut self, seen: Listing) {
         // Disks may take their time, and others are served on this thread.
-        let (wanted, said, is_for_now) = block_in_place(|| self.subject.read(&seen));
+        let (wanted, said) = block_in_place(|| self.subject.read(&seen));
         for one in said.iter().filter(|one| !self.said.contains(*one)) {
             match one {
-                Remark::Wrong(what) => tracing::error!("{what}"),
+                Remark::Wrong(wrong) => tracing::error!("{}", wrong.what),
                 Remark::Later(what) => tracing::warn!("{what}"),
             }
         }
+        let is_for_now = |one: &Remark| matches!(one, Remark::Wrong(wrong) if wrong.is_for_now);
+        let to_read_again = said.iter().any(is_for_now);
         self.said = said.into_iter().collect();
         if let Some(wanted) = wanted {
             if let Subject::File { path, config } = &self.subject {
@@ -324,7 +328,7 @@ impl Follower {
             events.iter().for_each(tell);
             self.watch.follow(&self.subject.directories());
         }
-        self.seen = (!is_for_now).then_some(seen);
+        self.seen = (!to_read_again).then_some(seen);
     }
 }
 

@@ -19,6 +19,15 @@ use crate::names::short;
 /// The handler that has the paths which no other has.
 const INDEX: &str = "index";
 
+/// What is not taken up of files that have changed.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Wrong {
+    /// For the log.
+    pub what: String,
+    /// It may be right when the same files are read again: nothing could be opened just then.
+    pub is_for_now: bool,
+}
+
 /// What lies in a directory of handlers, or is named by the file of a host, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -74,16 +83,15 @@ impl Listing {
     }
 
     /// What it asks for: handlers like `template`, but for their names, files and routes, and what their manifests
-    /// say; on all their routes the host does what `every` says. Also what is wrong with it: files with names that no handler can have, and manifests with mistakes, whose
-    /// handlers are left as they are; and whether some of that may be none when it is read again.
+    /// say; on all their routes the host does what `every` says. Also what is wrong with it: files with names that no handler
+    /// can have, and manifests with mistakes, whose handlers are left as they are.
     #[must_use]
     pub fn wanted(
         &self,
         template: &HandlerSpec,
         every: Option<&Arc<Policy>>,
-    ) -> (Wanted, Vec<String>, bool) {
+    ) -> (Wanted, Vec<Wrong>) {
         let (mut wanted, mut wrong) = (Wanted::default(), Vec::new());
-        let mut is_for_now = false;
         wanted.every = every.cloned();
         let defaults = Defaults::like(template, every);
         for file in self.files.keys().filter(|file| is_component(file)) {
@@ -92,7 +100,10 @@ impl Listing {
                 Ok(name) => name,
                 Err(error) => {
                     let shown = short(&file.to_string_lossy()).escape_debug().to_string();
-                    wrong.push(format!("`{shown}` is not deployed: {error}"));
+                    wrong.push(Wrong {
+                        what: format!("`{shown}` is not deployed: {error}"),
+                        is_for_now: false,
+                    });
                     continue;
                 }
             };
@@ -104,15 +115,17 @@ impl Listing {
                     wanted.handlers.push(handler);
                 }
                 Err(mistakes) => {
-                    is_for_now |= mistakes.is_for_now();
-                    wrong.push(format!(
-                        "`{name}` is left as it is, its manifest is wrong:\n{mistakes}"
-                    ));
+                    wrong.push(Wrong {
+                        what: format!(
+                            "`{name}` is left as it is, its manifest is wrong:\n{mistakes}"
+                        ),
+                        is_for_now: mistakes.is_for_now(),
+                    });
                     wanted.kept.push(name);
                 }
             }
         }
-        (wanted, wrong, is_for_now)
+        (wanted, wrong)
     }
 
     fn handler(

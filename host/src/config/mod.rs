@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use directory::Listing;
+pub use directory::{Listing, Wrong};
 pub use fixed::Fixed;
 pub use handler::{Defaults, HandlerConfig};
 pub use host::{Admin, Door, Log, State, Tenant};
