@@ -100,6 +100,30 @@ fn answer(wire: &mut TcpStream, stream: u32) -> Option<u8> {
     }
 }
 
+/// The whole answer is made, and none of it may be sent (RFC 9113, 6.9.2).
+#[test]
+fn streams_without_a_window_give_their_places_to_who_has_none() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "--max-concurrent-requests 2");
+        let connection = host.connect();
+        let mut wire = connection.sender();
+        let (magic, _) = PREFACE.split_at(24);
+        let no_window = frames::frame(frames::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        wire.write_all(&[magic, &no_window].concat()).expect("sent");
+        for stream in [1, 3] {
+            let request = request_by_hand(stream, ["GET", "/ok", "a"]);
+            wire.write_all(&request).expect("sent");
+            assert!(answer(&mut wire, stream).is_some(), "{guest}");
+        }
+        let mut healthy: Vec<_> = (0..2)
+            .map(|_| host.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .collect();
+        for one in &mut healthy {
+            assert_eq!(one.reply().text(), "slept\n", "{guest}");
+        }
+    }
+}
+
 /// Settings by number (RFC 9113, 6.5.2), and the window of the connection (6.9).
 #[test]
 fn a_client_hears_how_much_it_may_have_open_and_on_the_way() {

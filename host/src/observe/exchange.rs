@@ -189,6 +189,13 @@ impl Exchange {
         exchange
     }
 
+    /// Whether it came by HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        let version = self.asked.as_ref().map(|asked| asked.version);
+        version == Some(Version::HTTP_2)
+    }
+
     /// Begins with something that is no request.
     #[must_use]
     pub fn without_request(client: Peer, ledger: Arc<Ledger>) -> Self {

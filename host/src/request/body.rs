@@ -443,8 +443,10 @@ impl ResponseBody {
         let (Some(exchange), Some(permits)) = (&self.exchange, &self.permit) else {
             return;
         };
+        // On HTTP/2 the last piece waits for a window too, and the place with it.
+        let is_over = self.is_end_stream() && !exchange.is_http2();
         // Who calls another handler has a client of his own, for which he is asked.
-        if !self.is_end_stream() && exchange.called_by.is_none() {
+        if !is_over && exchange.called_by.is_none() {
             let earned = Earned {
                 time: earned_by_taking(exchange.sent),
                 sender: None,
