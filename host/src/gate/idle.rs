@@ -38,9 +38,9 @@ impl IdlePlaces {
         self.besieged_until.is_some_and(|until| now < until)
     }
 
-    /// Whether he may be one of those who besiege it.
+    /// Whether he may be one of those who besiege it. Who talks is not taken for one.
     fn is_besieger(&self, now: Instant, waits: &Waits) -> bool {
-        self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES
+        self.is_besieged(now) && waits.moved < limits::IDLE_FEW_BYTES && !waits.talks()
     }
 
     /// How long he may wait who has earned nothing.
@@ -88,11 +88,17 @@ pub(super) struct Waits {
 }
 
 impl Waits {
+    /// Whether the answer has begun to a request whose body still comes.
+    fn talks(&self) -> bool {
+        let sender = self.earned.sender.as_ref();
+        sender.is_some_and(|sender| sender.is_answered.load(Relaxed))
+    }
+
+    /// Whether a request's body comes more slowly than it has to in a besieged gate.
     fn is_slow(&self, now: Instant) -> bool {
         self.earned.sender.as_ref().is_some_and(|sender| {
             let age = now.saturating_duration_since(sender.since);
-            let is_slow = (self.moved as f64) < age.as_secs_f64() * f64::from(limits::IDLE_RATE);
-            is_slow && !sender.is_answered.load(Relaxed)
+            (self.moved as f64) < age.as_secs_f64() * f64::from(limits::IDLE_RATE)
         })
     }
 }
