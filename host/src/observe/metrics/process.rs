@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::names::{
     PROCESS_CPU, PROCESS_FDS, PROCESS_FDS_MAX, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS,
@@ -22,13 +23,15 @@ impl Source for Process {
         if !page.view.is_all() {
             return Ok(());
         }
+        // `/proc/self/stat` has it by clock ticks, of which a short start takes none.
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        page.one(&PROCESS_CPU, used.tv_sec as f64 + used.tv_nsec as f64 / 1e9)?;
         if let Some(stat) = fs::read_to_string("/proc/self/stat")
             .ok()
             .as_deref()
             .and_then(Stat::parse)
         {
             let ticks = clock_ticks_per_second() as f64;
-            page.one(&PROCESS_CPU, stat.cpu_ticks as f64 / ticks)?;
             page.one(&PROCESS_MEMORY, stat.pages * page_size() as u64)?;
             page.one(&PROCESS_VIRTUAL, stat.virtual_bytes)?;
             page.one(&PROCESS_THREADS, stat.threads)?;
@@ -60,7 +63,6 @@ fn started(after_boot: f64) -> Option<f64> {
 /// Fields of `/proc/self/stat`, see proc(5).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
-    cpu_ticks: u64,
     threads: u64,
     started_ticks: u64,
     virtual_bytes: u64,
@@ -75,7 +77,6 @@ impl Stat {
         // The third field of the page is the first of these.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Self {
-            cpu_ticks: field(14)? + field(15)?,
             threads: field(20)?,
             started_ticks: field(22)?,
             virtual_bytes: field(23)?,
@@ -94,7 +95,6 @@ mod tests {
         assert_eq!(
             Stat::parse(stat),
             Some(Stat {
-                cpu_ticks: 42,
                 threads: 5,
                 started_ticks: 99,
                 virtual_bytes: 4096,
