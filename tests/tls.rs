@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::guests::ECHO;
 use crate::support::host::address_in;
+use crate::support::operator::{Office, Operator};
 use crate::support::program;
 use crate::support::*;
 
@@ -183,12 +184,17 @@ fn an_idle_connection_is_closed_with_an_end_that_is_said() {
 #[test]
 fn what_leaves_over_tls_cancels_its_guest() {
     for guest in BOTH_FAULTS {
-        let secure = Secure::serve(guest, "");
+        let office = Office::new();
+        let secure = Secure::serve(guest, &office.flags());
+        let operator = Operator::of(&secure.host);
         let mut shaken = secure.client().connect(&secure.host, "localhost");
         shaken
             .connection
             .send("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
-        secure.host.assert_is_asked(&secure.client());
+        eventually("the handler to be asked", || {
+            let active = operator.metrics().sum("http_server_active_requests", &[]);
+            (active == 1.0).then_some(())
+        });
         drop(shaken);
         let line = secure.host.access_to("/never");
         assert_eq!(
