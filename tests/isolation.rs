@@ -231,7 +231,8 @@ fn a_thousand_loops_after_the_headers_lose_no_place_and_no_memory() {
 fn a_thousand_loops_after_the_response_lose_no_place_and_no_memory() {
     for guest in BOTH_FAULTS {
         loops(guest, "/spin-after-response", |reply| {
-            reply.is_some_and(|reply| reply.status() == 500 || reply.text() == "answered\n")
+            // On a busy machine the budget may be spent before the body is written.
+            is_cut(reply) || reply.is_some_and(|it| it.status() == 500 || it.text() == "answered\n")
         });
     }
 }
