@@ -376,15 +376,18 @@ fn a_handler_that_cannot_be_loaded_for_now_is_served_soon_after() {
 /// However a file is opened; not all machines have the first.
 const OPENING: &str = "?open,openat";
 
+/// A file that is there whole or not at all.
+fn put(directory: &Path, name: &str, bytes: &[u8]) {
+    let new = directory.join(".new");
+    fs::write(&new, bytes).expect("written");
+    fs::rename(new, directory.join(name)).expect("renamed");
+}
+
 #[test]
 fn a_file_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
     let here = directory();
     let (file, component) = (here.path().join("host.toml"), here.path().join("a.wasm"));
-    let put = |name: &str, bytes: &[u8]| {
-        let new = here.path().join(".new");
-        fs::write(&new, bytes).expect("written");
-        fs::rename(new, here.path().join(name)).expect("renamed");
-    };
+    let put = |name: &str, bytes: &[u8]| put(here.path(), name, bytes);
     let say = |route: &str| {
         let text = format!(
             "[listen]\naccess_log = \"json\"\n[handlers.a]\nsource = \"a.wasm\"\nroutes = [\"{route}\"]\n"
@@ -419,11 +422,7 @@ fn a_file_that_cannot_be_opened_for_now_is_taken_up_when_it_can() {
 #[test]
 fn a_component_that_cannot_be_started_for_now_is_taken_up_when_it_can() {
     let (here, granted) = (directory(), directory());
-    let put = |name: &str, bytes: &[u8]| {
-        let new = here.path().join(".new");
-        fs::write(&new, bytes).expect("written");
-        fs::rename(new, here.path().join(name)).expect("renamed");
-    };
+    let put = |name: &str, bytes: &[u8]| put(here.path(), name, bytes);
     put("index.wasm", &version(1));
     let flags = format!("--dir {}::/data", granted.path().display());
     let host = TestHost::serve_file(here.path(), &flags);
@@ -480,11 +479,7 @@ fn a_component_that_the_cache_has_no_room_for_is_served_and_a_later_one_is_kept(
     let here = directory();
     let (handlers, cache) = (here.path().join("handlers"), here.path().join("cache"));
     fs::create_dir(&handlers).expect("created");
-    let put = |name: &str, bytes: &[u8]| {
-        let new = here.path().join("new");
-        fs::write(&new, bytes).expect("written");
-        fs::rename(new, handlers.join(name)).expect("renamed");
-    };
+    let put = |name: &str, bytes: &[u8]| put(&handlers, name, bytes);
     put("index.wasm", &fs::read(FAULTS.path()).expect("a component"));
     let host = TestHost::serve_file(&handlers, &flag("--cache", &cache));
     let entries = |part: &str| {

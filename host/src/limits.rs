@@ -132,9 +132,10 @@ pub const BODY_GRACE: Duration = Duration::from_secs(20);
 pub const IDLE_PLACE: Duration = Duration::from_millis(500);
 /// The same where more than half of all who hold places, and more than [`IDLE_MANY`], have waited so long for clients that have
 /// moved less than [`IDLE_FEW_BYTES`], for each of these: whoever comes behind a crowd that has just taken all of them waits no longer.
-/// What a client has sent before earns it more here only if it came at [`IDLE_RATE`]. Who talks, since the answer has begun, is not of these.
+/// What a client has sent before earns it more here only if it came at [`IDLE_RATE`]. Who talks, since the answer has begun, is not
+/// of these.
 pub const IDLE_PLACE_OF_MANY: Duration = Duration::from_millis(40);
-/// Bytes per second since the upload began. Sixteen times [`BODY_RATE`]: a phone at the edge of its network has that.
+/// Bytes per second since an upload began, to keep what they earn it in a crowd. Sixteen times [`BODY_RATE`]: a phone at the edge of its network has that.
 pub const IDLE_RATE: u32 = 16 * BODY_RATE;
 /// How long after that it is still taken to be so: of a crowd that comes anew many have only just begun to wait.
 pub const IDLE_SIEGE: Duration = Duration::from_secs(1);

@@ -138,8 +138,9 @@ pub(crate) fn measure(
         title: "Attacks",
         made: format!(
             "One client asks `faults` for `/ok` {PER_SECOND} times a second for {period:?}, every other time over a new connection; \
-             latencies are from when a request was due. It does so beside attackers that have come within {PULSE:?}, have been there for {SETTLING:?}, and come again \
-             when they find that they are closed. They send a byte every {PULSE:?}, or {} every {TRICKLE_PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults.",
+             latencies are from when a request was due. It does so beside attackers that have come within {PULSE:?}, have been \
+             there for {SETTLING:?}, and come again when they find that they are closed. They send a byte every {PULSE:?}, or {} \
+             every {TRICKLE_PULSE:?}, or ask for 100 MB and read none of it. All limits are the defaults.",
             TRICKLE.len()
         ),
         table,
@@ -199,7 +200,8 @@ pub(crate) async fn gather(attack: Attack, attackers: usize, address: SocketAddr
     for nth in 0..attackers {
         let (is_over, there) = (Arc::clone(&is_over), Arc::clone(&there));
         tasks.spawn(async move {
-            // Slow clients do not act in step, and come again as they came. Thousands at one moment are a flood, which is another attack.
+            // Slow clients do not act in step, and come again as they came. Thousands at one moment are a flood, which is another
+            // attack.
             sleep(PULSE * nth as u32 / attackers as u32).await;
             let mut is_first = true;
             while !is_over.load(Ordering::Relaxed) {

@@ -54,7 +54,7 @@ impl Progress {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {
     state: Arc<AtomicU8>,
-    /// Whether the answer has begun; none if there is no body.
+    /// Whether the answer has begun, for who wants the place; none if there is no body.
     is_answered: Option<Arc<AtomicBool>>,
 }
 
@@ -300,7 +300,7 @@ pub struct ResponseBody {
     exchange: Option<Exchange>,
     permit: Option<Arc<Permits>>,
     read: Reading,
-    /// While the client has something to take and more is to come
+    /// While the client has something to take: on HTTP/1.1 only if more is to come, see [`Self::is_to_be_taken`]
     idle: Option<Idle>,
     /// It has broken off, which the next poll says.
     broken: bool,
