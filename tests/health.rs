@@ -94,7 +94,7 @@ fn a_host_that_starts_is_alive_and_not_ready() {
     assert!(!serving(), "the start was too quick to be seen");
     // Whoever asks for handlers waits for the start.
     assert_eq!(operator.get("/handlers/slow", OPERATOR).status(), 200);
-    assert!(serving());
+    eventually("the line that it serves", || serving().then_some(()));
     assert_eq!(ready(operator).0, 200);
 }
 
