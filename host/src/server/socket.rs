@@ -28,6 +28,19 @@ macro_rules! on {
     };
 }
 
+/// So many are sooner copied than described to the kernel piece by piece.
+const FEW_BYTES: usize = 512;
+
+fn joined<'a>(pieces: &[IoSlice<'_>], few: &'a mut [u8; FEW_BYTES]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for piece in pieces {
+        let end = length + piece.len();
+        few.get_mut(length..end)?.copy_from_slice(piece);
+        length = end;
+    }
+    Some(&few[..length])
+}
+
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         on!(self, stream => stream.as_raw_fd())
@@ -44,7 +57,15 @@ impl Socket {
     }
 
     pub(super) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        on!(self, stream => stream.try_write_vectored(pieces))
+        let mut few = [0; FEW_BYTES];
+        let bytes = match pieces {
+            [one] => Some(&**one),
+            several => joined(several, &mut few),
+        };
+        match bytes {
+            Some(bytes) => self.try_write(bytes),
+            None => on!(self, stream => stream.try_write_vectored(pieces)),
+        }
     }
 
     /// One task at a time is woken.
