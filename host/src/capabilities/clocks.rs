@@ -40,11 +40,11 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// As coarse as the coarser of the two.
+    /// As coarse as the coarser of the two; the monotonic one counts from `began`.
     #[must_use]
-    pub fn new(of_tenant: Option<Grain>, own: Option<Duration>) -> Self {
+    pub fn new(of_tenant: Option<Grain>, own: Option<Duration>, began: Instant) -> Self {
         Self {
-            began: Instant::now(),
+            began,
             of_tenant,
             own: nanos(own.unwrap_or_default()),
         }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_coarse_clock_steps_and_its_timers_wait_for_a_step() {
         let minute = Duration::from_secs(60);
-        let clocks = Clocks::new(None, Some(minute));
+        let clocks = Clocks::new(None, Some(minute), Instant::now());
         assert_eq!(HostMonotonicClock::now(&clocks), 0);
         assert_eq!(HostMonotonicClock::resolution(&clocks), nanos(minute));
         assert_eq!(
@@ -227,12 +227,19 @@ mod tests {
     #[test]
     fn the_coarser_of_two_grains_holds_and_a_tenants_may_change() {
         let of_tenant = Grain::default();
-        let clocks = Clocks::new(Some(of_tenant.clone()), Some(Duration::from_millis(1)));
+        let clocks = Clocks::new(
+            Some(of_tenant.clone()),
+            Some(Duration::from_millis(1)),
+            Instant::now(),
+        );
         assert_eq!(clocks.grain(), 1_000_000);
         of_tenant.set(Some(Duration::from_millis(5)));
         assert_eq!(clocks.grain(), 5_000_000);
         of_tenant.set(None);
         assert_eq!(clocks.grain(), 1_000_000);
-        assert_eq!(Clocks::new(Some(of_tenant), None).grain(), 1);
+        assert_eq!(
+            Clocks::new(Some(of_tenant), None, Instant::now()).grain(),
+            1
+        );
     }
 }

@@ -360,9 +360,9 @@ impl Guest {
             None => None,
             Some(quota) => Some(self.scratch(quota).await?),
         };
-        let output = Current::new(output);
+        let (output, now) = (Current::new(output), Instant::now());
         let context = self
-            .context(&output, Arc::clone(&values), scratch)
+            .context(&output, Arc::clone(&values), scratch, now)
             .map_err(|error| match of_opening(error.as_ref()) {
                 kind @ FaultKind::NoRoom => Fault::new(kind, format!("{error:#}: {MORE_FILES}")),
                 kind => Fault::new(kind, format!("{error:#}")),
@@ -419,7 +419,7 @@ impl Guest {
             exports,
             values,
             served: 0,
-            idle_since: Instant::now(),
+            idle_since: now,
         })
     }
 
@@ -438,6 +438,7 @@ impl Guest {
         output: &Arc<Current>,
         values: Arc<Values>,
         scratch: Option<Arc<Scratch>>,
+        now: Instant,
     ) -> anyhow::Result<Context> {
         let mut wasi = WasiCtx::builder();
         wasi.max_random_size(limits::RANDOM_BYTES)
@@ -449,7 +450,7 @@ impl Guest {
                 output: Arc::clone(output),
                 stream: GuestStream::Stderr,
             });
-        let clocks = Clocks::new(self.common.clocks.clone(), self.settings.coarse_clocks);
+        let clocks = Clocks::new(self.common.clocks.clone(), self.settings.coarse_clocks, now);
         wasi.monotonic_clock(clocks.clone());
         if clocks.may_be_coarse() {
             wasi.wall_clock(clocks.clone());
