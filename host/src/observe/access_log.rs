@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,31 +43,37 @@ impl AccessLog {
         }
     }
 
-    pub(super) fn write(&self, exchange: &Exchange) {
+    pub(super) fn write(&self, exchange: &Exchange, took: Duration) {
         let Some(writer) = &self.writer else { return };
         let line = match self.format {
-            Format::Combined => combined(exchange).into_bytes(),
-            Format::Json => json(exchange),
+            Format::Combined => combined(exchange, took).into_bytes(),
+            Format::Json => json(exchange, took),
             Format::Off => return,
         };
         writer.push(&line);
     }
 }
 
-fn combined(exchange: &Exchange) -> String {
+fn combined(exchange: &Exchange, took: Duration) -> String {
     let mut line = String::with_capacity(256);
     let _ = write!(line, "{} - ", exchange.client);
-    // A name with spaces would be two fields.
-    let user = exchange.user.as_deref().unwrap_or("-").replace(' ', "_");
-    escape(user.as_bytes(), &mut line);
-    let _ = write!(line, " [{}] \"", date(exchange.at));
+    match &exchange.user {
+        // A name with spaces would be two fields.
+        Some(user) => escape(user.replace(' ', "_").as_bytes(), &mut line),
+        None => line.push('-'),
+    }
+    line.push_str(" [");
+    line.push_str(&date(exchange.at));
+    line.push_str("] \"");
     let (mut referer, mut user_agent) = (&None, &None);
     if let Some(asked) = &exchange.asked {
         let target = asked.uri.path_and_query();
         let target = target.map_or_else(|| asked.path(), |target| target.as_str());
-        let _ = write!(line, "{} ", asked.method);
+        line.push_str(asked.method.as_str());
+        line.push(' ');
         escape(target.as_bytes(), &mut line);
-        let _ = write!(line, " {}", version(asked.version));
+        line.push(' ');
+        line.push_str(version(asked.version));
         (referer, user_agent) = (&asked.referer, &asked.user_agent);
     } else {
         line.push('-');
@@ -79,18 +85,26 @@ fn combined(exchange: &Exchange) -> String {
             &mut line,
         );
     }
-    let _ = write!(
-        line,
-        " {} {} {} {} {} {} {} {}",
-        Seconds(exchange.started.elapsed()),
-        Seconds(exchange.guest_cpu()),
-        OrNone(exchange.waited.map(Seconds)),
-        OrNone(exchange.instantiation().map(Seconds)),
-        OrNone(exchange.guest_memory()),
-        exchange.received(),
-        label(exchange).as_deref().unwrap_or("-"),
-        exchange.id,
-    );
+    for duration in [
+        Some(took),
+        Some(exchange.guest_cpu()),
+        exchange.waited,
+        exchange.instantiation(),
+    ] {
+        line.push(' ');
+        match duration {
+            Some(duration) => seconds(duration, &mut line),
+            None => line.push('-'),
+        }
+    }
+    match exchange.guest_memory() {
+        Some(bytes) => drop(write!(line, " {bytes}")),
+        None => line.push_str(" -"),
+    }
+    let _ = write!(line, " {} ", exchange.received());
+    line.push_str(label(exchange).as_deref().unwrap_or("-"));
+    line.push(' ');
+    line.push_str(exchange.id.as_str());
     for name in [&exchange.handler, &exchange.tenant] {
         quoted(name.as_deref().unwrap_or("-").as_bytes(), &mut line);
     }
@@ -112,24 +126,14 @@ fn date(at: jiff::Timestamp) -> Rc<str> {
     })
 }
 
-/// Seconds with six digits after the point.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}", self.0.as_secs(), self.0.subsec_micros())
-    }
-}
-
-/// What there may be none of.
-struct OrNone<T>(Option<T>);
-
-impl<T: fmt::Display> fmt::Display for OrNone<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => fmt::Display::fmt(value, f),
-            None => f.write_str("-"),
-        }
+/// With six digits after the point.
+fn seconds(duration: Duration, line: &mut String) {
+    let _ = write!(line, "{}.", duration.as_secs());
+    let mut unit = 100_000;
+    while unit > 0 {
+        let digit = duration.subsec_micros() / unit % 10;
+        line.extend(char::from_digit(digit, 10));
+        unit /= 10;
     }
 }
 
@@ -211,7 +215,7 @@ struct Line<'a> {
     request_id: String,
 }
 
-fn json(exchange: &Exchange) -> Vec<u8> {
+fn json(exchange: &Exchange, took: Duration) -> Vec<u8> {
     let asked = exchange.asked.as_ref();
     let text =
         |value: &HeaderValue| harmless(String::from_utf8_lossy(cut(value.as_bytes()))).into_owned();
@@ -229,7 +233,7 @@ fn json(exchange: &Exchange) -> Vec<u8> {
         sent: exchange.sent,
         user_agent: asked.and_then(|asked| asked.user_agent.as_ref()).map(text),
         referer: asked.and_then(|asked| asked.referer.as_ref()).map(text),
-        duration: micros(exchange.started.elapsed()),
+        duration: micros(took),
         received: exchange.meter.as_ref().map(|meter| meter.received()),
         guest_cpu: micros(exchange.guest_cpu()),
         guest_memory: exchange.guest_memory(),
@@ -300,10 +304,19 @@ fn quoted(bytes: &[u8], line: &mut String) {
 
 /// As nginx does it: what could end a quoted field or a line is written as `\xNN`.
 fn escape(bytes: &[u8], line: &mut String) {
-    for &byte in cut(bytes) {
-        match byte {
-            b'"' | b'\\' | 0..0x20 | 0x7f.. => drop(write!(line, "\\x{byte:02X}")),
-            _ => line.push(char::from(byte)),
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..);
+    let bytes = cut(bytes);
+    // Nearly all are.
+    if bytes.iter().all(is_plain)
+        && let Ok(text) = str::from_utf8(bytes)
+    {
+        return line.push_str(text);
+    }
+    for byte in bytes {
+        if is_plain(byte) {
+            line.push(char::from(*byte));
+        } else {
+            let _ = write!(line, "\\x{byte:02X}");
         }
     }
 }

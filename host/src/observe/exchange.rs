@@ -277,10 +277,10 @@ impl Exchange {
     }
 
     /// Counts it as one that has ended. Its names are given away.
-    fn count(&mut self) {
+    fn count(&mut self, took: Duration) {
         let meter = self.meter.as_deref();
         let cost = Cost {
-            total: self.started.elapsed(),
+            total: took,
             waited: self.waited,
             started: self.instantiation(),
             cpu: meter.map(Meter::note),
@@ -341,12 +341,13 @@ impl Drop for Exchange {
             self.label = Some(Cow::Borrowed(self.label_of_the_cut()));
             self.after_headers = self.status.is_some();
         }
+        let took = self.started.elapsed();
         match &self.account {
-            Some(account) => on_account_of(account, || self.tell()),
-            None => self.tell(),
+            Some(account) => on_account_of(account, || self.tell(took)),
+            None => self.tell(took),
         }
         if self.is_noted {
-            self.count();
+            self.count(took);
         }
         self.ledger.requests.end();
     }
@@ -354,7 +355,7 @@ impl Drop for Exchange {
 
 impl Exchange {
     /// Its lines in the log and the access log.
-    fn tell(&self) {
+    fn tell(&self, took: Duration) {
         if let (Some(label), Some(detail)) = (&self.label, &self.detail) {
             tracing::warn!(
                 handler = self.handler.as_deref().unwrap_or("-"),
@@ -365,7 +366,7 @@ impl Exchange {
             );
         }
         if self.is_noted {
-            self.ledger.access_log.write(self);
+            self.ledger.access_log.write(self, took);
         }
     }
 }

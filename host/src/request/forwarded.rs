@@ -5,6 +5,7 @@
 //! is nobody's word. A part that cannot be read ends the walk, and the client is then the last proxy that could be.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -121,9 +122,14 @@ impl Origin {
 /// proxy too.
 pub(super) fn tell(client: Peer, scheme: &Scheme, id: &RequestId, headers: &mut HeaderMap) {
     if let Peer::Address(address) = client {
-        headers.insert(X_FORWARDED_FOR, value(&address.ip().to_string()));
+        headers.insert(X_FORWARDED_FOR, of_address(address.ip()));
     }
-    headers.insert(X_FORWARDED_PROTO, value(scheme.as_str()));
+    let scheme = match scheme.as_str() {
+        "https" => HeaderValue::from_static("https"),
+        "http" => HeaderValue::from_static("http"),
+        other => value(other),
+    };
+    headers.insert(X_FORWARDED_PROTO, scheme);
     headers.insert(X_REQUEST_ID, id.header());
 }
 
@@ -350,6 +356,18 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Of a text that is an address or was in a header.
+/// In one allocation, as every request has one.
+fn of_address(address: IpAddr) -> HeaderValue {
+    let mut text = [0; LONGEST_ADDRESS];
+    let mut rest = &mut text[..];
+    let _ = write!(rest, "{address}");
+    let length = LONGEST_ADDRESS - rest.len();
+    HeaderValue::from_bytes(&text[..length]).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Bytes: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+const LONGEST_ADDRESS: usize = 45;
+
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
