@@ -304,13 +304,17 @@ impl Stop {
 struct PublicDoor(Arc<Pipeline>);
 
 impl server::Handler for PublicDoor {
-    type Body = ResponseBody;
+    type Body = Box<ResponseBody>;
 
-    async fn handle(&self, request: Request<Upload>, client: Client) -> Response<ResponseBody> {
-        self.0.handle(request, client).await
+    fn handle(
+        &self,
+        request: Request<Upload>,
+        client: Client,
+    ) -> impl Future<Output = Response<Box<ResponseBody>>> + Send {
+        self.0.handle(request, client)
     }
 
-    fn refuse(&self, fault: HeadFault, client: Client) -> Response<ResponseBody> {
+    fn refuse(&self, fault: HeadFault, client: Client) -> Response<Box<ResponseBody>> {
         let failure = match fault {
             HeadFault::Malformed(what) => Failure::BadRequest(what),
             HeadFault::TooLarge => Failure::HeadTooLarge,

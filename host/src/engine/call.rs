@@ -1,10 +1,11 @@
 //! One call of a guest: a request in, a response out, the same for both generations.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -55,7 +56,25 @@ impl Guest {
     ///
     /// # Errors
     /// What the guest did wrong instead of answering.
-    pub async fn call<B>(
+    pub fn call<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        call: Call,
+        held: impl Clone + Send + 'static,
+    ) -> impl Future<Output = Result<Response<GuestBody>, Fault>> + Send
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        // No `async fn`: the request would be moved from one future to the next before it is where it stays.
+        if self.shares_instances() {
+            Either::Left(Box::pin(self.among_others_first(request, call, held)))
+        } else {
+            Either::Right(self.alone(request, call, held, false))
+        }
+    }
+
+    /// Calls an instance that may serve others too, and after that perhaps one that does not.
+    async fn among_others_first<B>(
         self: &Arc<Self>,
         request: Request<B>,
         call: Call,
@@ -64,9 +83,6 @@ impl Guest {
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
-        if !self.shares_instances() {
-            return self.alone(request, call, held, false).await;
-        }
         let (again, ending) = (Again::keep(request), Ending::default());
         let among_others = self.among_others(again.lend(), call.clone(), held.clone(), &ending);
         let answered = among_others.await;
@@ -81,13 +97,13 @@ impl Guest {
     }
 
     /// Calls an instance that serves nobody else meanwhile.
-    async fn alone<B>(
+    fn alone<B>(
         self: &Arc<Self>,
         request: Request<B>,
         call: Call,
         held: impl Send + 'static,
         is_again: bool,
-    ) -> Result<Response<GuestBody>, Fault>
+    ) -> impl Future<Output = Result<Response<GuestBody>, Fault>> + Send
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
@@ -97,11 +113,13 @@ impl Guest {
         let background = Arc::clone(&self.engine.background);
         let meter = Arc::clone(&call.meter);
         let (guest, told) = (Arc::clone(self), Arc::clone(&ending));
-        let running = async move {
+        // Written where it stays: `Box::pin` would copy the room for all that it will ever hold.
+        let running = Box::write(Box::new_uninit(), async move {
             guest.run(request, call, answer, told, is_again, held).await;
-        };
+        });
+        let running = Box::into_pin(running);
         let running = Running::new(running, Arc::clone(&ending), meter, background);
-        self.answer(running, answered, &ending, is_head).await
+        async move { self.answer(running, answered, &ending, is_head).await }
     }
 
     /// Calls an instance that may serve others too.
@@ -230,18 +248,16 @@ impl Guest {
 
 /// Ends a call that has spent its budget, which is compared here before each poll, and at each tick while wasm runs: a guest that
 /// only waits meets no tick, and what the host does for it meanwhile is charged too.
-pub(super) async fn within_budget<T>(
+pub(super) fn within_budget<T>(
     meter: &Meter,
-    call: impl Future<Output = wasmtime::Result<T>>,
-) -> wasmtime::Result<T> {
-    let mut call = pin!(call);
-    std::future::poll_fn(|cx| {
+    mut call: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
+) -> impl Future<Output = wasmtime::Result<T>> {
+    std::future::poll_fn(move |cx| {
         if meter.is_overdrawn() {
             return Poll::Ready(Err(CpuBudgetSpent.into()));
         }
         call.as_mut().poll(cx)
     })
-    .await
 }
 
 /// A call that is dropped, or panics, has not finished its bodies.
@@ -333,6 +349,8 @@ fn check_head(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::task::coop;
 
     use super::*;
@@ -345,7 +363,7 @@ mod tests {
         answer.send("an answer").expect("it is waited for");
         let found = std::future::poll_fn(|cx| {
             while coop::has_budget_remaining() {
-                let _ = std::pin::pin!(coop::consume_budget()).poll(cx);
+                let _ = pin!(coop::consume_budget()).poll(cx);
             }
             let waits = poll_answer(&mut answered, false, cx);
             assert_eq!(waits, Poll::Pending, "a turn has no end");
@@ -365,7 +383,7 @@ mod tests {
             cx.waker().wake_by_ref();
             Poll::<wasmtime::Result<()>>::Pending
         });
-        let ended = within_budget(&meter, call).await;
+        let ended = within_budget(&meter, pin!(call)).await;
         assert!(ended.is_err_and(|error| error.is::<CpuBudgetSpent>()));
         assert_eq!(polls, 3);
     }

@@ -1,5 +1,7 @@
 //! Calling `wasi:http/incoming-handler@0.2`.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
@@ -25,7 +27,10 @@ pub(super) async fn call<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let result = within_budget(meter, handle(store, proxy, request, answer)).await;
+    let result = {
+        let handling = pin!(handle(store, proxy, request, answer));
+        within_budget(meter, handling).await
+    };
     // A body is in the table until the guest finishes or drops it, and a dropped one fails itself.
     let body_unfinished = store
         .data_mut()

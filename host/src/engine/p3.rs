@@ -1,5 +1,7 @@
 //! Calling `wasi:http/handler@0.3`.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
@@ -26,14 +28,16 @@ pub(super) async fn call<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let call = store.run_concurrent(async |accessor| {
-        handle(accessor, service, request, answer).await?;
-        // Work that goes on after the response is the guest's until it ends.
-        std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-        wasmtime::Result::Ok(())
-    });
-    let result = within_budget(meter, call)
-        .await
+    let result = {
+        let call = pin!(store.run_concurrent(async |accessor| {
+            handle(accessor, service, request, answer).await?;
+            // Work that goes on after the response is the guest's until it ends.
+            std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::Result::Ok(())
+        }));
+        within_budget(meter, call).await
+    };
+    let result = result
         .flatten()
         .map_err(|error| classify(&error, store.data(), Stage::Call));
     let body_unfinished = result.is_err();

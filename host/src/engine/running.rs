@@ -68,13 +68,13 @@ impl Drop for AbortOnDrop {
 impl Running {
     /// `guest` sets `ending` before it drops its store. One whose account has no credit begins in the background.
     pub(super) fn new(
-        guest: impl Future<Output = ()> + Send + 'static,
+        guest: Pin<Box<dyn Future<Output = ()> + Send>>,
         ending: Ending,
         meter: Arc<Meter>,
         background: Arc<Background>,
     ) -> Self {
         let mut running = Self {
-            place: Place::Front(Box::pin(guest), Nudge::new()),
+            place: Place::Front(guest, Nudge::new()),
             ending,
             meter,
             background,
@@ -196,7 +196,7 @@ mod tests {
             let guest = where_it_goes_on(wait, tell);
             let background = Arc::clone(&background);
             (
-                Running::new(guest, Ending::default(), meter, background),
+                Running::new(Box::pin(guest), Ending::default(), meter, background),
                 seen,
             )
         };
@@ -205,7 +205,8 @@ mod tests {
         assert!(poll_fn(|cx| Poll::Ready(waits.poll(cx).is_pending())).await);
 
         let meter = Arc::new(Meter::new(Duration::from_secs(5), Arc::clone(&burns)));
-        let first = Running::new(burn(), Ending::default(), meter, Arc::clone(&background));
+        let burns_now = Box::pin(burn());
+        let first = Running::new(burns_now, Ending::default(), meter, Arc::clone(&background));
         first.finish().await.expect("no fault");
 
         drop(go);

@@ -178,13 +178,13 @@ impl Guest {
         let (guest, values, output) = (Arc::clone(self), Arc::clone(values), Arc::clone(output));
         let (of_start, background) = (Arc::clone(meter), Arc::clone(&self.engine.background));
         let (sender, mut started) = oneshot::channel();
-        let start = async move {
+        let start = Box::pin(async move {
             let instance = guest.instantiate(values, &of_start, output).await;
             // Nobody takes it if he has left.
             if let Err(Ok(instance)) = sender.send(instance) {
                 guest.engine.background.clearing.clear(instance, ());
             }
-        };
+        });
         let ending = Ending::default();
         let running = Running::new(start, ending, Arc::clone(meter), background);
         running.finish().await?;

@@ -112,8 +112,8 @@ impl Around {
     pub(super) fn finish(
         self,
         means: &Means,
-        mut response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
+        mut response: Response<Box<ResponseBody>>,
+    ) -> Response<Box<ResponseBody>> {
         let Some(policy) = &self.policy else {
             return response;
         };
@@ -148,7 +148,11 @@ impl Around {
         self.compress(means, response)
     }
 
-    fn compress(&self, means: &Means, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    fn compress(
+        &self,
+        means: &Means,
+        response: Response<Box<ResponseBody>>,
+    ) -> Response<Box<ResponseBody>> {
         let (mut head, body) = response.into_parts();
         let size = body.size_hint().exact();
         let coding = compress::negotiate(self.accepts, head.status, &mut head.headers, size);
@@ -175,7 +179,7 @@ impl Around {
 }
 
 /// An answer without anything: all that it says is in the headers that the policy adds.
-pub(super) fn nothing(mut exchange: Exchange) -> Response<ResponseBody> {
+pub(super) fn nothing(mut exchange: Exchange) -> Response<Box<ResponseBody>> {
     exchange.status = Some(StatusCode::NO_CONTENT.as_u16());
     let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
     *response.status_mut() = StatusCode::NO_CONTENT;

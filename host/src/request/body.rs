@@ -50,12 +50,15 @@ impl Progress {
 }
 
 /// How the reading of a request's body goes. The guest gets an error code if it fails, and may make anything
-/// of it; this remembers what it was.
+/// of it; this remembers what it was. Nothing if there is no body.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reading {
-    state: Arc<AtomicU8>,
-    /// Whether the answer has begun, for who wants the place; none if there is no body.
-    is_answered: Option<Arc<AtomicBool>>,
+pub(super) struct Reading(Option<Arc<ReadSoFar>>);
+
+#[derive(Debug, Default)]
+struct ReadSoFar {
+    state: AtomicU8,
+    /// Whether the answer has begun, for who wants the place.
+    is_answered: Arc<AtomicBool>,
 }
 
 impl Reading {
@@ -68,29 +71,37 @@ impl Reading {
     const MALFORMED: u8 = 5;
 
     fn of(body: &impl Body) -> Self {
-        Self {
-            state: Arc::default(),
-            is_answered: (!body.is_end_stream()).then(Arc::default),
+        Self((!body.is_end_stream()).then(Arc::default))
+    }
+
+    fn state(&self) -> u8 {
+        let so_far = self.0.as_ref();
+        so_far.map_or(0, |it| it.state.load(Ordering::Relaxed))
+    }
+
+    fn is(&self, state: u8) {
+        if let Some(so_far) = &self.0 {
+            so_far.state.store(state, Ordering::Relaxed);
         }
     }
 
     /// The answer has begun. From then on it is a conversation, in which a client may think.
     pub(super) fn answered(&self) {
-        if let Some(is_answered) = &self.is_answered {
-            is_answered.store(true, Ordering::Relaxed);
+        if let Some(so_far) = &self.0 {
+            so_far.is_answered.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whose fault it is that there is no answer at the deadline.
     pub(super) fn at_deadline(&self, limit: Duration) -> Failure {
-        match self.state.load(Ordering::Relaxed) {
+        match self.state() {
             Self::WAITING => Failure::SlowClient,
             _ => self.failure().unwrap_or(Failure::Deadline(limit)),
         }
     }
 
     pub(super) fn failure(&self) -> Option<Failure> {
-        match self.state.load(Ordering::Relaxed) {
+        match self.state() {
             Self::TOO_LARGE => Some(Failure::BodyTooLarge),
             Self::SLOW => Some(Failure::SlowClient),
             Self::BROKEN => Some(Failure::ClientLeft),
@@ -115,12 +126,12 @@ pub(super) struct RequestBody<B> {
     permits: Weak<Permits>,
     /// Where what the guest takes of it is counted, once there is one.
     meter: Option<Arc<Meter>>,
-    /// Since when somebody may read it
-    since: Instant,
+    /// Since when somebody may read it; none if there is nothing to read
+    since: Option<Instant>,
     /// While it waits for the client, and until enough has come that it has not waited in vain
     idle: Option<(Idle, u64)>,
-    /// Whether another is to have its place
-    wanted: Notice,
+    /// Whether another is to have its place; nothing before it has waited
+    wanted: Option<Notice>,
 }
 
 impl<B: Body> RequestBody<B> {
@@ -135,9 +146,9 @@ impl<B: Body> RequestBody<B> {
                 reading: reading.clone(),
                 permits: Weak::new(),
                 meter: None,
-                since: Instant::now(),
+                since: None,
                 idle: None,
-                wanted: Notice::default(),
+                wanted: None,
             },
             reading,
         )
@@ -147,7 +158,7 @@ impl<B: Body> RequestBody<B> {
     pub(super) fn with(mut self, permits: &Arc<Permits>, meter: &Arc<Meter>) -> Self {
         self.permits = Arc::downgrade(permits);
         self.meter = Some(Arc::clone(meter));
-        self.since = Instant::now();
+        self.since = (!self.body.is_end_stream()).then(Instant::now);
         self
     }
 
@@ -157,19 +168,21 @@ impl<B: Body> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
-            let is_answered = self.reading.is_answered.clone();
-            let sender = is_answered.map(|is_answered| Sender {
-                since: self.since,
-                is_answered,
+            let so_far = self.reading.0.as_ref().zip(self.since);
+            let sender = so_far.map(|(so_far, since)| Sender {
+                since,
+                is_answered: Arc::clone(&so_far.is_answered),
             });
             let earned = Earned {
                 time: earned_by(moved),
                 sender,
             };
-            let idle = Idle::with(all(&permits), moved, &earned, &self.wanted);
+            let wanted = self.wanted.get_or_insert_default();
+            let idle = Idle::with(all(&permits), moved, &earned, wanted);
             self.idle = Some((idle, self.allowed));
         }
-        self.idle.is_some() && self.wanted.given(cx).is_some()
+        let wanted = self.wanted.as_ref();
+        self.idle.is_some() && wanted.is_some_and(|wanted| wanted.given(cx).is_some())
     }
 
     fn came(&mut self) {
@@ -234,13 +247,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         let fail = |reading: &Reading, kind, error| {
-            reading.state.store(kind, Ordering::Relaxed);
+            reading.is(kind);
             Poll::Ready(Some(Err(error)))
         };
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            this.reading
-                .state
-                .store(Reading::WAITING, Ordering::Relaxed);
+            this.reading.is(Reading::WAITING);
             if !this.gives_way(cx) {
                 ready!(this.progress.poll_stuck(cx));
             }
@@ -251,7 +262,7 @@ where
             );
         };
         this.progress.made();
-        this.reading.state.store(0, Ordering::Relaxed);
+        this.reading.is(0);
         match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -325,8 +336,8 @@ impl ResponseBody {
         exchange: Exchange,
         patience: Duration,
         read: Reading,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             source: Source::Guest(body),
             progress: Progress::new(patience),
             exchange: Some(exchange),
@@ -336,12 +347,12 @@ impl ResponseBody {
             broken: false,
             encoder: None,
             trailers: None,
-        }
+        })
     }
 
-    pub(super) fn own(body: Bytes, exchange: Exchange) -> Self {
+    pub(super) fn own(body: Bytes, exchange: Exchange) -> Box<Self> {
         let source = Source::Own(Some(body).filter(|body| !body.is_empty()));
-        Self {
+        Box::new(Self {
             source,
             progress: Progress::new(Duration::MAX),
             exchange: Some(exchange),
@@ -351,11 +362,11 @@ impl ResponseBody {
             broken: false,
             encoder: None,
             trailers: None,
-        }
+        })
     }
 
     /// The same, compressed on its way.
-    pub(super) fn encoded(mut self, encoder: Encoder) -> Self {
+    pub(super) fn encoded(mut self: Box<Self>, encoder: Encoder) -> Box<Self> {
         self.encoder = Some(Box::new(encoder));
         self
     }

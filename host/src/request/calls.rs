@@ -82,7 +82,7 @@ impl Pipeline {
         callee: Callee,
         request: Request<WasiBody>,
         mut exchange: Exchange,
-    ) -> Response<ResponseBody> {
+    ) -> Response<Box<ResponseBody>> {
         let (mut parts, body) = request.into_parts();
         let form = Form::preferred(&parts.headers);
         let id = exchange.id.header();
@@ -194,7 +194,7 @@ impl Caller for Served {
 
 /// Hands the answer over, piece by piece as it is taken. `pause` is how long the caller waits for one.
 async fn deliver(
-    response: Response<ResponseBody>,
+    response: Response<Box<ResponseBody>>,
     answer: oneshot::Sender<Response<WasiBody>>,
     pause: Option<Duration>,
     stall: &Stall,

@@ -20,6 +20,7 @@ mod problem;
 
 use std::error::Error;
 use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,7 @@ impl Pipeline {
         self: &Arc<Self>,
         request: Request<B>,
         client: Client,
-    ) -> Response<ResponseBody>
+    ) -> Response<Box<ResponseBody>>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
@@ -142,7 +143,7 @@ impl Pipeline {
 
     /// Answers what never became a request.
     #[must_use]
-    pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<ResponseBody> {
+    pub fn refuse(&self, failure: &Failure, client: Peer) -> Response<Box<ResponseBody>> {
         let exchange = Exchange::without_request(client, Arc::clone(&self.ledger));
         let id = exchange.id.clone();
         let response = fail(failure, (Form::Json, None), None, exchange);
@@ -244,8 +245,11 @@ impl Pipeline {
         let patience = limits.deadline;
         let deadline = exchange.started + patience;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
-        let answer = self.call(Arc::clone(&handler), parts, body, read.clone(), exchange);
-        let failure = match tokio::time::timeout_at(deadline.into(), answer).await {
+        let answered = {
+            let answer = pin!(self.call(Arc::clone(&handler), parts, body, read.clone(), exchange));
+            tokio::time::timeout_at(deadline.into(), answer).await
+        };
+        let failure = match answered {
             Ok(Ok(answer)) => {
                 read.answered();
                 handler.answered();
@@ -282,7 +286,7 @@ impl Pipeline {
             return Err(Failure::BodyTooLarge);
         }
         // The guest holds it too: its instance may outlive a client that leaves.
-        let (permit, waited) = timed(self.admit(&handler, exchange)).await;
+        let (permit, waited) = timed(pin!(self.admit(&handler, exchange))).await;
         let permit = Arc::new(permit?);
         exchange.waited = Some(waited);
 
@@ -369,8 +373,8 @@ impl Pipeline {
 }
 
 /// What comes of it, and how long that took from when it was not there at once.
-async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
-    let (mut future, mut began) = (std::pin::pin!(future), None);
+async fn timed<T>(mut future: Pin<&mut impl Future<Output = T>>) -> (T, Duration) {
+    let mut began = None;
     let result = poll_fn(|context| {
         let polled = future.as_mut().poll(context);
         if polled.is_pending() {
@@ -471,7 +475,7 @@ fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
     request
 }
 
-fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<ResponseBody> {
+fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<Box<ResponseBody>> {
     let OfGuest {
         mut head,
         body,
@@ -502,7 +506,7 @@ fn fail(
     (form, instead): (Form, Option<&Bytes>),
     page: Option<Page>,
     mut exchange: Exchange,
-) -> Response<ResponseBody> {
+) -> Response<Box<ResponseBody>> {
     failure.tell(&mut exchange);
     if let Some(page) = page {
         // Whoever made the page has said why.
@@ -514,7 +518,7 @@ fn fail(
     response.map(|body| ResponseBody::own(body, exchange))
 }
 
-fn show(page: Page, mut exchange: Exchange) -> Response<ResponseBody> {
+fn show(page: Page, mut exchange: Exchange) -> Response<Box<ResponseBody>> {
     exchange.status = Some(page.status.as_u16());
     exchange.is_noted = page.is_logged;
     let mut response = Response::new(ResponseBody::own(Bytes::from(page.body), exchange));
@@ -533,7 +537,7 @@ fn show(page: Page, mut exchange: Exchange) -> Response<ResponseBody> {
 
 /// RFC 9110, section 7.6.1: these speak of one connection, and the guest does not have it.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    for name in [
+    static OF_ONE_HOP: [HeaderName; 7] = [
         header::CONNECTION,
         header::PROXY_AUTHENTICATE,
         header::TE,
@@ -541,7 +545,11 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         header::UPGRADE,
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
+    ];
+    // Most responses have none.
+    if headers.keys().any(|name| OF_ONE_HOP.contains(name)) {
+        for name in &OF_ONE_HOP {
+            headers.remove(name);
+        }
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn respond(
     answer: &OwnAnswer,
     query: Option<&str>,
     mut exchange: Exchange,
-) -> Response<ResponseBody> {
+) -> Response<Box<ResponseBody>> {
     let (status, header, body) = match answer {
         OwnAnswer::Fixed {
             status,

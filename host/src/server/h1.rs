@@ -57,7 +57,11 @@ pub(super) async fn drive<H: Handler>(
         async move {
             let response = match fault {
                 // Boxed: hyper keeps a place for this future with each connection, idle ones too, and it has some kilobytes.
-                None => Box::pin(door.handle(request, client)).await,
+                // Written there: `Box::pin` would copy them.
+                None => {
+                    let handling = Box::write(Box::new_uninit(), door.handle(request, client));
+                    Box::into_pin(handling).await
+                }
                 Some(fault) => {
                     door.counters.refused(fault);
                     door.handler.refuse(fault, client)
