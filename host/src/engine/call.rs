@@ -51,7 +51,7 @@ impl Guest {
     /// Of those whose instance fails while it serves several, nobody can tell who did it. Each may be called once more, if
     /// it can be: alone, in an instance that has served nobody, so that the one who did it fails with nobody else.
     ///
-    /// The request's URI must have a scheme and an authority. What is `held` is dropped when the
+    /// It may begin before the future is polled. The request's URI must have a scheme and an authority. What is `held` is dropped when the
     /// instance has been given back or cleared away, which is later if the call is cancelled.
     ///
     /// # Errors

@@ -338,4 +338,18 @@ mod tests {
         super::escape(b"a\"b\\c\nd\xff", &mut line);
         assert_eq!(line, "a\\x22b\\x5Cc\\x0Ad\\xFF");
     }
+
+    #[test]
+    fn durations_have_six_digits_after_the_point() {
+        for (micros, text) in [
+            (0, "0.000000"),
+            (1, "0.000001"),
+            (1_000_000, "1.000000"),
+            (61_234_567, "61.234567"),
+        ] {
+            let mut line = String::new();
+            super::seconds(std::time::Duration::from_micros(micros), &mut line);
+            assert_eq!(line, text);
+        }
+    }
 }

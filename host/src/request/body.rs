@@ -50,15 +50,12 @@ impl Progress {
 }
 
 /// How the reading of a request's body goes. The guest gets an error code if it fails, and may make anything
-/// of it; this remembers what it was. Nothing if there is no body.
+/// of it; this remembers what it was.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reading(Option<Arc<ReadSoFar>>);
-
-#[derive(Debug, Default)]
-struct ReadSoFar {
-    state: AtomicU8,
-    /// Whether the answer has begun, for who wants the place.
-    is_answered: Arc<AtomicBool>,
+pub(super) struct Reading {
+    state: Arc<AtomicU8>,
+    /// Whether the answer has begun, for who wants the place; none if there is no body.
+    is_answered: Option<Arc<AtomicBool>>,
 }
 
 impl Reading {
@@ -71,37 +68,30 @@ impl Reading {
     const MALFORMED: u8 = 5;
 
     fn of(body: &impl Body) -> Self {
-        Self((!body.is_end_stream()).then(Arc::default))
-    }
-
-    fn state(&self) -> u8 {
-        let so_far = self.0.as_ref();
-        so_far.map_or(0, |it| it.state.load(Ordering::Relaxed))
-    }
-
-    fn is(&self, state: u8) {
-        if let Some(so_far) = &self.0 {
-            so_far.state.store(state, Ordering::Relaxed);
+        Self {
+            // Also of an empty one: a caller that is cut off breaks it off.
+            state: Arc::default(),
+            is_answered: (!body.is_end_stream()).then(Arc::default),
         }
     }
 
     /// The answer has begun. From then on it is a conversation, in which a client may think.
     pub(super) fn answered(&self) {
-        if let Some(so_far) = &self.0 {
-            so_far.is_answered.store(true, Ordering::Relaxed);
+        if let Some(is_answered) = &self.is_answered {
+            is_answered.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whose fault it is that there is no answer at the deadline.
     pub(super) fn at_deadline(&self, limit: Duration) -> Failure {
-        match self.state() {
+        match self.state.load(Ordering::Relaxed) {
             Self::WAITING => Failure::SlowClient,
             _ => self.failure().unwrap_or(Failure::Deadline(limit)),
         }
     }
 
     pub(super) fn failure(&self) -> Option<Failure> {
-        match self.state() {
+        match self.state.load(Ordering::Relaxed) {
             Self::TOO_LARGE => Some(Failure::BodyTooLarge),
             Self::SLOW => Some(Failure::SlowClient),
             Self::BROKEN => Some(Failure::ClientLeft),
@@ -168,11 +158,10 @@ impl<B: Body> RequestBody<B> {
             && let Some(permits) = self.permits.upgrade()
         {
             let moved = self.most - self.allowed;
-            let so_far = self.reading.0.as_ref().zip(self.since);
-            let sender = so_far.map(|(so_far, since)| Sender {
-                since,
-                is_answered: Arc::clone(&so_far.is_answered),
-            });
+            let is_answered = self.reading.is_answered.clone();
+            let sender = is_answered
+                .zip(self.since)
+                .map(|(is_answered, since)| Sender { since, is_answered });
             let earned = Earned {
                 time: earned_by(moved),
                 sender,
@@ -247,11 +236,13 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         let fail = |reading: &Reading, kind, error| {
-            reading.is(kind);
+            reading.state.store(kind, Ordering::Relaxed);
             Poll::Ready(Some(Err(error)))
         };
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            this.reading.is(Reading::WAITING);
+            this.reading
+                .state
+                .store(Reading::WAITING, Ordering::Relaxed);
             if !this.gives_way(cx) {
                 ready!(this.progress.poll_stuck(cx));
             }
@@ -262,7 +253,7 @@ where
             );
         };
         this.progress.made();
-        this.reading.is(0);
+        this.reading.state.store(0, Ordering::Relaxed);
         match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -355,8 +355,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     value.to_str().ok()
 }
 
-/// Of a text that is an address or was in a header.
-/// In one allocation, as every request has one.
+/// The text of an address, in one allocation, as every request has one.
 fn of_address(address: IpAddr) -> HeaderValue {
     let mut text = [0; LONGEST_ADDRESS];
     let mut rest = &mut text[..];
@@ -365,9 +364,10 @@ fn of_address(address: IpAddr) -> HeaderValue {
     HeaderValue::from_bytes(&text[..length]).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Bytes: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+/// Bytes, as C has it (`INET6_ADDRSTRLEN`, without its end).
 const LONGEST_ADDRESS: usize = 45;
 
+/// Of a text that was in a header.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }

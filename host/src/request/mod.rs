@@ -546,7 +546,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
     ];
-    // Most responses have none.
+    // Most have none.
     if headers.keys().any(|name| OF_ONE_HOP.contains(name)) {
         for name in &OF_ONE_HOP {
             headers.remove(name);

@@ -57,12 +57,11 @@ impl Socket {
     }
 
     pub(super) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [one] = pieces {
+            return self.try_write(one);
+        }
         let mut few = [0; FEW_BYTES];
-        let bytes = match pieces {
-            [one] => Some(&**one),
-            several => joined(several, &mut few),
-        };
-        match bytes {
+        match joined(pieces, &mut few) {
             Some(bytes) => self.try_write(bytes),
             None => on!(self, stream => stream.try_write_vectored(pieces)),
         }
@@ -147,3 +146,19 @@ impl Socket {
 /// Bytes that wait in the system to be sent, beyond what is on its way: beside it a reader of 100 kB/s moves each second.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_joined_as_far_as_they_are_few_bytes() {
+        let (half, more) = ([1; FEW_BYTES / 2], [2; FEW_BYTES / 2 + 1]);
+        let [half, more, empty] = [&half[..], &more, &[]].map(IoSlice::new);
+        let mut few = [0; FEW_BYTES];
+        assert_eq!(joined(&[], &mut few), Some(&[][..]));
+        let whole = joined(&[half, empty, half], &mut few);
+        assert_eq!(whole, Some(&[1; FEW_BYTES][..]));
+        assert_eq!(joined(&[half, more], &mut few), None);
+    }
+}
