@@ -243,8 +243,7 @@ impl SocketGrant {
 /// The sockets of an instance.
 pub struct Sockets {
     granted: Arc<Granted>,
-    /// Places for its look-ups on their way.
-    /// Made for the first name, as most instances look up none.
+    /// Places for its look-ups on their way; made for the first.
     lookups: OnceLock<Arc<Semaphore>>,
     /// What was found, the oldest first.
     looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,

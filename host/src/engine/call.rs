@@ -51,8 +51,8 @@ impl Guest {
     /// Of those whose instance fails while it serves several, nobody can tell who did it. Each may be called once more, if
     /// it can be: alone, in an instance that has served nobody, so that the one who did it fails with nobody else.
     ///
-    /// It may begin before the future is polled. The request's URI must have a scheme and an authority. What is `held` is dropped when the
-    /// instance has been given back or cleared away, which is later if the call is cancelled.
+    /// It may begin before the future is polled. The request's URI must have a scheme and an authority. What is `held` is dropped
+    /// when the instance has been given back or cleared away, which is later if the call is cancelled.
     ///
     /// # Errors
     /// What the guest did wrong instead of answering.
@@ -67,6 +67,7 @@ impl Guest {
     {
         // No `async fn`: the request would be moved from one future to the next before it is where it stays.
         if self.shares_instances() {
+            // Boxed, so that a call of the other kind, as nearly all are, has no room for it.
             Either::Left(Box::pin(self.among_others_first(request, call, held)))
         } else {
             Either::Right(self.alone(request, call, held, false))
