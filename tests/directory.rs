@@ -354,7 +354,11 @@ fn a_file_written_anew_with_the_same_bytes_keeps_its_warm_instances_and_counters
     // A later change that is live shows that the earlier one was looked at.
     handlers.put("greet.wasm", &version(2));
     comes_to_say(&host, "/greet/", &greeting(2));
-    assert_ne!(count(), "1", "an instance that was there has counted before");
+    assert_ne!(
+        count(),
+        "1",
+        "an instance that was there has counted before"
+    );
     is_counted(requests + 1.0);
     let said = host.stderr();
     let deployed = said

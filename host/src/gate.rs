@@ -279,7 +279,7 @@ impl Gate {
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait, or when a crowd of slow clients comes behind it.
     pub async fn admit(&self) -> Result<Permit, Full> {
-        self.enter(UNSHARED).await
+        self.enter(UNSHARED, None).await
     }
 
     /// The same for one of several accounts. Of those who wait, who comes first is whose account holds least. Where the gate
@@ -288,8 +288,7 @@ impl Gate {
     /// # Errors
     /// As [`Self::admit`].
     pub async fn admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
-        self.inner.state().is_shared = is_shared;
-        self.enter(account.id()).await
+        self.enter(account.id(), Some(is_shared)).await
     }
 
     /// A place that is free now.
@@ -297,7 +296,7 @@ impl Gate {
     /// # Errors
     /// [`Full`], when there is none.
     pub fn try_admit(&self) -> Result<Permit, Full> {
-        self.try_enter(UNSHARED)
+        self.try_enter(UNSHARED, None)
     }
 
     /// A place that is free now, and that its account may have, as in [`Self::admit_among`].
@@ -305,18 +304,20 @@ impl Gate {
     /// # Errors
     /// [`Full`], when there is none.
     pub fn try_admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
-        self.inner.state().is_shared = is_shared;
-        self.try_enter(account.id())
+        self.try_enter(account.id(), Some(is_shared))
     }
 
-    fn try_enter(&self, account: u64) -> Result<Permit, Full> {
-        let has_taken = self.inner.state().take(account);
+    fn try_enter(&self, account: u64, is_shared: Option<bool>) -> Result<Permit, Full> {
+        let mut state = self.inner.state();
+        state.is_shared = is_shared.unwrap_or(state.is_shared);
+        let has_taken = state.take(account);
+        drop(state);
         // Made without the lock: dropping it takes the lock.
         has_taken.then(|| self.permit(account)).ok_or(Full)
     }
 
-    async fn enter(&self, account: u64) -> Result<Permit, Full> {
-        if let Ok(permit) = self.try_enter(account) {
+    async fn enter(&self, account: u64, is_shared: Option<bool>) -> Result<Permit, Full> {
+        if let Ok(permit) = self.try_enter(account, is_shared) {
             return Ok(permit);
         }
         let mut waiting = Waiting::join(&self.inner, account)?;

@@ -119,8 +119,8 @@ impl Guest {
             guest.run(request, call, answer, told, is_again, held).await;
         });
         let running = Box::into_pin(running);
-        let running = Running::new(running, Arc::clone(&ending), meter, background);
-        async move { self.answer(running, answered, &ending, is_head).await }
+        let running = Running::new(running, ending, meter, background);
+        self.answer(running, answered, is_head)
     }
 
     /// Calls an instance that may serve others too.
@@ -144,7 +144,7 @@ impl Guest {
         };
         let seat = self.seat(job).await?;
         let running = Running::shared(seat, Arc::clone(ending), meter, background);
-        self.answer(running, answered, ending, is_head).await
+        self.answer(running, answered, is_head).await
     }
 
     /// Waits for the answer of a call.
@@ -152,7 +152,6 @@ impl Guest {
         &self,
         mut running: Running,
         answered: oneshot::Receiver<Result<Head, HttpError>>,
-        ending: &Ending,
         is_head: bool,
     ) -> Result<Response<GuestBody>, Fault> {
         let mut answered = Some(answered);
@@ -162,8 +161,8 @@ impl Guest {
         })
         .await;
         let Some(head) = head else {
-            return Err(ending
-                .get()
+            return Err(running
+                .outcome()
                 .and_then(|outcome| outcome.result.clone().err())
                 .unwrap_or_else(no_response));
         };

@@ -22,7 +22,7 @@ struct Clock {
 }
 
 /// The epoch ticks as long as this lives.
-pub(super) struct Ticking(Arc<Clock>);
+pub(super) struct Ticking<'a>(&'a Clock);
 
 impl Ticker {
     pub(super) fn start(engine: &wasmtime::Engine) -> anyhow::Result<Self> {
@@ -53,13 +53,13 @@ impl Ticker {
     }
 
     /// To be held while a guest runs.
-    pub(super) fn ticking(&self) -> Ticking {
+    pub(super) fn ticking(&self) -> Ticking<'_> {
         // In this order, and the clock in the opposite one: at least one of the two sees what the other did.
         self.0.running.fetch_add(1, Ordering::SeqCst);
         if self.0.is_resting.load(Ordering::SeqCst) {
             self.0.rouse();
         }
-        Ticking(Arc::clone(&self.0))
+        Ticking(&self.0)
     }
 }
 
@@ -84,7 +84,7 @@ impl Clock {
     }
 }
 
-impl Drop for Ticking {
+impl Drop for Ticking<'_> {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
     }

@@ -28,7 +28,6 @@ use crate::capabilities::clocks::{Clocks, Grain};
 use crate::capabilities::config::{Told, Values};
 use crate::capabilities::files::{SCRATCH, Scratch};
 use crate::capabilities::share::Share;
-use crate::capabilities::sockets::Sockets;
 use crate::capabilities::{Granted, Grants};
 use crate::files;
 use crate::limits::{self, Reuse};
@@ -102,8 +101,6 @@ enum Pre {
 pub(super) struct Instance {
     pub(super) store: Store<State>,
     pub(super) exports: Exports,
-    /// What it was told.
-    pub(super) values: Arc<Values>,
     served: u32,
     idle_since: Instant,
 }
@@ -221,6 +218,11 @@ impl Guest {
         self.caution.now().at_once > 1
     }
 
+    /// Whether one of its instances ever waits for its next request.
+    fn keeps_instances(&self) -> bool {
+        self.caution.granted().in_all > 1
+    }
+
     pub(super) fn reuse(&self) -> &Reuse {
         &self.settings.reuse
     }
@@ -236,7 +238,10 @@ impl Guest {
         is_again: bool,
     ) -> Result<Instance, Fault> {
         let values = self.values().await;
-        if !is_again && let Some(mut instance) = self.take_idle(&values) {
+        if !is_again
+            && self.keeps_instances()
+            && let Some(mut instance) = self.take_idle(&values)
+        {
             let state = instance.store.data_mut();
             state.memory.serve(meter);
             state.output.replace(output);
@@ -281,7 +286,7 @@ impl Guest {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let found = loop {
             match idle.pop() {
-                Some((instance, _)) if Arc::ptr_eq(&instance.values, values) => {
+                Some((instance, _)) if Arc::ptr_eq(instance.store.data().values(), values) => {
                     break Some(instance);
                 }
                 Some(other) => outdated.push(other),
@@ -299,8 +304,7 @@ impl Guest {
     /// Drops the instances that have waited too long. Gives the time until the next one has, which an instance that
     /// begins to wait meanwhile cannot shorten.
     pub fn expire_idle(&self) -> Duration {
-        // None of its instances ever waits.
-        if self.caution.granted().in_all == 1 {
+        if !self.keeps_instances() {
             return Duration::MAX;
         }
         let (now, patience) = (Instant::now(), self.settings.reuse.idle);
@@ -361,12 +365,14 @@ impl Guest {
             Some(quota) => Some(self.scratch(quota).await?),
         };
         let (output, now) = (Current::new(output), Instant::now());
-        let context = self
-            .context(&output, Arc::clone(&values), scratch, now)
-            .map_err(|error| match of_opening(error.as_ref()) {
-                kind @ FaultKind::NoRoom => Fault::new(kind, format!("{error:#}: {MORE_FILES}")),
-                kind => Fault::new(kind, format!("{error:#}")),
-            })?;
+        let context =
+            self.context(&output, values, scratch, now)
+                .map_err(|error| match of_opening(error.as_ref()) {
+                    kind @ FaultKind::NoRoom => {
+                        Fault::new(kind, format!("{error:#}: {MORE_FILES}"))
+                    }
+                    kind => Fault::new(kind, format!("{error:#}")),
+                })?;
         let usage = Arc::clone(&self.engine.usage);
         let memory = Memory::new(
             self.settings.memory,
@@ -410,14 +416,14 @@ impl Guest {
             Pre::P3(pre) => pre.instantiate_async(&mut *store).await.map(Exports::P3),
         };
         let exports = exports.map_err(|error| classify(&error, store.data(), Stage::Start))?;
-        let Some(store) = starting.store.take() else {
+        let Some(mut store) = starting.store.take() else {
             // It is there until it is taken.
             return Err(Fault::new(FaultKind::StartFailed, "it is gone"));
         };
+        store.data_mut().memory.is_there();
         Ok(Instance {
             store,
             exports,
-            values,
             served: 0,
             idle_since: now,
         })
@@ -468,10 +474,8 @@ impl Guest {
                 .map_err(anyhow::Error::from)
                 .with_context(|| format!("opening the directory `{}`", directory.host.display()))?;
         }
-        let sockets = Sockets::new(Arc::clone(&self.granted));
         Ok(Context {
             wasi: wasi.build(),
-            sockets,
             scratch,
             clocks,
             values,

@@ -30,7 +30,7 @@ pub(super) fn link(
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
-    config::link(&mut linker, State::values)?;
+    config::link(&mut linker, |state| state.values())?;
     // Some interfaces are linked again, over those that are there.
     linker.allow_shadowing(true);
     let is_p3 = generation == Generation::P3;

@@ -128,14 +128,18 @@ impl Running {
         Arc::clone(&self.ending)
     }
 
+    /// The same, to be looked at.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.ending.get()
+    }
+
     /// Lets a guest whose response is complete work on until it returns.
     ///
     /// # Errors
     /// What it did wrong after its response.
     pub async fn finish(mut self) -> Result<(), Fault> {
         poll_fn(|cx| self.poll(cx)).await;
-        self.ending
-            .get()
+        self.outcome()
             .map_or(Ok(()), |outcome| outcome.result.clone())
     }
 

@@ -26,7 +26,6 @@ use super::background::Background;
 use super::call::{Answer, Call};
 use super::caution::{Caution, Uses};
 use super::clearing::InUse;
-use super::epoch::Ticking;
 use super::fault::{CpuBudgetSpent, Fault, Stage, classify};
 use super::guest::{Exports, Guest, IdlePlace, Instance};
 use super::running::{Blame, Ending, Outcome, Running};
@@ -199,7 +198,7 @@ impl Guest {
     ) -> Result<Arc<Shared>, Fault> {
         let account = Arc::clone(call.meter.account());
         let meter = Arc::new(Meter::new(call.meter.budget(), account));
-        let ticking = self.engine.epoch.ticking();
+        let _ticking = self.engine.epoch.ticking();
         let began = Instant::now();
         let started = self.start(&values, &meter, &call.output).await;
         // Who needed it first pays for it.
@@ -224,7 +223,6 @@ impl Guest {
             Arc::clone(self),
             instance,
             Arc::clone(&meter),
-            ticking,
             queue,
             Arc::clone(&shared),
         );
@@ -418,10 +416,10 @@ async fn drive(
     guest: Arc<Guest>,
     instance: Instance,
     meter: Arc<Meter>,
-    _ticking: Ticking,
     mut queue: mpsc::Receiver<(Job, Place)>,
     shared: Arc<Shared>,
 ) {
+    let _ticking = guest.engine.epoch.ticking();
     let (caution, patience) = (&guest.caution, guest.reuse().idle);
     let mut in_use = InUse::new(
         instance,

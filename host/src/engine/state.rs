@@ -33,7 +33,6 @@ pub(super) struct Context {
     pub(super) wasi: WasiCtx,
     pub(super) clocks: Clocks,
     pub(super) values: Arc<Values>,
-    pub(super) sockets: Arc<Sockets>,
     pub(super) scratch: Option<Arc<Scratch>>,
 }
 
@@ -41,9 +40,11 @@ pub(super) struct State {
     context: Context,
     http: WasiHttpCtx,
     pub(super) outbound_http: OutboundHttp,
-    blobstore: Blobstore,
-    files: Files,
-    keyvalue: KeyValue,
+    // Made when it first asks for one: most ask for none.
+    blobstore: Option<Blobstore>,
+    files: Option<Files>,
+    keyvalue: Option<KeyValue>,
+    sockets: Option<Arc<Sockets>>,
     table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) output: Arc<Current>,
@@ -67,9 +68,10 @@ impl State {
         Self {
             context,
             http,
-            blobstore: Blobstore::new(Arc::clone(&granted)),
-            files: Files::new(Arc::clone(&granted)),
-            keyvalue: KeyValue::new(Arc::clone(&granted)),
+            blobstore: None,
+            files: None,
+            keyvalue: None,
+            sockets: None,
             outbound_http: OutboundHttp::new(granted),
             table,
             memory,
@@ -79,7 +81,7 @@ impl State {
     }
 
     /// What it was told.
-    pub(super) fn values(&self) -> &Values {
+    pub(super) fn values(&self) -> &Arc<Values> {
         &self.context.values
     }
 
@@ -94,8 +96,11 @@ impl State {
     }
 
     pub(super) fn files(&mut self) -> FilesView<'_> {
+        let granted = self.outbound_http.granted();
         FilesView {
-            files: &mut self.files,
+            files: self
+                .files
+                .get_or_insert_with(|| Files::new(Arc::clone(granted))),
             scratch: self.context.scratch.as_ref(),
             meter: &self.memory.meter,
             wasi: WasiFilesystemCtxView {
@@ -106,8 +111,11 @@ impl State {
     }
 
     pub(super) fn names(&mut self) -> NamesView<'_> {
+        let granted = self.outbound_http.granted();
         NamesView {
-            sockets: &self.context.sockets,
+            sockets: self
+                .sockets
+                .get_or_insert_with(|| Sockets::new(Arc::clone(granted))),
             wasi: WasiSocketsCtxView {
                 ctx: self.context.wasi.sockets(),
                 table: &mut self.table,
@@ -120,25 +128,33 @@ impl State {
     }
 
     pub(super) fn blobstore(&mut self) -> blobstore::View<'_> {
+        let granted = self.outbound_http.granted();
         blobstore::View {
-            blobstore: &mut self.blobstore,
+            blobstore: self
+                .blobstore
+                .get_or_insert_with(|| Blobstore::new(Arc::clone(granted))),
             table: &mut self.table,
             meter: &self.memory.meter,
         }
     }
 
     pub(super) fn keyvalue(&mut self) -> keyvalue::View<'_> {
+        let granted = self.outbound_http.granted();
         keyvalue::View {
-            keyvalue: &mut self.keyvalue,
+            keyvalue: self
+                .keyvalue
+                .get_or_insert_with(|| KeyValue::new(Arc::clone(granted))),
             table: &mut self.table,
         }
     }
 
     /// Whether what the host holds for the guest still fits into its limits.
     pub(super) fn holdings_fit(&mut self) -> bool {
-        let files = self.files.open() + self.context.sockets.open() + self.blobstore.files();
+        let files = self.files.as_ref().map_or(0, Files::open);
+        let sockets = self.sockets.as_ref().map_or(0, |it| it.open());
+        let blobs = self.blobstore.as_ref().map_or(0, Blobstore::files);
         let bytes = self.bytes_held();
-        self.memory.hold(bytes, files)
+        self.memory.hold(bytes, files + sockets + blobs)
     }
 
     /// Gives the tenant back what the host has stopped holding for a guest that waits, at which nobody looks each tick.
@@ -154,9 +170,11 @@ impl State {
     fn bytes_held(&mut self) -> usize {
         let objects = holdings::of(&mut self.table);
         let http = self.outbound_http.holds();
-        let pieces = self.files.holds() + self.blobstore.files() * limits::BODY_CHUNK;
-        let datagrams = self.context.sockets.holds();
-        objects + http + self.keyvalue.holds() + pieces + datagrams
+        let pieces = self.files.as_ref().map_or(0, Files::holds);
+        let blobs = self.blobstore.as_ref().map_or(0, Blobstore::files) * limits::BODY_CHUNK;
+        let values = self.keyvalue.as_ref().map_or(0, KeyValue::holds);
+        let datagrams = self.sockets.as_ref().map_or(0, |it| it.holds());
+        objects + http + values + pieces + blobs + datagrams
     }
 }
 
@@ -185,6 +203,8 @@ pub(super) struct Memory {
     /// Of the request that it is used for.
     meter: Arc<Meter>,
     used: usize,
+    /// What of that is in `usage`, once the instance is there. All threads write to it.
+    noted: Option<usize>,
     /// Of the tenant, which the instance's own takes from.
     shared: Option<Arc<Budget>>,
     /// Of the engine, whose instances are counted together.
@@ -209,17 +229,17 @@ impl Memory {
         self.used
     }
 
-    /// Of a new instance.
+    /// Of an instance that is about to be: see [`Self::is_there`].
     pub(super) fn new(
         limit: usize,
         shared: Option<Arc<Budget>>,
         usage: Arc<Usage>,
         meter: Arc<Meter>,
     ) -> Self {
-        usage.instances.fetch_add(1, Ordering::Relaxed);
         Self {
             meter,
             used: 0,
+            noted: None,
             shared,
             usage,
             held: 0,
@@ -229,6 +249,21 @@ impl Memory {
             refused: false,
             crowded: false,
         }
+    }
+
+    /// From now on it is counted.
+    pub(super) fn is_there(&mut self) {
+        self.usage.instances.fetch_add(1, Ordering::Relaxed);
+        self.noted = Some(0);
+        self.note();
+    }
+
+    fn note(&mut self) {
+        let Some(noted) = &mut self.noted else { return };
+        // Wraps around where it has become less.
+        let more = self.used.wrapping_sub(*noted);
+        self.usage.memory.fetch_add(more, Ordering::Relaxed);
+        *noted = self.used;
     }
 
     fn grow(&mut self, by: usize) -> bool {
@@ -241,8 +276,8 @@ impl Memory {
             (self.crowded, self.charged) = (true, 0);
             return false;
         }
-        self.usage.memory.fetch_add(by, Ordering::Relaxed);
         (self.used, self.charged) = (wanted, by);
+        self.note();
         self.meter.holds(wanted.saturating_add(self.held));
         true
     }
@@ -289,8 +324,10 @@ impl Drop for Memory {
         if let Some(shared) = &self.shared {
             shared.give_back(self.used + self.held_of_shared);
         }
-        self.usage.memory.fetch_sub(self.used, Ordering::Relaxed);
-        self.usage.instances.fetch_sub(1, Ordering::Relaxed);
+        if let Some(noted) = self.noted {
+            self.usage.memory.fetch_sub(noted, Ordering::Relaxed);
+            self.usage.instances.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -309,7 +346,7 @@ impl ResourceLimiter for Memory {
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let charged = std::mem::take(&mut self.charged);
         self.used -= charged;
-        self.usage.memory.fetch_sub(charged, Ordering::Relaxed);
+        self.note();
         if let Some(shared) = &self.shared {
             shared.give_back(charged);
         }
@@ -355,6 +392,7 @@ mod tests {
         let usage = Arc::new(Usage::default());
         let meter = || Arc::new(Meter::new(Duration::ZERO, Account::new()));
         let mut memory = Memory::new(100, None, Arc::clone(&usage), meter());
+        memory.is_there();
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));
         // A table whose size overflows fails without having asked.

@@ -246,14 +246,20 @@ impl Pipeline {
         let deadline = exchange.started + patience;
         let (body, read) = RequestBody::new(body, limits.request_body, limits.body_deadline);
         let answered = {
-            let answer = pin!(self.call(Arc::clone(&handler), parts, body, read.clone(), exchange));
+            let answer = pin!(self.call(&handler, parts, body, exchange));
             tokio::time::timeout_at(deadline.into(), answer).await
         };
         let failure = match answered {
-            Ok(Ok(answer)) => {
+            Ok(Ok((guest, permit))) => {
                 read.answered();
                 handler.answered();
-                return Ok(answer);
+                return Ok(OfGuest {
+                    guest,
+                    handler,
+                    permit,
+                    is_head: parts.method == Method::HEAD,
+                    read,
+                });
             }
             // What the client did to its body explains what the guest made of it.
             Ok(Err(failure)) => read.failure().unwrap_or(failure),
@@ -272,12 +278,11 @@ impl Pipeline {
 
     async fn call<B>(
         self: &Arc<Self>,
-        handler: Arc<Handler>,
+        handler: &Arc<Handler>,
         parts: &mut request::Parts,
         body: RequestBody<B>,
-        read: Reading,
         exchange: &mut Exchange,
-    ) -> Result<OfGuest, Failure>
+    ) -> Result<(Response<GuestBody>, Arc<Permits>), Failure>
     where
         B: Body<Data = Bytes, Error: Error + 'static> + Send + Unpin + 'static,
     {
@@ -286,7 +291,7 @@ impl Pipeline {
             return Err(Failure::BodyTooLarge);
         }
         // The guest holds it too: its instance may outlive a client that leaves.
-        let (permit, waited) = timed(pin!(self.admit(&handler, exchange))).await;
+        let (permit, waited) = timed(pin!(self.admit(handler, exchange))).await;
         let permit = Arc::new(permit?);
         exchange.waited = Some(waited);
 
@@ -298,9 +303,8 @@ impl Pipeline {
             handler.spec.keep_output,
         ));
         exchange.output = handler.spec.keep_output.then(|| Arc::clone(&output));
-        let caller = self.caller(&handler, exchange, &parts.headers);
+        let caller = self.caller(handler, exchange, &parts.headers);
         let request = request_for_guest(parts, body.with(&permit, &meter));
-        let is_head = parts.method == Method::HEAD;
         let guest = handler.guest().await?;
         let call = Call {
             meter,
@@ -308,15 +312,7 @@ impl Pipeline {
             caller,
         };
         let response = guest.call(request, call, Arc::clone(&permit)).await?;
-        let (head, body) = response.into_parts();
-        Ok(OfGuest {
-            head,
-            body,
-            handler,
-            permit,
-            is_head,
-            read,
-        })
+        Ok((response, permit))
     }
 
     /// Waits for a place of the handler's, of its tenant's and of the host's; one who still waits when the host stops is told so.
@@ -459,8 +455,7 @@ fn stripped(route: &Route, uri: &Uri) -> Option<Uri> {
 
 /// A guest's answer, and what it still needs.
 struct OfGuest {
-    head: http::response::Parts,
-    body: GuestBody,
+    guest: Response<GuestBody>,
     handler: Arc<Handler>,
     permit: Arc<Permits>,
     is_head: bool,
@@ -477,13 +472,13 @@ fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
 
 fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<Box<ResponseBody>> {
     let OfGuest {
-        mut head,
-        body,
+        guest,
         handler,
         permit,
         is_head,
         read,
     } = answer;
+    let (mut head, body) = guest.into_parts();
     drop_hop_by_hop(&mut head.headers);
     exchange.status = Some(head.status.as_u16());
     let patience = handler.limits().body_deadline;

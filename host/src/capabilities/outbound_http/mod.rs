@@ -74,6 +74,13 @@ impl OutboundHttp {
         }
     }
 
+    /// What its guest was granted, of all kinds. Each copy of the reference writes to memory that all threads share: an instance
+    /// that asks for nothing has this one.
+    #[must_use]
+    pub fn granted(&self) -> &Arc<Granted> {
+        &self.granted
+    }
+
     /// Bytes that the host holds for its calls, a piece of each body on its way, and for its requests to elsewhere.
     #[must_use]
     pub fn holds(&self) -> usize {
