@@ -268,6 +268,10 @@ struct CutOff<'a> {
 
 impl Drop for CutOff<'_> {
     fn drop(&mut self) {
+        // Nearly every call has ended by itself.
+        if self.ending.get().is_some() {
+            return;
+        }
         let cut_off = Outcome {
             result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
             body_unfinished: true,

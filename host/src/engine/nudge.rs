@@ -44,10 +44,13 @@ impl Nudge {
     ) -> Poll<()> {
         let inner = &*self.inner;
         inner.task.register(cx.waker());
-        inner.is_polling.store(true, Ordering::SeqCst);
+        // Who does not see it yet wakes the task once more than is needed.
+        inner.is_polling.store(true, Ordering::Relaxed);
         for _ in 0..TURNS {
-            // Taken, so that the poll sees what was written before the wake.
-            inner.is_nudged.swap(false, Ordering::SeqCst);
+            // Taken, so that the poll sees what was written before the wake. Who comes after this look is seen after the poll.
+            if inner.is_nudged.load(Ordering::Relaxed) {
+                inner.is_nudged.swap(false, Ordering::SeqCst);
+            }
             let mut of_guest = Context::from_waker(&self.waker);
             let polled = meter.measure(|| guest.as_mut().poll(&mut of_guest));
             if polled.is_ready() {
