@@ -279,7 +279,7 @@ impl Gate {
     /// # Errors
     /// [`Full`], at once when the queue is full and otherwise after the longest wait, or when a crowd of slow clients comes behind it.
     pub async fn admit(&self) -> Result<Permit, Full> {
-        self.enter(UNSHARED, None).await
+        self.enter(UNSHARED, false).await
     }
 
     /// The same for one of several accounts. Of those who wait, who comes first is whose account holds least. Where the gate
@@ -288,7 +288,7 @@ impl Gate {
     /// # Errors
     /// As [`Self::admit`].
     pub async fn admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
-        self.enter(account.id(), Some(is_shared)).await
+        self.enter(account.id(), is_shared).await
     }
 
     /// A place that is free now.
@@ -296,7 +296,7 @@ impl Gate {
     /// # Errors
     /// [`Full`], when there is none.
     pub fn try_admit(&self) -> Result<Permit, Full> {
-        self.try_enter(UNSHARED, None)
+        self.try_enter(UNSHARED, false)
     }
 
     /// A place that is free now, and that its account may have, as in [`Self::admit_among`].
@@ -304,19 +304,19 @@ impl Gate {
     /// # Errors
     /// [`Full`], when there is none.
     pub fn try_admit_among(&self, account: &Account, is_shared: bool) -> Result<Permit, Full> {
-        self.try_enter(account.id(), Some(is_shared))
+        self.try_enter(account.id(), is_shared)
     }
 
-    fn try_enter(&self, account: u64, is_shared: Option<bool>) -> Result<Permit, Full> {
+    fn try_enter(&self, account: u64, is_shared: bool) -> Result<Permit, Full> {
         let mut state = self.inner.state();
-        state.is_shared = is_shared.unwrap_or(state.is_shared);
+        state.is_shared = is_shared;
         let has_taken = state.take(account);
         drop(state);
         // Made without the lock: dropping it takes the lock.
         has_taken.then(|| self.permit(account)).ok_or(Full)
     }
 
-    async fn enter(&self, account: u64, is_shared: Option<bool>) -> Result<Permit, Full> {
+    async fn enter(&self, account: u64, is_shared: bool) -> Result<Permit, Full> {
         if let Ok(permit) = self.try_enter(account, is_shared) {
             return Ok(permit);
         }

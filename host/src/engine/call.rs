@@ -268,18 +268,14 @@ struct CutOff<'a> {
 
 impl Drop for CutOff<'_> {
     fn drop(&mut self) {
-        // Nearly every call has ended by itself.
-        if self.ending.get().is_some() {
-            return;
-        }
-        let cut_off = Outcome {
-            result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
-            body_unfinished: true,
-            blame: Blame::Own,
-        };
-        if self.ending.set(cut_off).is_ok() {
+        self.ending.get_or_init(|| {
             self.broken.set();
-        }
+            Outcome {
+                result: Err(Fault::new(FaultKind::Trap, "the call was cut off")),
+                body_unfinished: true,
+                blame: Blame::Own,
+            }
+        });
     }
 }
 

@@ -416,11 +416,10 @@ impl Guest {
             Pre::P3(pre) => pre.instantiate_async(&mut *store).await.map(Exports::P3),
         };
         let exports = exports.map_err(|error| classify(&error, store.data(), Stage::Start))?;
-        let Some(mut store) = starting.store.take() else {
+        let Some(store) = starting.store.take() else {
             // It is there until it is taken.
             return Err(Fault::new(FaultKind::StartFailed, "it is gone"));
         };
-        store.data_mut().memory.is_there();
         Ok(Instance {
             store,
             exports,

@@ -123,12 +123,12 @@ impl Running {
         Poll::Pending
     }
 
-    /// How the call ended, once it has.
+    /// Where that will be known, for who outlives this.
     pub(super) fn ending(&self) -> Ending {
         Arc::clone(&self.ending)
     }
 
-    /// The same, to be looked at.
+    /// How the call ended, once it has.
     pub(super) fn outcome(&self) -> Option<&Outcome> {
         self.ending.get()
     }

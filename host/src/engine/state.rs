@@ -170,11 +170,11 @@ impl State {
     fn bytes_held(&mut self) -> usize {
         let objects = holdings::of(&mut self.table);
         let http = self.outbound_http.holds();
-        let pieces = self.files.as_ref().map_or(0, Files::holds);
-        let blobs = self.blobstore.as_ref().map_or(0, Blobstore::files) * limits::BODY_CHUNK;
+        let blobs = self.blobstore.as_ref().map_or(0, Blobstore::files);
+        let pieces = self.files.as_ref().map_or(0, Files::holds) + blobs * limits::BODY_CHUNK;
         let values = self.keyvalue.as_ref().map_or(0, KeyValue::holds);
         let datagrams = self.sockets.as_ref().map_or(0, |it| it.holds());
-        objects + http + values + pieces + blobs + datagrams
+        objects + http + values + pieces + datagrams
     }
 }
 
@@ -203,8 +203,6 @@ pub(super) struct Memory {
     /// Of the request that it is used for.
     meter: Arc<Meter>,
     used: usize,
-    /// What of that is in `usage`, once the instance is there. All threads write to it.
-    noted: Option<usize>,
     /// Of the tenant, which the instance's own takes from.
     shared: Option<Arc<Budget>>,
     /// Of the engine, whose instances are counted together.
@@ -229,17 +227,17 @@ impl Memory {
         self.used
     }
 
-    /// Of an instance that is about to be: see [`Self::is_there`].
+    /// Of a new instance.
     pub(super) fn new(
         limit: usize,
         shared: Option<Arc<Budget>>,
         usage: Arc<Usage>,
         meter: Arc<Meter>,
     ) -> Self {
+        usage.instances.fetch_add(1, Ordering::Relaxed);
         Self {
             meter,
             used: 0,
-            noted: None,
             shared,
             usage,
             held: 0,
@@ -249,21 +247,6 @@ impl Memory {
             refused: false,
             crowded: false,
         }
-    }
-
-    /// From now on it is counted.
-    pub(super) fn is_there(&mut self) {
-        self.usage.instances.fetch_add(1, Ordering::Relaxed);
-        self.noted = Some(0);
-        self.note();
-    }
-
-    fn note(&mut self) {
-        let Some(noted) = &mut self.noted else { return };
-        // Wraps around where it has become less.
-        let more = self.used.wrapping_sub(*noted);
-        self.usage.memory.fetch_add(more, Ordering::Relaxed);
-        *noted = self.used;
     }
 
     fn grow(&mut self, by: usize) -> bool {
@@ -276,8 +259,8 @@ impl Memory {
             (self.crowded, self.charged) = (true, 0);
             return false;
         }
+        self.usage.memory.fetch_add(by, Ordering::Relaxed);
         (self.used, self.charged) = (wanted, by);
-        self.note();
         self.meter.holds(wanted.saturating_add(self.held));
         true
     }
@@ -324,10 +307,8 @@ impl Drop for Memory {
         if let Some(shared) = &self.shared {
             shared.give_back(self.used + self.held_of_shared);
         }
-        if let Some(noted) = self.noted {
-            self.usage.memory.fetch_sub(noted, Ordering::Relaxed);
-            self.usage.instances.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.usage.memory.fetch_sub(self.used, Ordering::Relaxed);
+        self.usage.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -346,7 +327,7 @@ impl ResourceLimiter for Memory {
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let charged = std::mem::take(&mut self.charged);
         self.used -= charged;
-        self.note();
+        self.usage.memory.fetch_sub(charged, Ordering::Relaxed);
         if let Some(shared) = &self.shared {
             shared.give_back(charged);
         }
@@ -392,7 +373,6 @@ mod tests {
         let usage = Arc::new(Usage::default());
         let meter = || Arc::new(Meter::new(Duration::ZERO, Account::new()));
         let mut memory = Memory::new(100, None, Arc::clone(&usage), meter());
-        memory.is_there();
         let failed = || wasmtime::Error::msg("no room");
         assert!(memory.memory_growing(0, 60, None).expect("an answer"));
         // A table whose size overflows fails without having asked.

@@ -250,11 +250,11 @@ impl Pipeline {
             tokio::time::timeout_at(deadline.into(), answer).await
         };
         let failure = match answered {
-            Ok(Ok((guest, permit))) => {
+            Ok(Ok((response, permit))) => {
                 read.answered();
                 handler.answered();
                 return Ok(OfGuest {
-                    guest,
+                    response,
                     handler,
                     permit,
                     is_head: parts.method == Method::HEAD,
@@ -455,7 +455,7 @@ fn stripped(route: &Route, uri: &Uri) -> Option<Uri> {
 
 /// A guest's answer, and what it still needs.
 struct OfGuest {
-    guest: Response<GuestBody>,
+    response: Response<GuestBody>,
     handler: Arc<Handler>,
     permit: Arc<Permits>,
     is_head: bool,
@@ -472,13 +472,13 @@ fn request_for_guest<B>(parts: &mut request::Parts, body: B) -> Request<B> {
 
 fn respond(answer: OfGuest, mut exchange: Exchange) -> Response<Box<ResponseBody>> {
     let OfGuest {
-        guest,
+        response,
         handler,
         permit,
         is_head,
         read,
     } = answer;
-    let (mut head, body) = guest.into_parts();
+    let (mut head, body) = response.into_parts();
     drop_hop_by_hop(&mut head.headers);
     exchange.status = Some(head.status.as_u16());
     let patience = handler.limits().body_deadline;

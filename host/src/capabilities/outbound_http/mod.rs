@@ -74,8 +74,7 @@ impl OutboundHttp {
         }
     }
 
-    /// What its guest was granted, of all kinds. Each copy of the reference writes to memory that all threads share: an instance
-    /// that asks for nothing has this one.
+    /// What its guest was granted, of all kinds: for who needs a copy, which writes to memory that all threads share.
     #[must_use]
     pub fn granted(&self) -> &Arc<Granted> {
         &self.granted
