@@ -34,7 +34,7 @@ fn a_host_listens_at_several_places() {
             socket.display()
         ),
     );
-    let places = host.places();
+    let places = host.places(3);
     let [four, six, unix] = &*places else {
         panic!("{places:?}");
     };
@@ -65,7 +65,7 @@ fn one_address_of_each_family_may_have_the_same_port() {
     drop(host);
     let flags = format!("--addr 0.0.0.0:{port} --addr [::]:{port}");
     let host = TestHost::serve(FAULTS, &flags);
-    assert_eq!(host.places().len(), 2);
+    host.places(2);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let mut connection = Connection::to(address.parse().expect("an address"));
         assert_eq!(connection.get("/ok").text(), "ok\n", "{address}");
@@ -102,7 +102,7 @@ fn a_unix_socket_has_its_rights_and_replaces_what_a_dead_process_left() {
     let rights = || fs::metadata(&socket).expect("there").permissions().mode() & 0o777;
     for (mode, expected) in [("", 0o660), ("mode = \"0606\"", 0o606)] {
         let host = serve(mode);
-        eventually("the socket", || (host.places().len() == 2).then_some(()));
+        host.places(2);
         assert_eq!(rights(), expected);
         assert_eq!(Connection::to_unix(&socket).get("/ok").text(), "ok\n");
         let in_use = try_serve(&format!("--addr unix:{}", socket.display()));
@@ -119,7 +119,7 @@ fn a_unix_socket_that_is_removed_is_bound_again_and_who_has_come_stays() {
     let socket = here.path().join("http.sock");
     let place = format!("unix:{}", socket.display());
     let host = TestHost::serve(FAULTS, &format!("--addr 127.0.0.1:0 --addr {place}"));
-    eventually("the socket", || (host.places().len() == 2).then_some(()));
+    host.places(2);
     let mut before = Connection::to_unix(&socket);
     assert_eq!(before.get("/ok").text(), "ok\n");
     fs::remove_file(&socket).expect("removed");

@@ -57,7 +57,7 @@ fn https_is_http_1_1_or_2_as_the_client_wishes() {
     for guest in BOTH_FAULTS {
         let secure = Secure::serve(guest, "");
         let address = secure.host.address;
-        assert_eq!(secure.host.places(), [format!("https://{address}/")]);
+        assert_eq!(secure.host.places(1), [format!("https://{address}/")]);
 
         let mut one = secure.client().connect(&secure.host, "localhost");
         assert_eq!(one.protocol.as_deref(), Some(&b"http/1.1"[..]));
@@ -592,7 +592,7 @@ fn where_certificates_are_optional_only_wrong_ones_are_refused_and_nothing_is_be
     let stranger = TlsClient::with_certificate(&authority, &stranger);
     assert!(!is_answered(&stranger, host.address, "localhost", forged));
 
-    let places = host.places();
+    let places = host.places(2);
     let clear = places
         .iter()
         .find(|it| it.starts_with("http://"))

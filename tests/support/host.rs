@@ -59,13 +59,16 @@ impl TestHost {
         Self::start(program, "serve", Some(wasm), flags)
     }
 
-    /// Where it says that it serves, in order.
-    pub(crate) fn places(&self) -> Vec<String> {
-        let said = self.stderr();
-        let places = said
-            .iter()
-            .filter_map(|line| line.strip_prefix("Serving HTTP on "));
-        places.map(str::to_owned).collect()
+    /// Where it says that it serves, in order, once these are so many.
+    pub(crate) fn places(&self, many: usize) -> Vec<String> {
+        eventually("the places where it serves", || {
+            let said = self.stderr();
+            let places = said
+                .iter()
+                .filter_map(|line| line.strip_prefix("Serving HTTP on "));
+            let places: Vec<_> = places.map(str::to_owned).collect();
+            (places.len() == many).then_some(places)
+        })
     }
 
     /// With a program of another kind, such as one in another environment.
