@@ -1,7 +1,7 @@
 //! Files, directories and sockets that guests have open. Connections and components take descriptors of the same process, so guests
 //! have a part of them, and nobody who has much of that part gets more, in however many instances.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::share::{Held, Share, Shared, Sharer};
 use crate::{limits, open_files};
@@ -24,9 +24,9 @@ impl Descriptors {
     }
 }
 
-/// Those that one instance has; nothing before the first.
+/// Those that one instance has.
 #[derive(Debug, Default)]
-pub(super) struct Count(OnceLock<Arc<()>>);
+pub(super) struct Count(Arc<()>);
 
 /// One of them, for as long as this is there.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ impl Count {
         }
         Some(OneOpen {
             _held: share.try_take_fairly(1)?,
-            _of_instance: Arc::clone(self.0.get_or_init(Arc::default)),
+            _of_instance: Arc::clone(&self.0),
         })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.get().map_or(0, |all| Arc::strong_count(all) - 1)
+        Arc::strong_count(&self.0) - 1
     }
 }

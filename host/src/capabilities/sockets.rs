@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::{fmt, vec};
 
@@ -243,8 +243,8 @@ impl SocketGrant {
 /// The sockets of an instance.
 pub struct Sockets {
     granted: Arc<Granted>,
-    /// Places for its look-ups on their way; made for the first.
-    lookups: OnceLock<Arc<Semaphore>>,
+    /// Places for its look-ups on their way.
+    lookups: Arc<Semaphore>,
     /// What was found, the oldest first.
     looked_up: Mutex<VecDeque<(IpAddr, Arc<str>)>>,
     /// Of 0.3, on their way: see [`Datagram`].
@@ -281,7 +281,7 @@ impl Sockets {
     pub fn new(granted: Arc<Granted>) -> Arc<Self> {
         Arc::new(Self {
             granted,
-            lookups: OnceLock::new(),
+            lookups: Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE)),
             looked_up: Mutex::default(),
             datagrams: AtomicUsize::new(0),
             count: Count::default(),
@@ -420,9 +420,7 @@ impl Sockets {
 
     /// Asks the resolver, when there is a place for that. None: this instance waits for too many answers.
     fn ask(&self, name: String) -> Option<oneshot::Receiver<Vec<IpAddr>>> {
-        let new = || Arc::new(Semaphore::new(limits::LOOKUPS_AT_ONCE));
-        let of_instance = Arc::clone(self.lookups.get_or_init(new));
-        let of_instance = of_instance.try_acquire_owned().ok()?;
+        let of_instance = Arc::clone(&self.lookups).try_acquire_owned().ok()?;
         let lookups = self.granted.sockets.lookups.clone();
         let (mut answer, coming) = oneshot::channel::<Vec<IpAddr>>();
         tokio::spawn(async move {
