@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::wat::{component, file};
+use crate::support::wat::{component, file, started_by};
 use crate::support::*;
 
 /// What `host serve` says of a file that it must refuse. `host check` must say the same.
@@ -196,34 +196,20 @@ fn more_memory_or_tables_than_allowed() {
     assert_says(&refusal(&wasm, ""), &["4140 tables"]);
 }
 
-/// A handler whose start function has this body.
-fn starts_with(body: &str) -> String {
-    format!(
-        r#"(component
-          (import "wasi:http/types@0.2.0" (instance $types
-            (export "incoming-request" (type (sub resource)))
-            (export "response-outparam" (type (sub resource)))))
-          (alias export $types "incoming-request" (type $request))
-          (alias export $types "response-outparam" (type $out))
-          (core module $module
-            (memory 1)
-            (func $start {body})
-            (start $start)
-            (func (export "handle") (param i32 i32)))
-          (core instance $instance (instantiate $module))
-          (func $handle (param "request" (own $request)) (param "response-out" (own $out))
-            (canon lift (core func $instance "handle")))
-          (instance $handler (export "handle" (func $handle)))
-          (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
-    )
-}
-
 #[test]
 fn a_start_function_that_traps_never_ends_or_eats_memory() {
     let directory = directory();
-    let traps = component(&directory, "traps", &starts_with("unreachable"));
+    let traps = component(
+        &directory,
+        "traps",
+        &started_by("(memory 1)", "unreachable"),
+    );
     assert_says(&refusal(&traps, ""), &["start function", "unreachable"]);
-    let loops = component(&directory, "loops", &starts_with("(loop br 0)"));
+    let loops = component(
+        &directory,
+        "loops",
+        &started_by("(memory 1)", "(loop br 0)"),
+    );
     assert_says(
         &refusal(&loops, "--cpu 50ms"),
         &["start function", "50ms", "--cpu"],
@@ -231,7 +217,7 @@ fn a_start_function_that_traps_never_ends_or_eats_memory() {
     let late = "--cpu 10s --timeout 200ms";
     assert_says(&refusal(&loops, late), &["200ms", "--timeout"]);
 
-    let fine = component(&directory, "fine", &starts_with("nop"));
+    let fine = component(&directory, "fine", &started_by("(memory 1)", "nop"));
     let checked = host(&format!("check --no-cache {}", fine.display()));
     assert_eq!(checked.code, Some(0), "{checked:?}");
 }

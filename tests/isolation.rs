@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::host::limits;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -15,6 +16,7 @@ use crate::support::guests::BOTH_FETCHES;
 use crate::support::operator::{Office, Operator};
 use crate::support::program::without_settings;
 use crate::support::upstream::Upstream;
+use crate::support::wat::{component, started_by};
 use crate::support::*;
 
 const PLACES: usize = 4;
@@ -692,5 +694,46 @@ fn work_after_the_response_goes_on_when_the_client_has_left() {
         );
         drop(connection);
         host.says("work done");
+    }
+}
+
+#[test]
+fn an_instance_finds_nothing_of_those_before_it() {
+    let directory = directory();
+    // Data is copied into memory and places are shared, or it is mapped there if there is much.
+    let [much, more] = ["much".repeat(25_000), "more".repeat(30_000)];
+    let all = [
+        ("none", ""),
+        ("some", "some"),
+        ("other", "another"),
+        ("much", &much),
+        ("more", &more),
+    ];
+    for (name, data) in all {
+        let sum: usize = data.bytes().map(usize::from).sum();
+        let memory = format!(r#"(memory 2) (data (i32.const 9000) "{data}")"#);
+        // More than stays in a place, so that some goes back to the kernel.
+        let pages = limits::KEPT_MEMORY / (64 << 10) + 4;
+        let bytes = pages * (64 << 10);
+        let adds_up = format!(
+            "(local $at i32) (local $sum i32)
+             (drop (memory.grow (i32.const {})))
+             (loop $each
+               (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+               (local.set $at (i32.add (local.get $at) (i32.const 1)))
+               (br_if $each (i32.lt_u (local.get $at) (i32.const {bytes}))))
+             (if (i32.ne (local.get $sum) (i32.const {sum})) (then unreachable))
+             (memory.fill (i32.const 0) (i32.const 0xff) (i32.const {bytes}))",
+            pages - 2
+        );
+        component(&directory, name, &started_by(&memory, &adds_up));
+    }
+    let host = TestHost::serve_file(directory.path(), "--max-concurrent-requests 1");
+    // One more, and they would be quarantined.
+    for _ in 1..limits::FIRST_FAILURES {
+        for (name, _) in all {
+            let reply = host.get(&format!("/{name}/"));
+            assert_eq!(host.access(&reply).label(), "no-response", "{name}");
+        }
     }
 }

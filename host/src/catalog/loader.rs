@@ -7,9 +7,12 @@ use anyhow::{Context as _, anyhow, bail};
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
 use crate::account::Account;
+use crate::capabilities::share::Shared;
 use crate::capabilities::{Granted, Services};
 use crate::components::{Artifact, Compiled, Components, Stamp};
-use crate::engine::{Background, Engine, FaultKind, Generation, Guest, Guests, Instances, Room};
+use crate::engine::{
+    Background, Engine, FaultKind, Generation, Guest, Guests, Instances, Room, Target,
+};
 use crate::limits::{self, HandlerLimits};
 use crate::meter::Meter;
 
@@ -18,9 +21,11 @@ pub(super) struct Loader {
     components: Components,
     room: Room,
     services: Arc<Services>,
-    pooled: [OnceLock<Arc<Engine>>; 2],
+    pooled: Engines,
     /// For guests that need more than a place in the pool has.
-    on_demand: [OnceLock<Arc<Engine>>; 2],
+    on_demand: Engines,
+    /// What the instances of these have together.
+    regions: Arc<Shared>,
     /// Where guests of all engines burn.
     background: OnceLock<Arc<Background>>,
     /// Held by the one who makes an engine.
@@ -28,14 +33,18 @@ pub(super) struct Loader {
     tenants: Arc<Tenants>,
 }
 
+/// One for each [`Target`].
+type Engines = [OnceLock<Arc<Engine>>; Target::ALL.len()];
+
 impl Loader {
     pub(super) fn new(components: Components, room: Room, services: Arc<Services>) -> Self {
         Self {
             components,
             room,
             services,
-            pooled: [OnceLock::new(), OnceLock::new()],
-            on_demand: [OnceLock::new(), OnceLock::new()],
+            pooled: Engines::default(),
+            on_demand: Engines::default(),
+            regions: Arc::new(Shared::new(limits::LARGE_REGIONS)),
             background: OnceLock::new(),
             turn: Mutex::default(),
             tenants: Arc::default(),
@@ -154,19 +163,20 @@ impl Loader {
         let common = self.tenant(spec).map(|it| it.common()).unwrap_or_default();
         let file = spec.source.path().display().to_string();
         let link = move || {
-            let (generation, parts) = (artifact.generation(), artifact.inspection.parts);
-            let has_stacks = generation == Generation::P2 || parts <= u64::from(limits::PARTS);
+            let (target, parts) = (artifact.target(), artifact.inspection.parts);
+            let has_stacks =
+                target.generation() == Generation::P2 || parts <= u64::from(limits::PARTS);
             let mut may_fit = has_stacks;
-            let mut engine = loader.engine(generation, may_fit, parts)?;
+            let mut engine = loader.engine(target, may_fit, parts)?;
             if may_fit && !engine.has_stacks_for(parts) {
                 // Made for a component of fewer parts.
                 may_fit = false;
-                engine = loader.engine(generation, false, parts)?;
+                engine = loader.engine(target, false, parts)?;
             }
             let mut mapped = engine.map(&artifact.file);
             if may_fit && mapped.is_err() {
                 // It has more memories or tables: wasmtime alone can count what it instantiates.
-                engine = loader.engine(generation, false, parts)?;
+                engine = loader.engine(target, false, parts)?;
                 mapped = engine.map(&artifact.file);
             }
             let component = mapped.with_context(|| format!("`{file}` cannot be mapped"))?;
@@ -179,15 +189,10 @@ impl Loader {
         tokio::task::spawn_blocking(link).await?
     }
 
-    /// An engine is made when the first guest comes that needs it, of so many parts: most hosts need one.
-    fn engine(
-        &self,
-        generation: Generation,
-        fits: bool,
-        parts: u64,
-    ) -> anyhow::Result<Arc<Engine>> {
+    /// An engine is made when the first guest comes that needs it, of so many parts.
+    fn engine(&self, target: Target, fits: bool, parts: u64) -> anyhow::Result<Arc<Engine>> {
         let place = if fits { &self.pooled } else { &self.on_demand };
-        let place = &place[generation as usize];
+        let place = &place[target as usize];
         if let Some(engine) = place.get() {
             return Ok(Arc::clone(engine));
         }
@@ -208,9 +213,9 @@ impl Loader {
             if room.guests == Guests::One {
                 room.parts = u32::try_from(parts).map_or(room.parts, |parts| parts.min(room.parts));
             }
-            Engine::new(generation, room, background)?
+            Engine::new(target, room, background)?
         } else {
-            Engine::on_demand(generation, background)?
+            Engine::on_demand(target, Arc::clone(&self.regions), background)?
         };
         Ok(Arc::clone(place.get_or_init(|| engine)))
     }

@@ -170,6 +170,7 @@ mod tests {
             ],
             memories: Default::default(),
             tables: Default::default(),
+            data_bytes: 0,
             core_modules: 0,
             function_names: false,
         };

@@ -25,7 +25,7 @@ pub(super) struct Cache {
 pub(super) struct Key<'a> {
     /// Of the component.
     pub(super) digest: &'a str,
-    /// Of both engines: which of them a component is for is not known before it is read.
+    /// Of all engines: which of them a component is for is not known before it is read.
     pub(super) build: &'a str,
 }
 

@@ -4,7 +4,7 @@
 //! Standard output: the artifact. Standard error: one line if there is none.
 
 use super::platform::ProcessCeilings;
-use crate::engine::{self, Generation};
+use crate::engine::{self, Generation, Target};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ fn compile(args: impl Iterator<Item = OsString>) -> io::Result<anyhow::Result<()
     order.ceilings.impose()?;
     let wasm = read_component(io::stdin().lock())?;
     std::thread::Builder::new().spawn(end_with_the_parent)?;
-    match engine::compile(order.generation, &wasm) {
+    match engine::compile(order.target, &wasm) {
         Ok(artifact) => io::stdout().write_all(&artifact).map(Ok),
         Err(invalid) => Ok(Err(invalid)),
     }
@@ -65,7 +65,7 @@ fn end_with_the_parent() {
 
 /// The arguments after [`SUBCOMMAND`].
 pub(super) struct Order {
-    pub(super) generation: Generation,
+    pub(super) target: Target,
     pub(super) ceilings: ProcessCeilings,
 }
 
@@ -77,7 +77,7 @@ impl Order {
             output,
         } = self.ceilings;
         [
-            self.generation.as_str().to_owned(),
+            self.target.as_str().to_owned(),
             memory.to_string(),
             cpu_seconds.to_string(),
             output.to_string(),
@@ -89,11 +89,11 @@ impl Order {
             .map(OsString::into_string)
             .collect::<Result<_, _>>()
             .ok()?;
-        let [generation, memory, cpu_seconds, output] = args.as_slice() else {
+        let [target, memory, cpu_seconds, output] = args.as_slice() else {
             return None;
         };
         Some(Order {
-            generation: parse_generation(generation)?,
+            target: Target::ALL.into_iter().find(|it| it.as_str() == target)?,
             ceilings: ProcessCeilings {
                 memory: memory.parse().ok()?,
                 cpu_seconds: cpu_seconds.parse().ok()?,
@@ -121,14 +121,13 @@ mod tests {
             cpu_seconds: 60,
             output: 7,
         };
-        let args = Order {
-            generation: Generation::P3,
-            ceilings,
+        for target in Target::ALL {
+            let args = Order { target, ceilings }.to_args();
+            let order = Order::parse(args.iter().map(OsString::from)).expect("parsed");
+            assert_eq!((order.target, order.to_args()), (target, args));
         }
-        .to_args();
-        let order = Order::parse(args.iter().map(OsString::from)).expect("parsed");
-        assert_eq!(order.to_args(), args);
-        assert!(Order::parse(args[1..].iter().map(OsString::from)).is_none());
+        let less = ["0.3", "1", "60"];
+        assert!(Order::parse(less.into_iter().map(OsString::from)).is_none());
         assert!(Order::parse(std::iter::empty()).is_none());
     }
 

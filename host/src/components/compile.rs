@@ -7,7 +7,7 @@ use super::compile_error::CompileError;
 use super::config::Ceilings;
 use super::platform::{self, ProcessCeilings};
 use crate::capabilities::share::{Held, Shared, Sharer};
-use crate::engine::Generation;
+use crate::engine::Target;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -84,11 +84,11 @@ impl Compiler {
     pub(super) async fn compile(
         &self,
         place: Place,
-        generation: Generation,
+        target: Target,
         wasm: &[u8],
     ) -> Result<File, CompileError> {
         let began = Instant::now();
-        let compiled = self.try_compile(place, generation, wasm).await;
+        let compiled = self.try_compile(place, target, wasm).await;
         let counts = &self.compiled;
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         counts.nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -104,12 +104,12 @@ impl Compiler {
     async fn try_compile(
         &self,
         _place: Place,
-        generation: Generation,
+        target: Target,
         wasm: &[u8],
     ) -> Result<File, CompileError> {
         let artifact = platform::nameless_file().map_err(CompileError::Spawn)?;
         let mut child = self
-            .command(generation, &artifact)?
+            .command(target, &artifact)?
             .spawn()
             .map_err(CompileError::Spawn)?;
         let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
@@ -132,7 +132,7 @@ impl Compiler {
         Ok(artifact)
     }
 
-    fn command(&self, generation: Generation, artifact: &File) -> Result<Command, CompileError> {
+    fn command(&self, target: Target, artifact: &File) -> Result<Command, CompileError> {
         let threads = self.ceilings.threads.max(1);
         let ceilings = ProcessCeilings {
             memory: self.ceilings.memory,
@@ -144,13 +144,7 @@ impl Compiler {
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)
-            .args(
-                Order {
-                    generation,
-                    ceilings,
-                }
-                .to_args(),
-            )
+            .args(Order { target, ceilings }.to_args())
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
             // The allocator asks for a GiB at a time, and all of it would count.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{
-    BinaryReaderError, KnownCustom, MemoryType, Name as Subsection, Parser, Payload, ValidPayload,
-    Validator, WasmFeatures,
+    BinaryReaderError, DataKind, KnownCustom, MemoryType, Name as Subsection, Parser, Payload,
+    ValidPayload, Validator, WasmFeatures,
 };
 
 /// What one pass over the bytes collects.
@@ -18,6 +18,7 @@ pub(super) struct Contents {
     pub(super) needed: Vec<String>,
     pub(super) memories: Memories,
     pub(super) tables: Tables,
+    pub(super) data_bytes: u64,
     pub(super) core_modules: u32,
     pub(super) parts: u64,
     pub(super) function_names: bool,
@@ -34,6 +35,7 @@ impl Contents {
                 ..Memories::default()
             },
             tables: Tables::default(),
+            data_bytes: 0,
             core_modules: 0,
             parts: 0,
             function_names: false,
@@ -105,6 +107,14 @@ impl Contents {
                         self.tables.count += 1;
                         self.tables.min_elements =
                             self.tables.min_elements.saturating_add(table?.ty.initial);
+                    }
+                }
+                Payload::DataSection(section) => {
+                    for segment in section {
+                        let segment = segment?;
+                        if let DataKind::Active { .. } = segment.kind {
+                            self.data_bytes += segment.data.len() as u64;
+                        }
                     }
                 }
                 Payload::CustomSection(section) => {

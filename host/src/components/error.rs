@@ -107,7 +107,7 @@ impl fmt::Display for LoadError {
             Why::NotCompiled(error) => write!(f, "`{path}`: {error}"),
             Why::ForeignArtifact => write!(
                 f,
-                "`{path}` was not written by `host compile`: make it with `host compile` from the `.wasm`"
+                "`{path}` was not written by `host compile` of this version: make it with `host compile` from the `.wasm`"
             ),
             Why::DamagedArtifact => {
                 write!(f, "`{path}` is damaged: make it again with `host compile`")

@@ -7,7 +7,7 @@ use super::contents::{Contents, Memories, Tables};
 use super::lookalike::Lookalike;
 use super::provided::{self, Name, Reach};
 use super::refusal::{Refusal, UnknownImport};
-use crate::engine::Generation;
+use crate::engine::{Generation, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{Parser, Payload};
@@ -30,6 +30,8 @@ pub struct Inspection {
     pub memories: Memories,
     /// Tables of all core modules.
     pub tables: Tables,
+    /// Bytes of the active data segments of all core modules.
+    pub data_bytes: u64,
     /// Core modules, nested ones included.
     pub core_modules: u32,
     /// Components that it is composed of and that have functions of their own, each counted as often as it is
@@ -37,6 +39,14 @@ pub struct Inspection {
     pub parts: u64,
     /// Functions have names, so a backtrace says more than numbers.
     pub function_names: bool,
+}
+
+impl Inspection {
+    /// What it is compiled for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::of(self.generation, self.data_bytes)
+    }
 }
 
 /// Something outside the sandbox, and the imports that lead there.
@@ -81,6 +91,7 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refusal> {
         wants,
         memories: contents.memories,
         tables: contents.tables,
+        data_bytes: contents.data_bytes,
         core_modules: contents.core_modules,
         parts: contents.parts,
         function_names: contents.function_names,
@@ -100,6 +111,8 @@ pub struct Inside {
     pub memories: Memories,
     /// Tables of all core modules.
     pub tables: Tables,
+    /// Bytes of the active data segments of all core modules.
+    pub data_bytes: u64,
     /// Core modules, nested ones included.
     pub core_modules: u32,
     /// Functions have names, so a backtrace says more than numbers.
@@ -119,6 +132,7 @@ pub fn look_inside(wasm: &[u8]) -> Option<Inside> {
         imports: contents.imports,
         memories: contents.memories,
         tables: contents.tables,
+        data_bytes: contents.data_bytes,
         core_modules: contents.core_modules,
         function_names: contents.function_names,
     })
@@ -269,10 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn memories_and_tables_are_summed_over_nested_modules() {
+    fn memories_tables_and_data_are_summed_over_nested_modules() {
         let body = format!(
-            "(core module (memory 2 4) (memory 1 3) (table 5 funcref) (func $named))
-             (component (core module (memory 10) (table 7 9 funcref))) {HANDLER}"
+            "(core module (memory 2 4) (memory 1 3) (table 5 funcref) (func $named)
+               (data (i32.const 0) \"abc\") (data \"only when it is asked for\"))
+             (component (core module (memory 10) (table 7 9 funcref) (data (i32.const 9) \"defg\")))
+             {HANDLER}"
         );
         let inspection = inspect(&component(&body)).expect("accepted");
         assert_eq!(
@@ -290,6 +306,7 @@ mod tests {
                 min_elements: 12
             }
         );
+        assert_eq!(inspection.data_bytes, 7);
         assert_eq!(inspection.core_modules, 2);
         assert!(inspection.function_names);
     }

@@ -39,8 +39,9 @@ pub use refusal::{OverLimit, Refusal, UnknownImport};
 pub use stamp::Stamp;
 
 use crate::capabilities::share::Sharer;
-use crate::engine::{self, Generation};
+use crate::engine::{self, Target};
 use crate::files;
+use crate::limits::COPIED_DATA;
 use cache::{Cache, Key};
 use compile::Compiler;
 use known::Known;
@@ -65,8 +66,8 @@ pub struct Artifact {
 
 impl Artifact {
     /// The engine that can run it.
-    pub fn generation(&self) -> Generation {
-        self.inspection.generation
+    pub fn target(&self) -> Target {
+        self.inspection.target()
     }
 
     fn new(label: Label, file: File, from_cache: bool) -> Artifact {
@@ -104,14 +105,13 @@ impl Components {
                 .inspect_err(|reason| tracing::warn!(directory = %directory.display(), %reason, "component cache is not used"))
                 .ok()
         });
-        let fingerprints = [Generation::P2, Generation::P3]
-            .map(engine::fingerprint)
-            .concat();
+        let fingerprints = Target::ALL.map(engine::fingerprint).concat();
         let build = sealed::digest(
             &[
                 sealed::MAGIC,
                 env!("CARGO_PKG_VERSION").as_bytes(),
                 fingerprints.as_bytes(),
+                &COPIED_DATA.to_le_bytes(),
             ]
             .concat(),
         );
@@ -167,15 +167,11 @@ impl Components {
         if let Some(artifact) = blocking(move || Ok(shared.cached(&again))).await? {
             return Ok(artifact);
         }
-        let generation = inspection.generation;
-        let file = self
-            .shared
-            .compiler
-            .compile(place, generation, &wasm)
-            .await?;
+        let target = inspection.target();
+        let file = self.shared.compiler.compile(place, target, &wasm).await?;
         let label = Label {
             digest,
-            fingerprint: engine::fingerprint(generation),
+            fingerprint: engine::fingerprint(target),
             inspection,
         };
         let shared = self.shared.clone();

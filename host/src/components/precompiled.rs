@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Artifact, Why> {
         Broken::Damaged => Why::DamagedArtifact,
         Broken::Unreadable(error) => Why::Unreadable(error),
     })?;
-    if label.fingerprint != engine::fingerprint(label.inspection.generation) {
+    if label.fingerprint != engine::fingerprint(label.inspection.target()) {
         return Err(Why::StaleArtifact);
     }
     Ok(Artifact::new(label, copy, true))

@@ -14,7 +14,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 /// Raised when this form or the rules of the inspection change: older artifacts are then made anew.
-pub(super) const MAGIC: &[u8; 8] = b"hostart2";
+pub(super) const MAGIC: &[u8; 8] = b"hostart3";
 
 /// What an artifact was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

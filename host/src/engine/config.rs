@@ -1,4 +1,4 @@
-//! How wasmtime is set up: one engine for each generation of wasi:http.
+//! How wasmtime is set up: one engine for each [`Target`].
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -19,6 +19,54 @@ impl Generation {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::P2 => "0.2",
+            Self::P3 => "0.3",
+        }
+    }
+}
+
+/// What a component is compiled for, and the only kind of engine that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// wasi:http 0.2 with little data, see [`limits::COPIED_DATA`], which is copied into the memories of each instance. Any place in a
+    /// pool is then as good as any other, so they are as few as were ever in use at once, and stay in the processor's cache.
+    SmallP2,
+    /// wasi:http 0.2 with more. Pages of the artifact are mapped, where wasmtime can, and copied when they are written to. A place in a
+    /// pool is then worth more to the guest that had it last: another one pays for a mapping, and for each page that it touches.
+    LargeP2,
+    /// wasi:http 0.3. Data is mapped too: instances are used again, and a pool has so many stacks that another one would take most of
+    /// the mappings that Linux gives a process.
+    P3,
+}
+
+impl Target {
+    /// Each that there is.
+    pub const ALL: [Self; 3] = [Self::SmallP2, Self::LargeP2, Self::P3];
+
+    /// Of a component with so many bytes of data.
+    #[must_use]
+    pub fn of(generation: Generation, data: u64) -> Self {
+        match generation {
+            Generation::P2 if data <= limits::COPIED_DATA => Self::SmallP2,
+            Generation::P2 => Self::LargeP2,
+            Generation::P3 => Self::P3,
+        }
+    }
+
+    /// The wasi:http of its handler.
+    #[must_use]
+    pub fn generation(self) -> Generation {
+        match self {
+            Self::SmallP2 | Self::LargeP2 => Generation::P2,
+            Self::P3 => Generation::P3,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SmallP2 => "0.2-small",
+            Self::LargeP2 => "0.2-large",
             Self::P3 => "0.3",
         }
     }
@@ -47,7 +95,8 @@ pub enum Guests {
 }
 
 /// What compiling depends on. The same for the process that compiles and the one that serves.
-pub(super) fn compiler(generation: Generation) -> Config {
+pub(super) fn compiler(target: Target) -> Config {
+    let generation = target.generation();
     let mut config = Config::new();
     // A loop anywhere in a guest must be stoppable.
     config.epoch_interruption(true);
@@ -58,11 +107,12 @@ pub(super) fn compiler(generation: Generation) -> Config {
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     // The system's unwinder would be told of each guest that is loaded, one after the other. Wasmtime goes by frame pointers.
     config.native_unwind_info(false);
+    config.memory_init_cow(target != Target::SmallP2);
     config
 }
 
 /// Everything that the process which serves needs, instances from a pool.
-pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Config {
+pub(super) fn pooled(target: Target, room: Room, scan_pages: bool) -> Config {
     let instances = instances(room);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -71,7 +121,7 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         .max_core_instance_size(limits::INSTANCE_BYTES)
         .total_memories(instances.saturating_mul(limits::MEMORIES))
         .total_tables(instances.saturating_mul(limits::TABLES))
-        .total_stacks(stacks(generation, instances, room.parts))
+        .total_stacks(stacks(target.generation(), instances, room.parts))
         // Only counted, so every component may have as many as one may.
         .total_core_instances(instances.saturating_mul(limits::CORE_INSTANCES))
         // No more address space than a smaller one: code is compiled for all that 32 bits can name. Who has less is told so by
@@ -94,17 +144,19 @@ pub(super) fn pooled(generation: Generation, room: Room, scan_pages: bool) -> Co
         } else {
             Enabled::No
         });
-    if room.guests == Guests::Many {
-        pool.max_unused_warm_slots(warm_places());
-    }
-    let mut config = compiler(generation);
+    match (target, room.guests) {
+        (Target::SmallP2, _) => pool.max_unused_warm_slots(0),
+        (_, Guests::Many) => pool.max_unused_warm_slots(warm_places()),
+        (_, Guests::One) => &mut pool,
+    };
+    let mut config = compiler(target);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
 
 /// What a component may have that does not fit into [`pooled`]. A pool counts that when it maps one; in this one is room for no
 /// instance.
-pub(super) fn ceilings(generation: Generation) -> Config {
+pub(super) fn ceilings(target: Target) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_memories(0)
         .total_tables(limits::MODULE_TABLES)
@@ -119,7 +171,7 @@ pub(super) fn ceilings(generation: Generation) -> Config {
         .max_memories_per_module(limits::LARGE_MEMORIES)
         .max_memories_per_component(limits::LARGE_MEMORIES)
         .max_core_instances_per_component(limits::LARGE_CORE_INSTANCES);
-    let mut config = compiler(generation);
+    let mut config = compiler(target);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
@@ -152,8 +204,8 @@ fn stacks(generation: Generation, instances: u32, parts: u32) -> u32 {
 }
 
 /// Instances as they come: of components that do not fit into a pool, and on machines without the address space for one.
-pub(super) fn on_demand(generation: Generation) -> Config {
-    let mut config = compiler(generation);
+pub(super) fn on_demand(target: Target) -> Config {
+    let mut config = compiler(target);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config
 }

@@ -42,7 +42,7 @@ pub use body::{BodyError, GuestBody};
 pub use budget::Budget;
 pub use call::Call;
 pub use caution::Uses;
-pub use config::{Generation, Guests, Room};
+pub use config::{Generation, Guests, Room, Target};
 pub use fault::{Fault, FaultKind};
 pub(crate) use guest::Common;
 pub use guest::{Directory, Guest, GuestSettings};
@@ -54,11 +54,11 @@ use crate::capabilities::share::Shared;
 use crate::limits;
 use state::State;
 
-/// A wasmtime engine with everything linked, for one generation of wasi:http.
+/// A wasmtime engine with everything linked, for what was compiled for its target.
 pub struct Engine {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
-    generation: Generation,
+    target: Target,
     background: Arc<Background>,
     epoch: epoch::Ticker,
     /// Instances of all guests that wait for their next request.
@@ -77,7 +77,7 @@ struct OnDemand {
     /// Runs nothing: it maps what is within the ceilings of a component, and nothing else.
     ceilings: wasmtime::Engine,
     /// Memories and stacks.
-    regions: Shared,
+    regions: Arc<Shared>,
 }
 
 impl Engine {
@@ -86,46 +86,48 @@ impl Engine {
     /// # Errors
     /// When wasmtime cannot be set up at all, or no thread can be started.
     pub(crate) fn new(
-        generation: Generation,
+        target: Target,
         room: Room,
         background: Arc<Background>,
     ) -> anyhow::Result<Arc<Self>> {
-        let wasmtime = wasmtime::Engine::new(&config::pooled(generation, room, true))
-            .or_else(|_| wasmtime::Engine::new(&config::pooled(generation, room, false)))
+        let wasmtime = wasmtime::Engine::new(&config::pooled(target, room, true))
+            .or_else(|_| wasmtime::Engine::new(&config::pooled(target, room, false)))
             .or_else(|error| {
                 tracing::warn!(
-                    "no pool for {} instances ({error:#}): requests will cost more; lower \
+                    "no pool for {} instances of {} ({error:#}): their requests will cost more; lower \
                      `--max-concurrent-requests` or raise the limit of address space (`ulimit -v`)",
-                    room.instances
+                    room.instances,
+                    target.as_str(),
                 );
-                wasmtime::Engine::new(&config::on_demand(generation))
+                wasmtime::Engine::new(&config::on_demand(target))
             });
         let (idle, parts) = (room.idle, room.parts.into());
-        Self::with(wasmtime, generation, background, None, idle, parts)
+        Self::with(wasmtime, target, background, None, idle, parts)
     }
 
     /// An engine for guests that do not fit into a place of the other's pool: more memories, more tables. Their instances are made
-    /// on demand.
+    /// on demand, of these `regions`, see [`limits::LARGE_REGIONS`].
     ///
     /// # Errors
     /// As [`Self::new`].
     pub(crate) fn on_demand(
-        generation: Generation,
+        target: Target,
+        regions: Arc<Shared>,
         background: Arc<Background>,
     ) -> anyhow::Result<Arc<Self>> {
-        let wasmtime = wasmtime::Engine::new(&config::on_demand(generation));
-        let ceilings = wasmtime::Engine::new(&config::ceilings(generation));
+        let wasmtime = wasmtime::Engine::new(&config::on_demand(target));
+        let ceilings = wasmtime::Engine::new(&config::ceilings(target));
         let on_demand = OnDemand {
             ceilings: ceilings.map_err(anyhow::Error::from)?,
-            regions: Shared::new(limits::LARGE_REGIONS),
+            regions,
         };
         let (on_demand, idle) = (Some(on_demand), limits::IDLE_INSTANCES);
-        Self::with(wasmtime, generation, background, on_demand, idle, u64::MAX)
+        Self::with(wasmtime, target, background, on_demand, idle, u64::MAX)
     }
 
     fn with(
         wasmtime: wasmtime::Result<wasmtime::Engine>,
-        generation: Generation,
+        target: Target,
         background: Arc<Background>,
         on_demand: Option<OnDemand>,
         idle_most: usize,
@@ -135,11 +137,11 @@ impl Engine {
             .map_err(anyhow::Error::from)
             .context("setting up wasmtime")?;
         Ok(Arc::new(Self {
-            linker: linker::link(&wasmtime, generation).map_err(anyhow::Error::from)?,
+            linker: linker::link(&wasmtime, target.generation()).map_err(anyhow::Error::from)?,
             epoch: epoch::Ticker::start(&wasmtime)?,
             background,
             wasmtime,
-            generation,
+            target,
             idle: AtomicUsize::new(0),
             idle_most,
             usage: Arc::default(),
@@ -151,12 +153,12 @@ impl Engine {
     /// The generation of the guests that this engine runs.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.target.generation()
     }
 
     /// Whether it has a stack for each part of such a component, see [`crate::limits::PARTS`].
     pub(crate) fn has_stacks_for(&self, parts: u64) -> bool {
-        self.generation == Generation::P2 || parts <= self.parts
+        self.generation() == Generation::P2 || parts <= self.parts
     }
 
     /// The instances of all its guests.
@@ -191,16 +193,15 @@ impl Engine {
 ///
 /// # Errors
 /// What the compiler says of an invalid component.
-pub fn compile(generation: Generation, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let engine =
-        wasmtime::Engine::new(&config::compiler(generation)).map_err(anyhow::Error::from)?;
+pub fn compile(target: Target, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let engine = wasmtime::Engine::new(&config::compiler(target)).map_err(anyhow::Error::from)?;
     engine.precompile_component(wasm).map_err(Into::into)
 }
 
 /// Names everything that a compiled component depends on besides its source: the version of
 /// wasmtime, its settings, the machine. In hexadecimal digits.
 #[must_use]
-pub fn fingerprint(generation: Generation) -> String {
+pub fn fingerprint(target: Target) -> String {
     struct Sha(Sha256);
     impl Hasher for Sha {
         fn finish(&self) -> u64 {
@@ -210,14 +211,15 @@ pub fn fingerprint(generation: Generation) -> String {
             self.0.update(bytes);
         }
     }
-    static KNOWN: [OnceLock<String>; 2] = [OnceLock::new(), OnceLock::new()];
+    static KNOWN: [OnceLock<String>; Target::ALL.len()] =
+        [const { OnceLock::new() }; Target::ALL.len()];
     let name = || {
         let mut sha = Sha(Sha256::new());
         // Without an engine nothing can be mapped either, and that is reported.
-        if let Ok(engine) = wasmtime::Engine::new(&config::compiler(generation)) {
+        if let Ok(engine) = wasmtime::Engine::new(&config::compiler(target)) {
             engine.precompile_compatibility_hash().hash(&mut sha);
         }
         format!("{:x}", sha.0.finalize())
     };
-    KNOWN[generation as usize].get_or_init(name).clone()
+    KNOWN[target as usize].get_or_init(name).clone()
 }
