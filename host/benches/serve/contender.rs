@@ -5,10 +5,12 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::load::HELLO;
+use crate::load::{self, HELLO, Load};
+use crate::wrk;
 
 /// A server that can be started again and again.
 pub(crate) struct Contender {
@@ -46,6 +48,7 @@ pub(crate) struct Installed {
     pub(crate) wasmtime: Option<String>,
     pub(crate) nginx: Option<String>,
     pub(crate) gunicorn: Option<String>,
+    pub(crate) wrk: Option<String>,
 }
 
 impl Installed {
@@ -55,6 +58,7 @@ impl Installed {
             wasmtime: version("wasmtime", "--version"),
             nginx: version("nginx", "-v"),
             gunicorn: version("gunicorn", "--version"),
+            wrk: wrk::version(),
         }
     }
 
@@ -183,6 +187,28 @@ impl Installed {
         .filter(|(_, version)| version.is_none())
         .map(|(name, _)| format!("`{name}` is not installed and was left out"))
         .collect()
+    }
+
+    /// Asks for these targets in turn, over [`load::CONNECTIONS`] at once for so long: with `wrk`, or if it is not there with a client
+    /// of ours, which costs more.
+    pub(crate) fn load(
+        &self,
+        address: SocketAddr,
+        period: Duration,
+        targets: &[String],
+    ) -> anyhow::Result<Load> {
+        if self.wrk.is_some() {
+            return wrk::run(address, period, targets);
+        }
+        let requests: Vec<_> = targets.iter().map(|it| load::request(it)).collect();
+        load::run_with(address, period, &requests)
+    }
+
+    /// Who asks in [`Self::load`].
+    pub(crate) fn client(&self) -> &str {
+        self.wrk
+            .as_deref()
+            .unwrap_or("a client of this program, since `wrk` is not installed")
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn measure(
     for round in 1..=rounds {
         for row in &mut rows {
             eprintln!("hello, round {round} of {rounds}: {}", row.contender);
-            let sample = sample(&row.contender, period);
+            let sample = sample(&row.contender, period, installed);
             row.samples
                 .extend(turn(round, &row.contender, sample, &mut notes));
         }
@@ -90,11 +90,13 @@ pub(crate) fn measure(
     let section = Section {
         title: "Hello",
         made: format!(
-            "`GET /` over {CONNECTIONS} connections with keep-alive, {rounds} rounds of {period:?} after {WARM_UP:?} of \
+            "`GET /` over {CONNECTIONS} connections with keep-alive by {}, {rounds} rounds of {period:?} after {WARM_UP:?} of \
              warming up; median (least–most). CPU time is the server's alone, in µs per request; the ratios \
              are of its medians, with what is asked of `host serve` in brackets. Latencies are in µs, from a \
              client that shares the cores. `host serve` runs with its limits and deadlines and writes its \
-             access log to a file, as does nginx."
+             access log to a file, as does nginx. (`wrk` counts requests that it would have sent during a late one \
+             into its latencies.)",
+            installed.client()
         ),
         table: table(&rows),
         notes,
@@ -127,18 +129,22 @@ fn contenders(guests: &Guests, installed: &Installed, notes: &mut Vec<String>) -
     all
 }
 
-fn sample(contender: &Contender, period: Duration) -> anyhow::Result<Sample> {
+fn sample(
+    contender: &Contender,
+    period: Duration,
+    installed: &Installed,
+) -> anyhow::Result<Sample> {
     let server = Server::start(contender)?;
+    // Our own client looks at each answer, and `wrk` at none.
     load::run(server.address, WARM_UP)?;
     let before = server.cpu();
-    let load = load::run(server.address, period)?;
+    let load = installed.load(server.address, period, &["/".to_owned()])?;
     let cpu = server.cpu() - before;
-    let requests = load.requests() as f64;
     Ok(Sample {
-        requests: requests / load.took.as_secs_f64(),
-        cpu_micros: micros(cpu) / requests,
-        p50_micros: micros(load.percentile(0.5)),
-        p99_micros: micros(load.percentile(0.99)),
+        requests: load.requests_per_second(),
+        cpu_micros: micros(cpu) / load.requests as f64,
+        p50_micros: micros(load.p50),
+        p99_micros: micros(load.p99),
         peak_memory: server.peak_memory(),
     })
 }

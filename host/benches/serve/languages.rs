@@ -133,11 +133,11 @@ fn sample(contender: &Contender, period: Duration) -> anyhow::Result<Sample> {
     let before = server.cpu();
     let load = load::run_for(server.address, CONNECTIONS, period, "/")?;
     let cpu = server.cpu().saturating_sub(before);
-    let requests = load.requests() as f64;
+    let requests = load.requests as f64;
     Ok(Sample {
-        requests: requests / load.took.as_secs_f64(),
+        requests: load.requests_per_second(),
         cpu_micros: micros(cpu) / requests,
-        p99: load.percentile(0.99),
+        p99: load.p99,
         peak_memory: server.peak_memory(),
     })
 }

@@ -25,19 +25,16 @@ pub(crate) fn request(target: &str) -> Vec<u8> {
 
 /// What came of it.
 pub(crate) struct Load {
+    pub(crate) requests: usize,
     pub(crate) took: Duration,
-    /// Sorted.
-    latencies: Vec<Duration>,
+    /// The latencies that half of all requests stayed within, and 99 of a hundred.
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
 }
 
 impl Load {
-    pub(crate) fn requests(&self) -> usize {
-        self.latencies.len()
-    }
-
-    /// The latency that this part of all requests stayed within.
-    pub(crate) fn percentile(&self, part: f64) -> Duration {
-        percentile(&self.latencies, part).unwrap_or_default()
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        self.requests as f64 / self.took.as_secs_f64()
     }
 }
 
@@ -145,7 +142,13 @@ where
     let mut latencies = parts.concat();
     ensure!(!latencies.is_empty(), "nothing was answered");
     latencies.sort_unstable();
-    Ok(Load { took, latencies })
+    let within = |part| percentile(&latencies, part).unwrap_or_default();
+    Ok(Load {
+        requests: latencies.len(),
+        took,
+        p50: within(0.5),
+        p99: within(0.99),
+    })
 }
 
 /// Asks over one connection until then, and over another when it is closed.

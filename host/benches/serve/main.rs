@@ -2,7 +2,8 @@
 //! nginx and gunicorn with the same answer. The last three take part where they are installed.
 //!
 //! Servers run one at a time, in turn, over several rounds, each started anew and loaded over 32
-//! keep-alive connections by this process, whose own CPU time is not counted.
+//! keep-alive connections by this process, and with small requests by `wrk` where that is installed. The client's own CPU
+//! time is not counted.
 
 #![allow(
     clippy::print_stdout,
@@ -38,6 +39,7 @@ mod start;
 mod stream;
 mod tls;
 mod usage;
+mod wrk;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -50,13 +50,13 @@ pub(crate) fn measure(
             colds.push(ask_once(server.address, handler)?.as_secs_f64() * 1e3);
         }
         memory.push(server.resident_memory() as f64 / 1048576.0);
-        let speed = |requests: &[Vec<u8>]| -> anyhow::Result<f64> {
-            load::run_with(server.address, WARM_UP, requests)?;
-            let load = load::run_with(server.address, period, requests)?;
-            Ok(load.requests() as f64 / load.took.as_secs_f64())
+        let speed = |targets: &[String]| -> anyhow::Result<f64> {
+            installed.load(server.address, WARM_UP, targets)?;
+            let load = installed.load(server.address, period, targets)?;
+            Ok(load.requests_per_second())
         };
         let all = zipf(handlers, round);
-        speeds[0].push(speed(&[load::request("/h0/")])?);
+        speeds[0].push(speed(&["/h0/".to_owned(), "/h0/".to_owned()])?);
         speeds[1].push(speed(&all)?);
         for handler in 0..handlers {
             ask_once(server.address, handler)?;
@@ -107,8 +107,9 @@ pub(crate) fn measure(
         made: format!(
             "`host serve DIRECTORY` with {handlers} components that differ in what they say, {rounds} rounds; median \
              (least–most). Resident memory is looked at when {HOT} handlers, spread over all, had their first request. \
-             Then {period:?} of load after {WARM_UP:?} of warming up, as in the first table: on one handler, and on all \
-             by Zipf's law (exponent 1): while many handlers get their first request, and again when each has had one."
+             Then {period:?} of load by {} after {WARM_UP:?} of warming up, as in the first table: on one handler, and on all \
+             by Zipf's law (exponent 1): while many handlers get their first request, and again when each has had one.",
+            installed.client()
         ),
         table,
         notes: Vec::new(),
@@ -131,8 +132,8 @@ fn ask_once(address: SocketAddr, handler: usize) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// Requests to handlers of which the n-th is asked for 1/n as often as the first.
-fn zipf(handlers: usize, seed: u32) -> Vec<Vec<u8>> {
+/// Targets of requests to handlers of which the n-th is asked for 1/n as often as the first.
+fn zipf(handlers: usize, seed: u32) -> Vec<String> {
     let mut sums: Vec<f64> = Vec::with_capacity(handlers);
     for nth in 1..=handlers {
         sums.push(sums.last().copied().unwrap_or(0.0) + 1.0 / nth as f64);
@@ -150,7 +151,7 @@ fn zipf(handlers: usize, seed: u32) -> Vec<Vec<u8>> {
         .map(|_| {
             let drawn = random() * total;
             let handler = sums.partition_point(|sum| *sum < drawn).min(handlers - 1);
-            load::request(&format!("/h{handler}/"))
+            format!("/h{handler}/")
         })
         .collect()
 }

@@ -85,7 +85,7 @@ pub(crate) fn measure(
         for round in 1..=rounds {
             let [logged, silent] = [&host, &silent].map(|host| {
                 eprintln!("observed, round {round} of {rounds}: {host}");
-                turn(round, host, of_request(host, period), &mut notes)
+                turn(round, host, of_request(host, period, installed), &mut notes)
             });
             with.extend(logged);
             without.extend(silent);
@@ -150,12 +150,12 @@ pub(crate) fn measure(
     })
 }
 
-fn of_request(host: &Contender, period: Duration) -> anyhow::Result<f64> {
+fn of_request(host: &Contender, period: Duration, installed: &Installed) -> anyhow::Result<f64> {
     let server = Server::start(host)?;
     load::run(server.address, WARM_UP)?;
     let before = server.cpu();
-    let load = load::run(server.address, period)?;
-    Ok(hello::micros(server.cpu() - before) / load.requests() as f64)
+    let load = installed.load(server.address, period, &["/".to_owned()])?;
+    Ok(hello::micros(server.cpu() - before) / load.requests as f64)
 }
 
 /// CPU time of this process for each exchange, in nanoseconds.

@@ -119,11 +119,11 @@ fn sample(host: &Contender, period: Duration) -> anyhow::Result<Sample> {
     });
     let (load, after) = (load?, server.threads());
     let cpu = server.cpu().saturating_sub(cpu);
-    let answers = load.requests() as f64;
+    let answers = load.requests as f64;
     Ok(Sample {
-        answers: answers / load.took.as_secs_f64(),
-        p50: load.percentile(0.5),
-        p99: load.percentile(0.99),
+        answers: load.requests_per_second(),
+        p50: load.p50,
+        p99: load.p99,
         cpu_micros: micros(cpu) / answers,
         threads: [before, meanwhile, after],
     })

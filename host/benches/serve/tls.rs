@@ -226,8 +226,11 @@ impl Own {
         self.run(work, address, WARM_UP)?;
         let before = server.cpu();
         let load = self.run(work, address, period)?;
-        let (cpu, count) = (server.cpu() - before, load.requests() as f64);
-        Ok((count / load.took.as_secs_f64(), micros(cpu) / count))
+        let cpu = server.cpu() - before;
+        Ok((
+            load.requests_per_second(),
+            micros(cpu) / load.requests as f64,
+        ))
     }
 
     fn run(&self, work: Work, address: SocketAddr, period: Duration) -> anyhow::Result<Load> {
