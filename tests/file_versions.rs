@@ -219,10 +219,6 @@ fn a_file_that_was_taken_away_comes_back_as_it_is_and_not_as_what_was_rolled_bac
     here.put("shop.wasm", &version(1));
     let served = here.serve();
     is_listed(&served, "file v1");
-    here.put("shop.wasm", &version(2));
-    is_listed(&served, "file v2");
-    done(&served, "rollback shop");
-    is_listed(&served, "file v1, rolled back");
     let is_noted = |action: &str, from: &Value, to: &Value| {
         let mut door = Connection::to_unix(served.socket());
         door.send("GET /audit?last=1 HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -232,6 +228,13 @@ fn a_file_that_was_taken_away_comes_back_as_it_is_and_not_as_what_was_rolled_bac
         is_it && last["from_version"] == *from && last["to_version"] == *to
     };
     let version_of = |number: u64| Value::from(number);
+    eventually("a line of its beginning", || {
+        is_noted("deploy", &Value::Null, &version_of(1)).then_some(())
+    });
+    here.put("shop.wasm", &version(2));
+    is_listed(&served, "file v2");
+    done(&served, "rollback shop");
+    is_listed(&served, "file v1, rolled back");
     fs::remove_file(here.path("files/shop.wasm")).expect("removed");
     eventually("a line of its end", || {
         is_noted("undeploy", &version_of(1), &Value::Null).then_some(())

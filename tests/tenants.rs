@@ -1078,6 +1078,17 @@ fn handlers_of_a_tenant_that_is_gone_are_kept_and_not_served_until_it_is_back() 
     site.say_again(&host, beta, 1);
     comes_to(&host, "/acme/shop/", 404);
     host.says("`shop` is not served: the file of the host has no tenant `acme` any more");
+    let last = |who: &str| json(&door.get(who, "/audit?last=1"))["changes"][0].clone();
+    let is_noted = |action: &str| {
+        let line = last(OPERATOR);
+        let is_it = line["who"] == "files" && line["handler"] == "shop";
+        (is_it && line["action"] == action && line["tenant"] == "acme").then_some(line)
+    };
+    let gone = eventually("a line of its end", || is_noted("undeploy"));
+    assert_eq!(
+        (&gone["from_version"], &gone["to"]),
+        (&1.into(), &Value::Null)
+    );
     assert_eq!(host.get("/beta/").status(), 200);
     assert_eq!(door.get(ACME, "/handlers").status(), 401);
     let shown = json(&door.get(OPERATOR, "/handlers/shop"));
@@ -1108,6 +1119,11 @@ fn handlers_of_a_tenant_that_is_gone_are_kept_and_not_served_until_it_is_back() 
     comes_to(&host, "/acme/shop/", 200);
     host.says("`shop` is served again");
     assert_eq!(door.names(ACME), ["shop"]);
+    let back = eventually("a line of its return", || is_noted("deploy"));
+    assert_eq!(
+        (&back["from"], &back["to_version"]),
+        (&Value::Null, &1.into())
+    );
 
     // The same over a restart.
     host.stop();

@@ -245,7 +245,7 @@ impl Follower {
                 Some(seen) if self.seen.as_ref() != Some(&seen) => self.take_up(seen),
                 _ => self.rollout.retry().iter().for_each(tell),
             }
-            self.heed_tenants();
+            self.heed_tenants().await;
         }
     }
 
@@ -258,11 +258,11 @@ impl Follower {
     }
 
     /// What goes, goes at once. What comes back may have to be compiled, and nothing waits for that.
-    fn heed_tenants(&mut self) {
+    async fn heed_tenants(&mut self) {
         let Some(versions) = &self.owners.versions else {
             return;
         };
-        versions.put_away_of_tenants();
+        versions.put_away_of_tenants().await;
         while self.bringing_back.try_join_next().is_some() {}
         if self.bringing_back.is_empty() {
             let versions = Arc::clone(versions);

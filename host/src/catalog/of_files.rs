@@ -363,13 +363,13 @@ impl Versions {
                 ..seen
             });
         }
-        if !is_latest || record.was_taken_away {
+        let is_served_so =
+            |former: &Record| !former.was_taken_away && former.current == record.current;
+        if !former.as_deref().is_some_and(is_served_so) {
             let tenant = spec.tenant.as_deref().map(str::to_owned);
-            line = former.as_deref().map(|former| {
-                let (who, to) = (FILES.to_owned(), Some(&record));
-                let from = Some(former).filter(|former| !former.was_taken_away);
-                AuditLine::now(who, Action::Deploy, &spec.name, tenant, from, to)
-            });
+            let from = former.as_deref().filter(|it| !it.was_taken_away);
+            let (who, name, to) = (FILES.to_owned(), &spec.name, Some(&record));
+            line = Some(AuditLine::now(who, Action::Deploy, name, tenant, from, to));
         }
         record.was_taken_away = false;
         record.file = Some(file);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::deployer::Change;
-use super::record::{Action, Record, Version};
+use super::record::{Action, AuditLine, FILES, Record, Version};
 use super::store::Store;
 use super::versions::{PlacesOfTenant, blocking, no_version};
 use super::{
@@ -25,6 +25,8 @@ pub(super) struct Away {
     next: Instant,
     /// Until it is tried again, if it cannot be.
     pause: Duration,
+    /// The audit log has that it is served no more.
+    is_noted: bool,
 }
 
 impl Away {
@@ -33,6 +35,7 @@ impl Away {
             said: String::new(),
             next: Instant::now(),
             pause: limits::BRING_BACK_PAUSE,
+            is_noted: false,
         }
     }
 
@@ -154,7 +157,9 @@ impl Versions {
     /// Says, once, that it is kept and not served.
     pub(super) fn put_away(&self, record: &Record) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if away.insert(record.name.clone(), Away::new()).is_none() {
+        let mut new = Away::new();
+        new.is_noted = away.get(&record.name).is_some_and(|it| it.is_noted);
+        if away.insert(record.name.clone(), new).is_none() {
             tracing::error!(
                 "`{}` is not served: the file of the host has no {} any more; it is kept until that is back, or until it is undeployed",
                 record.name,
@@ -164,7 +169,7 @@ impl Versions {
     }
 
     /// Takes out of the catalog what belongs to a tenant that there is no more.
-    pub fn put_away_of_tenants(&self) {
+    pub async fn put_away_of_tenants(&self) {
         let records = self.store.records();
         let gone: Vec<_> = records
             .iter()
@@ -179,10 +184,31 @@ impl Versions {
             remove: names.filter(is_there).cloned().collect(),
             ..Change::of_door()
         };
-        if !change.remove.is_empty() {
+        let served = change.remove.clone();
+        if !served.is_empty() {
             self.deployer.commit(change);
         }
-        gone.into_iter().for_each(|record| self.put_away(record));
+        gone.iter().for_each(|record| self.put_away(record));
+        let gone = gone.iter().filter(|record| served.contains(&record.name));
+        let line = |record: &&Arc<Record>| of_tenants_file(Action::Undeploy, record);
+        self.note_of_tenants(gone.map(line).collect()).await;
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, away) in away.iter_mut().filter(|(name, _)| served.contains(name)) {
+            away.is_noted = true;
+        }
+    }
+
+    async fn note_of_tenants(&self, lines: Vec<AuditLine>) {
+        if lines.is_empty() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let noted = blocking(move || store.note(&lines).map_err(NotDone::from)).await;
+        if let Err(error) = noted {
+            tracing::error!(
+                "the audit log lacks what became of handlers with their tenant: {error}"
+            );
+        }
     }
 
     /// Puts in place what belongs to a tenant that is back. What cannot be now is tried again later, see
@@ -207,12 +233,21 @@ impl Versions {
                         continue;
                     }
                     tracing::info!("`{name}` is served again: its tenant is back");
+                    if self.is_noted(&name) {
+                        self.note_of_tenants(vec![of_tenants_file(Action::Deploy, record)])
+                            .await;
+                    }
                 }
                 _ => {}
             }
             let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
             away.remove(&name);
         }
+    }
+
+    fn is_noted(&self, name: &HandlerName) -> bool {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.get(name).is_some_and(|it| it.is_noted)
     }
 
     /// Lets it be for a while, and says why it is still not served, if that was not the last that was said of it.
@@ -255,6 +290,16 @@ impl Versions {
         })
         .await
     }
+}
+
+/// What the file of the host does to a handler when it has its tenant no more, and when it has it again.
+fn of_tenants_file(action: Action, record: &Record) -> AuditLine {
+    let (from, to) = match action {
+        Action::Undeploy => (Some(record), None),
+        _ => (None, Some(record)),
+    };
+    let tenant = record.tenant.as_deref().map(str::to_owned);
+    AuditLine::now(FILES.to_owned(), action, &record.name, tenant, from, to)
 }
 
 impl Turn {

@@ -362,6 +362,15 @@ impl Store {
         Ok(())
     }
 
+    /// Writes down changes that change no record.
+    pub(super) fn note(&self, changes: &[AuditLine]) -> Result<(), StoreError> {
+        let change = |transaction: &WriteTransaction, audit: &mut Numbers| {
+            let mut changes = changes.iter();
+            changes.try_for_each(|line| audit.note(transaction, line))
+        };
+        self.write(change, |_| ())
+    }
+
     /// Everything that was written to this disk by now is on it.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         let directory = File::open(&self.components)?;
