@@ -41,6 +41,42 @@ respond = { body = "hi" }
 }
 
 #[test]
+fn what_is_in_the_way_of_a_door_is_a_mistake_of_its_line() {
+    let (directory, path) = written(
+        r#"[listeners.nowhere]
+socket = "none/http.sock"
+[listeners.file]
+socket = "host.toml"
+[admin]
+socket = "plain"
+"#,
+    );
+    std::fs::write(directory.path().join("plain"), "").expect("written");
+    let checked = host(&format!("check {}", path.display()));
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    let said = checked.stderr_text();
+    for part in [
+        "make it first",
+        "host.toml` is there and",
+        "plain` is there and is no socket",
+    ] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+}
+
+#[test]
+fn a_place_that_a_start_makes_is_no_mistake() {
+    let checked = check(
+        r#"[listeners.here]
+socket = "run/http.sock"
+[admin]
+socket = "run/host/admin.sock"
+"#,
+    );
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+}
+
+#[test]
 fn every_mistake_comes_out_in_one_run_under_its_line() {
     let (directory, path) = written(
         r#"[listen]

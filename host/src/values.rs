@@ -2,6 +2,7 @@
 //! accepted.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -206,6 +207,26 @@ pub fn may_be_file(path: &Path) -> Result<(), String> {
     }
     match path.parent() {
         Some(directory) if directory != Path::new("") => is_directory(directory),
+        _ => Ok(()),
+    }
+}
+
+/// That a Unix socket can be put there: in a directory that is there, and in place of nothing but a socket.
+pub fn may_be_socket(path: &Path) -> Result<(), String> {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => is_directory(directory)?,
+        _ => {}
+    }
+    may_be_socket_in_it(path)
+}
+
+/// The same in a directory that is there, or is made.
+pub fn may_be_socket_in_it(path: &Path) -> Result<(), String> {
+    match path.symlink_metadata() {
+        Ok(found) if !found.file_type().is_socket() => Err(format!(
+            "`{}` is there and is no socket: choose another path",
+            path.display()
+        )),
         _ => Ok(()),
     }
 }

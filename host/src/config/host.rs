@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::keys::{ACCESS_LOG, ADMIN, LOG_FORMATS};
 use super::listener::tls;
 use super::name::name;
-use super::reader::{Named, Table, Value};
+use super::reader::{Named, Needed, Table, Value};
 use crate::admin::Token;
 use crate::catalog::{Route, TenantSpec};
 use crate::limits::{self, DoorLimits, HandlerLimits};
@@ -163,7 +163,11 @@ impl Admin {
                 if let Some(tls) = table.value("tls") {
                     tls.mistake("it is for an `address`: leave it out");
                 }
-                table.path("socket").map(Self::Socket)
+                let socket = table.value("socket")?;
+                let path = socket.path()?;
+                let needed = Needed::AdminSocket(path.clone());
+                socket.reader.needs(socket.place(), needed);
+                Some(Self::Socket(path))
             }
             (false, true) => {
                 let token = table.value("token").map(|it| token(&it));

@@ -2,7 +2,7 @@
 
 use super::keys::{CERTIFICATE, CLIENT_CERTIFICATES, LISTENER, TLS};
 use super::name::name;
-use super::reader::{Named, Table, Value};
+use super::reader::{Named, Needed, Table, Value};
 use crate::limits;
 use crate::server::{CertificateFiles, ClientCertificates, ListenerConfig, Place, TlsConfig};
 use crate::values;
@@ -107,6 +107,8 @@ fn place(table: &Table<'_>) -> Option<Place> {
                 None => limits::SOCKET_MODE,
             };
             let path = socket.path()?;
+            let needed = Needed::Socket(path.clone());
+            socket.reader.needs(socket.place(), needed);
             Some(Place::Unix { path, mode })
         }
         [None, None, Some(systemd)] => {
@@ -168,7 +170,8 @@ pub(super) fn tls(said: Value<'_>) -> Option<TlsConfig> {
     // What is in them is looked at by who asks for it.
     let is_whole = tls.certificates.len() == certificates.len() && !certificates.is_empty();
     is_whole.then(|| {
-        said.reader.look_at(said.place(), tls.clone());
+        let needed = Needed::Certificates(tls.clone());
+        said.reader.needs(said.place(), needed);
         tls
     })
 }

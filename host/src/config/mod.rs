@@ -37,11 +37,11 @@ use crate::components;
 use crate::files;
 use crate::limits::{CONFIG_BYTES, SOCKET_MODE};
 use crate::server::{ListenerConfig, Place, Tls};
-use crate::values::counted;
+use crate::values::{self, counted};
 use keys::{EVERY_ROUTE, HANDLER, HOST, LIMITS, LISTEN, LOG, MANIFEST, STATE, TENANT};
 use limits::Limits;
 use name::{checked, name};
-use reader::{Reader, Table};
+use reader::{Needed, Reader, Table};
 use secret::Outside;
 
 /// A whole host.
@@ -116,16 +116,17 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
     reader.end(Some(config))
 }
 
-/// The same, with a look at each component and each certificate: that it is there, and can be served. Nothing is compiled.
+/// The same, with a look at each component, that it is there and can be served, and at what the doors need: certificates, and
+/// places for sockets. Nothing is compiled.
 ///
 /// # Errors
-/// With everything that is wrong with the file and the components and certificates that it names.
+/// With everything that is wrong with the file, the components that it names and what its doors need.
 pub fn check(path: &Path) -> Result<Config, Mistakes> {
     let text = text_of(path)?;
     let reader = Reader::new(path, &text, &Outside::REAL);
     let config = config(&reader);
     look_at_components(&reader, &config.handlers);
-    look_at_certificates(&reader);
+    look_at_doors(&reader, &config);
     reader.end(Some(config))
 }
 
@@ -370,10 +371,30 @@ fn look_at_components(reader: &Reader<'_>, handlers: &[HandlerConfig]) {
     }
 }
 
-fn look_at_certificates(reader: &Reader<'_>) {
-    for (place, tls) in reader.to_look_at() {
-        if let Err(error) = Tls::load(tls) {
-            reader.mistake(place, format!("`tls`: {error:#}"));
+fn look_at_doors(reader: &Reader<'_>, config: &Config) {
+    let needed = reader.needed();
+    // Directories that a start makes before it opens the listeners.
+    let of_admin = needed.iter().filter_map(|(_, needed)| match needed {
+        Needed::AdminSocket(path) => path.parent(),
+        _ => None,
+    });
+    let of_state = config.state.directory.as_deref();
+    let made: Vec<&Path> = of_admin.chain(of_state).collect();
+    let is_made = |directory: &Path| made.iter().any(|it| it.starts_with(directory));
+    for (place, needed) in &needed {
+        let looked = match needed {
+            Needed::Certificates(tls) => match Tls::load(tls.clone()) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("`tls`: {error:#}")),
+            },
+            Needed::Socket(path) | Needed::AdminSocket(path) => match path.parent() {
+                Some(parent) if is_made(parent) => values::may_be_directory(parent)
+                    .and_then(|()| values::may_be_socket_in_it(path)),
+                _ => values::may_be_socket(path),
+            },
+        };
+        if let Err(why) = looked {
+            reader.mistake(place.clone(), why);
         }
     }
 }

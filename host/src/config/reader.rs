@@ -25,14 +25,23 @@ pub(super) struct Reader<'a> {
     directory: PathBuf,
     pub(super) outside: &'a Outside<'a>,
     mistakes: RefCell<Mistakes>,
-    /// Certificates that the file names, for who wants to know whether they are good.
-    certificates: RefCell<Vec<(Range<usize>, TlsConfig)>>,
+    /// What its doors need, for who is about to open them.
+    needed: RefCell<Vec<(Range<usize>, Needed)>>,
     /// Other files whose contents are a part of it.
     parts: RefCell<BTreeSet<PathBuf>>,
     /// Nothing more is noted.
     is_hushed: Cell<bool>,
     #[cfg(test)]
     pub(super) used: RefCell<BTreeSet<String>>,
+}
+
+/// What a door needs that is not in the file. It may be gone while the host runs, and is then waited for.
+pub(super) enum Needed {
+    Certificates(TlsConfig),
+    /// A place for a Unix socket.
+    Socket(PathBuf),
+    /// The same of the operator's door, which makes its directory.
+    AdminSocket(PathBuf),
 }
 
 impl<'a> Reader<'a> {
@@ -42,7 +51,7 @@ impl<'a> Reader<'a> {
             directory: file.parent().unwrap_or(Path::new("")).to_owned(),
             outside,
             mistakes: RefCell::new(Mistakes::of(file, text)),
-            certificates: RefCell::default(),
+            needed: RefCell::default(),
             parts: RefCell::default(),
             is_hushed: Cell::new(false),
             #[cfg(test)]
@@ -75,12 +84,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn look_at(&self, place: Range<usize>, tls: TlsConfig) {
-        self.certificates.borrow_mut().push((place, tls));
+    pub(super) fn needs(&self, place: Range<usize>, needed: Needed) {
+        self.needed.borrow_mut().push((place, needed));
     }
 
-    pub(super) fn to_look_at(&self) -> Vec<(Range<usize>, TlsConfig)> {
-        self.certificates.take()
+    pub(super) fn needed(&self) -> Vec<(Range<usize>, Needed)> {
+        self.needed.take()
     }
 
     pub(super) fn path(&self, text: &str) -> PathBuf {
