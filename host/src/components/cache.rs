@@ -75,6 +75,9 @@ impl Cache {
     pub(super) fn find(&self, key: Key<'_>) -> Option<(File, Label)> {
         let path = self.directory.join(key.file_name());
         match self.check().and_then(|()| read_entry(&path)) {
+            Ok((_, label)) if !label.fits() => {
+                tracing::warn!(entry = %path.display(), "cached component was made by another engine, compiling it again")
+            }
             Ok((file, label)) if label.digest == key.digest => {
                 // The order of eviction. On a read-only disk nothing is evicted either.
                 let _ = file.set_modified(SystemTime::now());
@@ -195,6 +198,32 @@ fn read_entry(path: &Path) -> Result<(File, Label), Untrusted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_that_another_engine_made_is_removed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let cache = Cache::open(CacheConfig::at(directory.path())).expect("ours");
+        let text = r#"(component (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#;
+        let wasm = wat::parse_str(text).expect("test component");
+        let inspection = crate::components::inspect(&wasm).expect("accepted");
+        let own = crate::engine::fingerprint(inspection.target());
+        for (fingerprint, is_found) in [(own, true), ("another".to_owned(), false)] {
+            let label = Label {
+                digest: sealed::digest(&wasm),
+                fingerprint,
+                inspection: inspection.clone(),
+            };
+            let key = Key {
+                digest: &label.digest,
+                build: "b",
+            };
+            let mut file = tempfile::tempfile().expect("file");
+            sealed::seal(&mut file, &label).expect("sealed");
+            cache.keep(key, &file).expect("kept");
+            assert_eq!(cache.find(key).is_some(), is_found);
+            assert_eq!(cache.holds(key), is_found);
+        }
+    }
 
     #[test]
     fn what_was_used_longest_ago_is_evicted_first() {

@@ -5,7 +5,6 @@
 use super::error::Why;
 use super::sealed::{self, Broken};
 use super::{Artifact, platform};
-use crate::engine;
 use std::fs::{File, Permissions};
 use std::io::{self, Seek};
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Artifact, Why> {
         Broken::Damaged => Why::DamagedArtifact,
         Broken::Unreadable(error) => Why::Unreadable(error),
     })?;
-    if label.fingerprint != engine::fingerprint(label.inspection.target()) {
+    if !label.fits() {
         return Err(Why::StaleArtifact);
     }
     Ok(Artifact::new(label, copy, true))

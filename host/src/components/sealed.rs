@@ -7,6 +7,7 @@
 //! `image | label as JSON | SHA-256 of image and label | length of the label, u32 | MAGIC`
 
 use super::inspect::Inspection;
+use crate::engine;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -24,6 +25,13 @@ pub(super) struct Label {
     /// The engine's compatibility with it: compiler, version, settings, processor.
     pub(super) fingerprint: String,
     pub(super) inspection: Inspection,
+}
+
+impl Label {
+    /// Whether an engine of this program runs it.
+    pub(super) fn fits(&self) -> bool {
+        self.fingerprint == engine::fingerprint(self.inspection.target())
+    }
 }
 
 /// Why a file is not taken for an artifact.
