@@ -583,6 +583,37 @@ fn of_two_deploys_of_one_name_one_wins_and_the_other_is_told() {
 }
 
 #[test]
+fn of_three_who_want_one_route_at_once_one_has_it_and_two_are_told_whose_it_is() {
+    let here = Place::new();
+    let host = TestHost::serve_nothing(&here.tcp());
+    let admin = admin_of(&host);
+    let names = ["ann", "ben", "cid"];
+    let replies = std::thread::scope(|scope| {
+        let deploy = |name: &'static str| {
+            scope.spawn(move || {
+                let target = format!("/handlers/{name}?route=/wanted/*");
+                ask(admin, "PUT", &target, "", &version(1))
+            })
+        };
+        let asking = names.map(deploy);
+        asking.map(|one| one.join().expect("an answer"))
+    });
+    let (won, refused): (Vec<_>, Vec<_>) = names
+        .iter()
+        .zip(&replies)
+        .partition(|(_, reply)| reply.status() == 201);
+    let [(winner, _)] = won[..] else {
+        panic!("{} have it", won.len())
+    };
+    for (name, reply) in refused {
+        assert_eq!(reply.status(), 409, "{name}");
+        let detail = json(reply)["detail"].to_string();
+        assert!(detail.contains(&format!("`{winner}`")), "{detail}");
+    }
+    assert_eq!(host.get("/wanted/").status(), 200);
+}
+
+#[test]
 fn strangers_who_say_nothing_keep_nobody_out() {
     let here = Place::new();
     let host = TestHost::serve_nothing(&here.tcp());

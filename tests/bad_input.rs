@@ -223,6 +223,49 @@ fn a_start_function_that_traps_never_ends_or_eats_memory() {
 }
 
 #[test]
+fn the_ceiling_of_memory_is_over_all_memories_and_tables_of_an_instance() {
+    let directory = directory();
+    let grows = |what: &str| format!("(if (i32.eq (i32.const -1) ({what})) (then unreachable))");
+    // 30 MiB, and 1.45 MiB.
+    let memory = grows("memory.grow (i32.const 480)");
+    let table = grows("table.grow $t (ref.null func) (i32.const 190000)");
+    let module = |own: &str, body: &str| {
+        format!(
+            "(core module $m {own} (func $f {body}) (start $f)) (core instance (instantiate $m))"
+        )
+    };
+    let memories = module("(memory 0)", &memory);
+    let tables = module("(table $t 0 funcref)", &table);
+    let both = started_by(
+        "(memory 0) (table $t 0 funcref)",
+        &format!("{memory} {table}"),
+    );
+    let with = |more: &str| {
+        both.replacen(
+            "(component",
+            &format!("(component (component $c {more}) (instance (instantiate $c))"),
+            1,
+        )
+    };
+    for (name, text, ceilings) in [
+        ("both", both.clone(), ["31MiB", "33MiB"]),
+        ("memories", with(&memories), ["60MiB", "63MiB"]),
+        ("tables", with(&tables), ["32MiB", "34MiB"]),
+    ] {
+        let wasm = component(&directory, name, &text);
+        let [low, enough] = ceilings.map(|ceiling| {
+            host(&format!(
+                "check --no-cache --memory {ceiling} {}",
+                wasm.display()
+            ))
+        });
+        assert_eq!(low.code, Some(1), "{name}: {low:?}");
+        assert_says(&low.stderr_text(), &["MiB of memory to start", "--memory"]);
+        assert_eq!(enough.code, Some(0), "{name}: {enough:?}");
+    }
+}
+
+#[test]
 fn a_place_that_cannot_be_used_is_named_with_what_to_do() {
     let here = directory();
     let file = here.path().join("file");

@@ -324,6 +324,29 @@ fn a_damaged_entry_is_compiled_again_and_never_an_error() {
 }
 
 #[test]
+fn an_entry_of_another_guest_is_not_used_and_never_an_error() {
+    let entries: Vec<(TempDir, PathBuf)> = BOTH_HELLOS
+        .map(|guest| {
+            let cache = directory();
+            drop(TestHost::serve(guest, &flag("--cache", cache.path())));
+            let entry = entry(cache.path());
+            (cache, entry)
+        })
+        .into();
+    let [(cache, own), (_, foreign)] = &entries[..] else {
+        unreachable!("two guests")
+    };
+    std::fs::copy(foreign, own).expect("copied");
+    let host = TestHost::serve(BOTH_HELLOS[0], &flag("--cache", cache.path()));
+    assert_eq!(host.get("/").text(), "Hello from WebAssembly!\n");
+    host.says("cached component is of another guest");
+    let (now, foreign) = [own, foreign]
+        .map(|it| std::fs::read(it).expect("read"))
+        .into();
+    assert!(now != foreign, "it was made anew");
+}
+
+#[test]
 fn a_cache_that_others_can_write_is_not_used() {
     let cache = directory();
     std::fs::set_permissions(cache.path(), PermissionsExt::from_mode(0o777)).expect("set");
@@ -443,6 +466,9 @@ fn requests_do_not_feel_that_something_is_dear_to_compile() {
         times[times.len() / 2] < Duration::from_millis(100),
         "{times:?}"
     );
+    // One of few, or one in a hundred.
+    let late = times.iter().filter(|it| **it > Duration::from_millis(500));
+    assert!(late.count() <= 1.max(times.len() / 100), "{times:?}");
     assert_eq!(host.get("/greet/").status(), 200);
 }
 
@@ -487,7 +513,13 @@ fn a_tenant_whose_components_are_dear_to_compile_holds_up_others_by_one_of_them(
     taken_up(2);
     signal(Signal::CONT);
     let deployed = |line: &String| line.contains("`cheap` is deployed");
-    host.says("`cheap` is deployed");
+    let mut most = 0;
+    eventually("`cheap`", || {
+        most = most.max(compilers(host.pid()).len());
+        host.stderr().iter().any(deployed).then_some(())
+    });
+    // Of the five that there are to compile; two from four cores on.
+    assert!((1..=2).contains(&most), "{most} compilers at once");
     let said = host.stderr();
     let before = said.iter().take_while(|line| !deployed(line));
     let refused = before.filter(|line| line.contains("is not deployed"));

@@ -160,6 +160,18 @@ fn a_guests_hop_by_hop_headers_never_reach_the_wire() {
 }
 
 #[test]
+fn a_guests_header_that_is_none_is_refused_and_its_answer_is_whole() {
+    for guest in BOTH_FAULTS {
+        let host = TestHost::serve(guest, "");
+        let reply = host.get("/bad-headers");
+        assert_eq!(reply.text(), "taken: 0\n", "{guest}");
+        for name in ["x-line", "x-more", "x-nul", "x-feed"] {
+            assert_eq!(reply.header(name), None, "{guest} {name}");
+        }
+    }
+}
+
+#[test]
 fn a_length_that_the_guest_announced_is_the_one_on_the_wire() {
     for guest in BOTH_FAULTS {
         let host = TestHost::serve(guest, "");

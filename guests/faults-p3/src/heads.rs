@@ -1,6 +1,7 @@
 //! Statuses, lengths and headers that a host should look at twice.
 
 use crate::answer::{answer, start, start_with, with_text};
+use crate::text::BAD_FIELDS;
 use std::fmt::Write;
 use wasip3::http::types::{Fields, Response, StatusCode};
 use wasip3::spawn_local;
@@ -53,6 +54,15 @@ pub(crate) fn hop_by_hop() -> Response {
         };
         writeln!(text, "{name}: {verdict}").ok();
     }
+    with_text(start_with(headers), &text)
+}
+
+/// Tries [`BAD_FIELDS`], and says how many were taken.
+pub(crate) fn bad_headers() -> Response {
+    let headers = Fields::new();
+    let tried = BAD_FIELDS.into_iter();
+    let taken = tried.filter(|(name, value)| headers.append(name, value).is_ok());
+    let text = format!("taken: {}\n", taken.count());
     with_text(start_with(headers), &text)
 }
 

@@ -87,6 +87,7 @@ impl Guest for Faults {
             "/length-short" => heads::length(10, b"short"),
             "/length-long" => heads::length(5, b"much longer"),
             "/hop-by-hop" => heads::hop_by_hop(),
+            "/bad-headers" => heads::bad_headers(),
             "/big-head" => heads::big_head(number("n").unwrap_or(200)),
             "/no-body-status/204" => heads::no_body_status(204),
             "/no-body-status/304" => heads::no_body_status(304),

@@ -1,6 +1,7 @@
 //! Statuses, lengths and headers that a host should look at twice.
 
 use crate::answer::{answer, send, start};
+use crate::text::BAD_FIELDS;
 use std::fmt::Write;
 use wasip2::http::types::{Fields, OutgoingResponse, ResponseOutparam, StatusCode};
 
@@ -51,6 +52,15 @@ pub(crate) fn hop_by_hop(out: ResponseOutparam) {
         };
         writeln!(text, "{name}: {verdict}").ok();
     }
+    send_text(out, headers, &text);
+}
+
+/// Tries [`BAD_FIELDS`], and says how many were taken.
+pub(crate) fn bad_headers(out: ResponseOutparam) {
+    let headers = Fields::new();
+    let tried = BAD_FIELDS.into_iter();
+    let taken = tried.filter(|(name, value)| headers.append(name, value).is_ok());
+    let text = format!("taken: {}\n", taken.count());
     send_text(out, headers, &text);
 }
 

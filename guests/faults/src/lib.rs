@@ -81,6 +81,7 @@ impl Guest for Faults {
             "/length-short" => heads::length(out, 10, b"short"),
             "/length-long" => heads::length(out, 5, b"much longer"),
             "/hop-by-hop" => heads::hop_by_hop(out),
+            "/bad-headers" => heads::bad_headers(out),
             "/big-head" => heads::big_head(out, number("n").unwrap_or(200)),
             "/no-body-status/204" => heads::no_body_status(out, 204),
             "/no-body-status/304" => heads::no_body_status(out, 304),
