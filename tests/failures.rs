@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use crate::parts::TYPES;
+use crate::support::wat::component;
 use crate::support::*;
 
 /// What each path of both guests comes to, before the headers are out.
@@ -61,6 +63,38 @@ fn each_fault_has_its_status_and_its_label() {
             assert_eq!(line.status(), u64::from(status), "{guest} {path}");
             assert_eq!(host.get("/ok").text(), "ok\n", "{guest} after {path}");
         }
+    }
+}
+
+/// What the bindings of 0.3 leave no way to do.
+#[test]
+fn a_0_3_guest_that_returns_without_a_response_is_500() {
+    let directory = directory();
+    let text = format!(
+        r#"(component
+          (import "wasi:http/types@0.3.0" (instance $types {TYPES}))
+          (alias export $types "request" (type $request))
+          (alias export $types "response" (type $response))
+          (alias export $types "error-code" (type $error))
+          (core module $module
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "handle") (param i32) (result i32) (i32.const 0))
+            (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+          (core instance $instance (instantiate $module))
+          (func $handle async
+            (param "request" (own $request)) (result (result (own $response) (error $error)))
+            (canon lift (core func $instance "handle") async
+              (callback (core func $instance "callback"))
+              (memory (core memory $instance "memory")) (realloc (core func $instance "realloc"))))
+          (instance $handler (export "handle" (func $handle)))
+          (export "wasi:http/handler@0.3.0" (instance $handler)))"#
+    );
+    let host = TestHost::serve_file(&component(&directory, "silent", &text), "");
+    for _ in 0..2 {
+        let reply = host.get("/");
+        assert_eq!(reply.status(), 500);
+        assert_eq!(host.access(&reply).label(), "no-response");
     }
 }
 

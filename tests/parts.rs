@@ -206,7 +206,7 @@ fn a_large_component_takes_its_share_of_memories_and_no_more() {
 const FOR_EVER: u64 = 1_000_000_000_000_000_000;
 
 /// What a handler's type needs of `wasi:http/types@0.3.0`.
-const TYPES: &str = r#"
+pub(crate) const TYPES: &str = r#"
     (export "request" (type (sub resource)))
     (export "response" (type (sub resource)))
     (type $dns' (record (field "rcode" (option string)) (field "info-code" (option u16))))

@@ -107,6 +107,8 @@ pub(super) fn classify(error: &wasmtime::Error, state: &State, stage: Stage) -> 
         FaultKind::CpuLimit
     } else if trap == Some(&Trap::StackOverflow) {
         FaultKind::StackOverflow
+    } else if trap == Some(&Trap::NoAsyncResult) {
+        FaultKind::NoResponse
     } else if state.memory.refused || is_table_full(error) || error.is::<FieldMapError>() {
         FaultKind::MemoryLimit
     } else if stage == Stage::Start {
