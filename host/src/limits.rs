@@ -202,8 +202,8 @@ pub const REUSE_RECOVERS: u32 = 1_000;
 /// How often it is said that instances of a handler serve fewer requests after a fault, or as many again.
 pub const REUSE_PAUSE: Duration = Duration::from_secs(10);
 
-/// Idle instances kept, of all handlers of one [`crate::engine::Target`], with those that may be shared and that nobody is in: no more than
-/// requests may be served at once. More than this were never in use at once on a small machine.
+/// Idle instances kept, of all handlers of one [`crate::engine::Target`], with those that may be shared and that nobody is in: no
+/// more than requests may be served at once. More than this were never in use at once on a small machine.
 pub const IDLE_INSTANCES: usize = 256;
 
 /// Places in the pool beyond those that permits and idle instances take: for instances that are

@@ -14,16 +14,6 @@ pub(crate) fn query<'a>(target: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-/// Fields that would break a head apart, or are none.
-pub(crate) const BAD_FIELDS: [(&str, &[u8]); 6] = [
-    ("", b"x"),
-    ("two words", b"x"),
-    ("x-colon:", b"x"),
-    ("x-line", b"a\r\nx-more: b"),
-    ("x-nul", b"a\0b"),
-    ("x-feed", b"a\nb"),
-];
-
 /// The bindings print `Scheme::Http` and `ErrorCode::InternalError(..)`: this gives `Http` and `InternalError`.
 pub(crate) fn variant(value: &impl std::fmt::Debug) -> String {
     let printed = format!("{value:?}");
@@ -65,3 +55,13 @@ impl Fnv {
         }
     }
 }
+
+/// Fields that would break a head apart, or are none.
+pub(crate) const BAD_FIELDS: [(&str, &[u8]); 6] = [
+    ("", b"x"),
+    ("two words", b"x"),
+    ("x-colon:", b"x"),
+    ("x-line", b"a\r\nx-more: b"),
+    ("x-nul", b"a\0b"),
+    ("x-feed", b"a\nb"),
+];

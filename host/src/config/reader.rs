@@ -25,7 +25,7 @@ pub(super) struct Reader<'a> {
     directory: PathBuf,
     pub(super) outside: &'a Outside<'a>,
     mistakes: RefCell<Mistakes>,
-    /// What its doors need, for who is about to open them.
+    /// What its doors need, for who wants to know whether they can be opened.
     needed: RefCell<Vec<(Range<usize>, Needed)>>,
     /// Other files whose contents are a part of it.
     parts: RefCell<BTreeSet<PathBuf>>,
