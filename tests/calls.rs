@@ -401,18 +401,26 @@ fn a_caller_whose_time_is_up_cancels_who_it_called() {
 #[test]
 fn a_request_that_breaks_off_does_so_for_who_is_called() {
     both_relays(|host, relay| {
-        for callee in BOTH_CALLEES {
-            let mut connection = host.send(format!(
-                "POST /relay/{callee}/read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
-            ));
-            connection.send("some of it");
-            assert!(connection.is_silent_for(std::time::Duration::from_millis(50)));
-            drop(connection);
-            let call = host.access_where("the line of who was called", |line| {
-                line.text("host.handler") == callee
-            });
-            // It may have been told of the break, and have answered that, before it was cancelled.
-            assert!([400, 499].contains(&call.status()), "{relay}: {call:?}");
+        for callee in ["echo", "echo-p3"] {
+            // Its client leaves, or is no longer understood.
+            for end in ["", "no length of a chunk\r\n"] {
+                let mut connection = host.send(format!(
+                    "POST /relay/{callee}/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+                ));
+                let head = connection.head();
+                // Who is called has begun.
+                assert_eq!(connection.chunk().as_deref(), Some(&b"one"[..]));
+                connection.send(end);
+                connection.finish_sending();
+                let reply = connection.reply_after(head);
+                assert!(!reply.is_complete, "{relay} {callee}: {reply:?}");
+                let call = host.called(callee, &reply);
+                assert_eq!(
+                    call.label(),
+                    "client-left,after-headers",
+                    "{relay} {callee}"
+                );
+            }
         }
     });
 }
