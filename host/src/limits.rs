@@ -534,6 +534,10 @@ pub const TENANTS_DEPLOYS_WAIT: Duration = Duration::from_secs(5);
 /// The period of the epoch: how often a running guest is looked at, and the slice it gets.
 pub const TICK: Duration = Duration::from_millis(1);
 
+/// From one answer of a thread to the next, on average: where it is less, an answer is written when the others that are ready have
+/// had their turn. That saves some 3 µs of each, and nothing that matters of those that take longer.
+pub const BATCH_PACE: Duration = Duration::from_micros(100);
+
 /// Nanoseconds of CPU time that each byte of a body adds to the budget of its request when it has moved, either way: 8 ms a MiB,
 /// some ten times what a guest takes that hands bodies on. So a transfer may be as long as it likes, and a loop may not.
 pub const BYTE_EARNS: u64 = 8;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::HeadFault;
+use super::batch::Batched;
 use super::frames::Frames;
 use super::intake::Intake;
 use super::progress::Progress;
@@ -22,6 +23,7 @@ pub(super) struct ClientIo {
     intake: Option<Intake>,
     /// For HTTP/2, where h2 answers too patiently
     frames: Option<Box<Frames>>,
+    batched: Batched,
 }
 
 impl ClientIo {
@@ -36,6 +38,7 @@ impl ClientIo {
             progress,
             intake,
             frames,
+            batched: Batched::default(),
         }
     }
 
@@ -126,7 +129,11 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_intake(cx, buffer)
+        let read = self.poll_intake(cx, buffer);
+        if read.is_ready() {
+            self.batched.is_owed();
+        }
+        read
     }
 }
 
@@ -145,6 +152,7 @@ impl AsyncWrite for ClientIo {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.batched.poll(cx));
         let sent = ready!(this.wire.poll_write(cx, &this.progress, buffers))?;
         if let Some(frames) = &mut this.frames {
             let mut left = sent;

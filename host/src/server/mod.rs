@@ -5,17 +5,18 @@
 //! timer for a silent client, for an idle one, or for one that never reads, and does not see a client leave while its
 //! request's body is unread.
 //!
-//! The life of a connection, in the order of the files: `accept` takes it from a `listener` (some are `inherited`) once there
-//! is room, `connection` runs it in a task of its own: `proxy_protocol` hears for whom a proxy speaks, `addresses` counts it,
-//! `tls` shakes hands, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a
-//! `wire`, which is a `socket` with or without TLS, `intake` lets only well-formed requests of HTTP/1 through (`chunks` finds
-//! the end of their bodies), `frames` counts what moves nothing in HTTP/2, `header_lists` replaces headers for which h2 would
-//! end the connection (`hpack` reads them, and `field` knows what they can be), `progress` notes what moves and `watch` how
-//! long nothing did, `stream` and `pace` do the same for an HTTP/2 stream and `upload` for a request's body, and `linger`
-//! closes so that the last response arrives.
+//! The life of a connection, in the order of the files: `accept` takes it from a `listener` (some are `inherited`) once
+//! there is room, `connection` runs it in a task of its own: `proxy_protocol` hears for whom a proxy speaks, `addresses`
+//! counts it, `tls` shakes hands, `preface` tells HTTP/1 from HTTP/2, `h1` and `h2` drive hyper through `client_io` over a
+//! `wire`, which is a `socket` with or without TLS, `batch` says when it writes, `intake` lets only well-formed requests of
+//! HTTP/1 through (`chunks` finds the end of their bodies), `frames` counts what moves nothing in HTTP/2, `header_lists`
+//! replaces headers for which h2 would end the connection (`hpack` reads them, and `field` knows what they can be),
+//! `progress` notes what moves and `watch` how long nothing did, `stream` and `pace` do the same for an HTTP/2 stream and
+//! `upload` for a request's body, and `linger` closes so that the last response arrives.
 
 mod accept;
 mod addresses;
+mod batch;
 mod chunks;
 mod client_io;
 mod connection;
@@ -54,6 +55,7 @@ use http_body::Body;
 
 pub use accept::serve;
 pub use addresses::counted_as;
+pub use batch::rests;
 pub use counters::{Counters, Handshakes};
 pub use inherited::note_inherited;
 pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};
