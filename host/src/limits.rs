@@ -535,8 +535,12 @@ pub const TENANTS_DEPLOYS_WAIT: Duration = Duration::from_secs(5);
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// From one answer of a thread to the next, on average: where it is less, an answer is written when the others that are ready have
-/// had their turn. That saves some 3 µs of each, and nothing that matters of those that take longer.
+/// had their turn. That saves some 2 µs of each, and nothing that matters of those that take longer.
 pub const BATCH_PACE: Duration = Duration::from_micros(100);
+/// As long as an answer may wait for that. After a turn that was longer [`UNBATCHED`] answers of its thread are written at once.
+pub const BATCH_TURN: Duration = Duration::from_millis(2);
+/// See [`BATCH_TURN`]: of a thousand answers one may wait for longer.
+pub const UNBATCHED: u32 = 1_000;
 
 /// Nanoseconds of CPU time that each byte of a body adds to the budget of its request when it has moved, either way: 8 ms a MiB,
 /// some ten times what a guest takes that hands bodies on. So a transfer may be as long as it likes, and a loop may not.

@@ -158,7 +158,7 @@ fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .on_thread_start(engine::prepare_first(threads, || {}))
-        .on_thread_park(server::rests)
+        .on_thread_park(server::thread_rests)
         .enable_all()
         .build()
         .context("starting the threads that serve")?;

@@ -1,23 +1,25 @@
 //! Responses that are ready soon one after the other are written one after the other.
 //!
 //! A write wakes its client. One on the same machine, as a proxy is, takes the processor at once, finds a single response, and
-//! sleeps again: two switches and often an interrupt for each request, which is a tenth of what a small one costs. So what is
-//! ready while its thread has others to serve is written when each of those has had its turn. Who comes alone is answered at
-//! once, and where a turn is long nobody waits for it.
+//! sleeps again: two switches and often an interrupt for each request. So what is first written for a request, while its thread
+//! has others to serve, is written when each of those that are ready has had its turn. Who comes alone is answered at
+//! once, and nobody waits on a thread where answers, or turns, take long.
 
 use std::cell::Cell;
+use std::mem;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::limits::BATCH_PACE;
+use super::progress::Progress;
+use crate::limits::{BATCH_PACE, BATCH_TURN, UNBATCHED};
 
 thread_local! {
     static THREAD: Tempo = const { Tempo::new() };
 }
 
 /// The thread has nothing to do. For the runtime that serves, which knows it.
-pub fn rests() {
-    THREAD.with(|tempo| tempo.last.set(None));
+pub fn thread_rests() {
+    THREAD.with(Tempo::rest);
 }
 
 /// How fast a thread answers.
@@ -26,97 +28,202 @@ struct Tempo {
     last: Cell<Option<Instant>>,
     /// From one answer to the next without a rest between, on average of the last few.
     mean: Cell<Duration>,
+    /// Answers that nobody delays any more, since a turn was too long.
+    unbatched: Cell<u32>,
 }
 
 impl Tempo {
     const fn new() -> Self {
         Self {
             last: Cell::new(None),
-            mean: Cell::new(Duration::ZERO),
+            mean: Cell::new(BATCH_PACE),
+            unbatched: Cell::new(0),
         }
     }
 
-    /// Notes an answer. Whether the next ones follow soon, if they are like those before.
-    fn is_quick(&self, now: Instant) -> bool {
+    fn rest(&self) {
+        self.last.set(None);
+    }
+
+    /// Notes an answer. Gives whether it may wait: others follow soon, if they are like those before.
+    fn answers(&self, now: Instant) -> bool {
         let Some(last) = self.last.replace(Some(now)) else {
             return false;
         };
         // One that was long in coming is soon forgotten.
         let since = now.duration_since(last).min(BATCH_PACE * 8);
         self.mean.set((self.mean.get() * 7 + since) / 8);
-        self.mean.get() < BATCH_PACE
+        let unbatched = self.unbatched.get();
+        self.unbatched.set(unbatched.saturating_sub(1));
+        unbatched == 0 && self.mean.get() < BATCH_PACE
+    }
+
+    /// An answer has waited for so long.
+    fn waited(&self, turn: Duration) {
+        if turn > BATCH_TURN {
+            self.unbatched.set(UNBATCHED);
+        }
     }
 }
 
-/// When a connection writes what it owes its client.
+/// When a connection writes.
 #[derive(Debug, Default)]
 pub(super) struct Batched {
-    /// Nothing was written since the client has sent something.
-    is_owed: bool,
+    /// The number of the last request for which something was written.
+    request: u64,
+    /// Since when it waits for its turn.
+    since: Option<Instant>,
+    /// Somebody wants to read when it has written.
+    reads_next: bool,
 }
 
 impl Batched {
-    /// The client has sent something.
-    pub(super) fn is_owed(&mut self) {
-        self.is_owed = true;
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.is_some()
     }
 
-    /// Asked before each write. Pending at most once for what the client has sent, and then woken already.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if std::mem::take(&mut self.is_owed) && THREAD.with(|tempo| tempo.is_quick(Instant::now()))
-        {
-            // Behind all that are ready now.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
+    /// What may be read is read when its turn has come.
+    pub(super) fn read_next(&mut self) {
+        self.reads_next = true;
     }
+
+    /// Asked before each write. Pending once for a request at most, and then woken already.
+    pub(super) fn poll(&mut self, cx: &Context<'_>, progress: &Progress) -> Poll<()> {
+        if let Some(since) = self.since.take() {
+            THREAD.with(|tempo| tempo.waited(since.elapsed()));
+            progress.waits(false);
+            if mem::take(&mut self.reads_next) {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Ready(());
+        }
+        let request = progress.requests();
+        if mem::replace(&mut self.request, request) == request || progress.is_blocked() {
+            return Poll::Ready(());
+        }
+        let now = Instant::now();
+        if !THREAD.with(|tempo| tempo.answers(now)) {
+            return Poll::Ready(());
+        }
+        self.since = Some(now);
+        progress.waits(true);
+        // Behind all that are ready now.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// From now on this thread answers as one that has much to do.
+#[cfg(test)]
+pub(super) fn hurry() {
+    THREAD.with(|tempo| {
+        tempo.last.set(Some(Instant::now()));
+        tempo.mean.set(Duration::ZERO);
+        tempo.unbatched.set(0);
+    });
+}
+
+/// Whether it has had an answer since.
+#[cfg(test)]
+pub(super) fn has_answered() -> bool {
+    THREAD.with(|tempo| !tempo.mean.get().is_zero())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
 
     use super::*;
+    use crate::server::watch::Phase;
 
     const SOON: Duration = Duration::from_micros(20);
 
+    /// Answers that come `after` each other: whether the last may wait.
+    fn answers(tempo: &Tempo, now: &mut Instant, times: u32, after: Duration) -> bool {
+        (0..times).fold(false, |_, _| {
+            *now += after;
+            tempo.answers(*now)
+        })
+    }
+
     #[test]
-    fn who_comes_alone_is_answered_at_once_and_who_follows_soon_is_not() {
-        let (tempo, start) = (Tempo::new(), Instant::now());
-        assert!(!tempo.is_quick(start));
-        assert!(tempo.is_quick(start + SOON));
-        tempo.last.set(None);
-        assert!(!tempo.is_quick(start + SOON * 2), "it has rested");
+    fn who_comes_alone_does_not_wait_and_who_follows_soon_does() {
+        let (tempo, mut now) = (Tempo::new(), Instant::now());
+        assert!(!answers(&tempo, &mut now, 1, SOON));
+        assert!(answers(&tempo, &mut now, 1, SOON));
+        tempo.rest();
+        assert!(!answers(&tempo, &mut now, 1, SOON));
     }
 
     #[test]
     fn nobody_waits_where_answers_are_long_in_coming_and_one_that_was_is_soon_forgotten() {
         let (tempo, mut now) = (Tempo::new(), Instant::now());
-        let mut answers = |times: u32, after: Duration| {
-            (0..times).fold(false, |_, _| {
-                now += after;
-                tempo.is_quick(now)
-            })
-        };
-        assert!(answers(10, SOON));
-        assert!(!answers(1, Duration::from_secs(1)));
-        assert!(answers(10, SOON));
-        assert!(!answers(10, BATCH_PACE * 2));
+        assert!(answers(&tempo, &mut now, 10, SOON));
+        assert!(!answers(&tempo, &mut now, 1, Duration::from_secs(1)));
+        assert!(answers(&tempo, &mut now, 10, SOON));
+        assert!(!answers(&tempo, &mut now, 10, BATCH_PACE * 2));
     }
 
     #[test]
-    fn a_connection_waits_once_for_what_its_client_has_sent() {
-        let mut batched = Batched::default();
-        let cx = Context::from_waker(Waker::noop());
-        let answers = |batched: &mut Batched| {
-            batched.is_owed();
-            (0..3).filter(|_| batched.poll(&cx).is_pending()).count()
-        };
-        rests();
-        assert_eq!(answers(&mut batched), 0);
-        // The next comes within the pace, unless the machine is late.
-        let waits: Vec<_> = (0..1_000).map(|_| answers(&mut batched)).collect();
-        assert!(waits.contains(&1) && !waits.contains(&2), "{waits:?}");
+    fn nobody_waits_for_long_after_a_turn_that_was_too_long() {
+        let (tempo, mut now) = (Tempo::new(), Instant::now());
+        assert!(answers(&tempo, &mut now, 10, SOON));
+        tempo.waited(BATCH_TURN * 2);
+        for _ in 0..UNBATCHED {
+            assert!(!answers(&tempo, &mut now, 1, SOON));
+        }
+        assert!(answers(&tempo, &mut now, 1, SOON));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_connection_waits_once_for_a_request_and_is_woken() {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let (mut batched, progress) = (Batched::default(), Progress::default());
+        hurry();
+        assert!(batched.poll(&cx, &progress).is_ready(), "nothing was asked");
+        for request in 1..=3 {
+            progress.count_request();
+            hurry();
+            assert!(batched.poll(&cx, &progress).is_pending());
+            assert_eq!(woken.0.load(Ordering::SeqCst), request);
+            assert_eq!(progress.h1_phase().0, Phase::Busy, "a response is owed");
+            for _ in 0..3 {
+                assert!(batched.poll(&cx, &progress).is_ready());
+            }
+        }
+        progress.count_request();
+        progress.blocked();
+        hurry();
+        assert!(
+            batched.poll(&cx, &progress).is_ready(),
+            "the client is slow"
+        );
+    }
+
+    #[test]
+    fn who_would_have_read_is_woken_when_it_has_written() {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let (mut batched, progress) = (Batched::default(), Progress::default());
+        progress.count_request();
+        hurry();
+        assert!(batched.poll(&cx, &progress).is_pending());
+        batched.read_next();
+        assert!(batched.poll(&cx, &progress).is_ready());
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
     }
 }

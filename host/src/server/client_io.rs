@@ -81,6 +81,13 @@ impl ClientIo {
         }
     }
 
+    /// Whether HTTP/1 could be read on, or has ended. If not, what comes wakes the task.
+    fn has_unread(&mut self, cx: &mut Context<'_>) -> bool {
+        self.intake.as_ref().is_some_and(Intake::has_some)
+            || self.progress.is_out_of_patience()
+            || self.wire.has_unread(cx)
+    }
+
     /// Reads frames, and looks whether the client sends too many that move nothing, and whether h2 can read its headers.
     fn poll_frames(
         &mut self,
@@ -129,11 +136,14 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.poll_intake(cx, buffer);
-        if read.is_ready() {
-            self.batched.is_owed();
+        if self.batched.is_waiting() && self.intake.is_some() {
+            // hyper would take an end for a client that has left, whose answer it holds.
+            if self.has_unread(cx) {
+                self.batched.read_next();
+            }
+            return Poll::Pending;
         }
-        read
+        self.poll_intake(cx, buffer)
     }
 }
 
@@ -152,7 +162,7 @@ impl AsyncWrite for ClientIo {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.batched.poll(cx));
+        ready!(this.batched.poll(cx, &this.progress));
         let sent = ready!(this.wire.poll_write(cx, &this.progress, buffers))?;
         if let Some(frames) = &mut this.frames {
             let mut left = sent;

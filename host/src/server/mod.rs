@@ -55,7 +55,7 @@ use http_body::Body;
 
 pub use accept::serve;
 pub use addresses::counted_as;
-pub use batch::rests;
+pub use batch::thread_rests;
 pub use counters::{Counters, Handshakes};
 pub use inherited::note_inherited;
 pub use listener::{Listener, ListenerConfig, Place, SocketFile, UnixError, bind_unix, open};

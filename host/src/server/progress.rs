@@ -32,6 +32,8 @@ pub(super) struct Progress {
     is_http_10: AtomicBool,
     /// Whether the socket took no more
     is_blocked: AtomicBool,
+    /// Whether something is to be written that waits for its turn
+    is_waiting: AtomicBool,
     /// Bytes that it took so far
     taken: AtomicU64,
 }
@@ -52,12 +54,17 @@ impl Progress {
         InFlight(Arc::clone(self))
     }
 
+    /// Requests so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
     /// Where an HTTP/1 connection stands, with a number that changes when it moves on within the same phase.
     pub(super) fn h1_phase(&self) -> (Phase, u64) {
         let requests = self.requests.load(Relaxed);
-        if self.is_blocked.load(Relaxed) {
+        if self.is_blocked() {
             (Phase::Blocked, self.taken.load(Relaxed))
-        } else if self.is_in_flight() {
+        } else if self.is_in_flight() || self.is_waiting.load(Relaxed) {
             (Phase::Busy, requests)
         } else if self.is_in_head.load(Relaxed) {
             (Phase::Head, requests)
@@ -68,11 +75,11 @@ impl Progress {
 
     /// The same for HTTP/2, which has `streams` open.
     pub(super) fn h2_phase(&self, streams: usize) -> (Phase, u64) {
-        if self.is_blocked.load(Relaxed) {
+        if self.is_blocked() {
             (Phase::Blocked, self.taken.load(Relaxed))
         } else if self.is_in_head.load(Relaxed) {
             (Phase::Head, self.requests.load(Relaxed))
-        } else if streams > 0 {
+        } else if streams > 0 || self.is_waiting.load(Relaxed) {
             (Phase::Busy, 0)
         } else {
             (Phase::Idle, self.requests.load(Relaxed))
@@ -143,6 +150,15 @@ impl Progress {
     /// The socket takes no more for now.
     pub(super) fn blocked(&self) {
         self.is_blocked.store(true, Relaxed);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Relaxed)
+    }
+
+    /// Something is to be written when its turn has come; or it has.
+    pub(super) fn waits(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Relaxed);
     }
 
     /// The socket took bytes.

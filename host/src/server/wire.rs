@@ -66,6 +66,12 @@ impl Wire {
         }
     }
 
+    /// Whether something can be read, an end or an error too. If not, what comes wakes the task.
+    pub(super) fn has_unread(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_opened = self.session.as_mut().is_some_and(Session::has_opened);
+        !self.unread.is_empty() || is_opened || self.socket.poll_read_ready(cx).is_ready()
+    }
+
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,6 +1,7 @@
 //! Claims about connections, held against raw sockets: what a client sees, byte by byte.
 
 mod accept;
+mod batch;
 mod fuzz;
 mod h1;
 mod h2;

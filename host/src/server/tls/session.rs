@@ -26,6 +26,12 @@ impl Session {
         self.connection.peer_certificates()?.first()
     }
 
+    /// Whether something can be read that has come already.
+    pub(in crate::server) fn has_opened(&mut self) -> bool {
+        let opened = self.connection.reader().fill_buf().map(<[u8]>::len);
+        !opened.is_err_and(|failure| failure.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Nothing read is the end, which a client may also leave unsaid: what is cut is seen in HTTP.
     pub(in crate::server) fn poll_read(
         &mut self,
