@@ -87,8 +87,15 @@ impl Batched {
         self.reads_next = true;
     }
 
-    /// Asked before each write. Pending once for a request at most, and then woken already.
-    pub(super) fn poll(&mut self, cx: &Context<'_>, progress: &Progress) -> Poll<()> {
+    /// Asked before each write, which may wait only if its request `is_over`: hyper gives up what it was to write when it can
+    /// read no more of a body, or when the body that it writes breaks off. Pending once for a request at most, and then
+    /// woken already.
+    pub(super) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        progress: &Progress,
+        is_over: bool,
+    ) -> Poll<()> {
         if let Some(since) = self.since.take() {
             THREAD.with(|tempo| tempo.waited(since.elapsed()));
             progress.waits(false);
@@ -98,7 +105,8 @@ impl Batched {
             return Poll::Ready(());
         }
         let request = progress.requests();
-        if mem::replace(&mut self.request, request) == request || progress.is_blocked() {
+        if mem::replace(&mut self.request, request) == request || progress.is_blocked() || !is_over
+        {
             return Poll::Ready(());
         }
         let now = Instant::now();
@@ -193,22 +201,25 @@ mod tests {
         let cx = Context::from_waker(&waker);
         let (mut batched, progress) = (Batched::default(), Progress::default());
         hurry();
-        assert!(batched.poll(&cx, &progress).is_ready(), "nothing was asked");
+        assert!(
+            batched.poll(&cx, &progress, true).is_ready(),
+            "nothing was asked"
+        );
         for request in 1..=3 {
             progress.count_request();
             hurry();
-            assert!(batched.poll(&cx, &progress).is_pending());
+            assert!(batched.poll(&cx, &progress, true).is_pending());
             assert_eq!(woken.0.load(Ordering::SeqCst), request);
             assert_eq!(progress.h1_phase().0, Phase::Busy, "a response is owed");
             for _ in 0..3 {
-                assert!(batched.poll(&cx, &progress).is_ready());
+                assert!(batched.poll(&cx, &progress, true).is_ready());
             }
         }
         progress.count_request();
         progress.blocked();
         hurry();
         assert!(
-            batched.poll(&cx, &progress).is_ready(),
+            batched.poll(&cx, &progress, true).is_ready(),
             "the client is slow"
         );
     }
@@ -221,9 +232,9 @@ mod tests {
         let (mut batched, progress) = (Batched::default(), Progress::default());
         progress.count_request();
         hurry();
-        assert!(batched.poll(&cx, &progress).is_pending());
+        assert!(batched.poll(&cx, &progress, true).is_pending());
         batched.read_next();
-        assert!(batched.poll(&cx, &progress).is_ready());
+        assert!(batched.poll(&cx, &progress, true).is_ready());
         assert_eq!(woken.0.load(Ordering::SeqCst), 2);
     }
 }

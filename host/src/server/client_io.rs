@@ -162,7 +162,10 @@ impl AsyncWrite for ClientIo {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.batched.poll(cx, &this.progress));
+        let is_over = this.intake.as_ref().is_none_or(|intake| {
+            intake.is_between() && !this.progress.is_in_flight() && !this.progress.may_upgrade()
+        });
+        ready!(this.batched.poll(cx, &this.progress, is_over));
         let sent = ready!(this.wire.poll_write(cx, &this.progress, buffers))?;
         if let Some(frames) = &mut this.frames {
             let mut left = sent;

@@ -76,6 +76,11 @@ impl Intake {
         matches!(self.place, Place::Lost)
     }
 
+    /// Whether the last request has come with all of its body.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self.place, Place::Head) && self.ready.is_empty()
+    }
+
     /// Whether there is something that hyper may have, or nothing any more.
     pub(super) fn has_some(&self) -> bool {
         !self.ready.is_empty() || self.is_lost()

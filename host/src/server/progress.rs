@@ -8,7 +8,8 @@ use super::HeadFault;
 use super::frames::Violation;
 use super::intake::RefusedHead;
 use super::watch::Phase;
-use http::{Request, Version};
+use http::header::UPGRADE;
+use http::{Method, Request, Version};
 
 /// What the socket and the service tell the watch of a connection. One task writes and reads it; atomics only because
 /// that task moves between threads.
@@ -30,6 +31,8 @@ pub(super) struct Progress {
     refusal: OnceLock<RefusedHead>,
     /// Whether the last request was of HTTP/1.0, where the end of the connection may be the end of the body
     is_http_10: AtomicBool,
+    /// Whether a request has offered to speak something else, which hyper then waits for
+    may_upgrade: AtomicBool,
     /// Whether the socket took no more
     is_blocked: AtomicBool,
     /// Whether something is to be written that waits for its turn
@@ -51,6 +54,9 @@ impl Progress {
         self.in_flight.fetch_add(1, Relaxed);
         self.is_http_10
             .store(request.version() == Version::HTTP_10, Relaxed);
+        if request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT {
+            self.may_upgrade.store(true, Relaxed);
+        }
         InFlight(Arc::clone(self))
     }
 
@@ -88,6 +94,10 @@ impl Progress {
 
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight.load(Relaxed) > 0
+    }
+
+    pub(super) fn may_upgrade(&self) -> bool {
+        self.may_upgrade.load(Relaxed)
     }
 
     pub(super) fn is_http_10(&self) -> bool {

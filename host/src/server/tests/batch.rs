@@ -64,3 +64,17 @@ async fn bodies_stream_both_ways_while_a_thread_has_much_to_do() {
     client.send(b"0\r\n\r\n").await;
     client.until(b"0\r\n\r\n").await;
 }
+
+#[tokio::test]
+async fn what_is_not_read_of_a_request_costs_it_no_answer() {
+    let door = TestDoor::open(config());
+    for offer in ["", "upgrade: h2c\r\nconnection: upgrade\r\n"] {
+        let head = format!("POST /unread HTTP/1.1\r\nhost: a\r\n{offer}content-length: 5\r\n\r\n");
+        let mut client = door.connect_and_send(&head).await;
+        hurry();
+        assert_eq!(client.response().await.1, "no");
+        let mut client = door.connect_and_send(&(head + "hello")).await;
+        hurry();
+        assert_eq!(client.response().await.1, "no");
+    }
+}
