@@ -98,6 +98,8 @@ impl Batched {
     ) -> Poll<()> {
         if let Some(since) = self.since.take() {
             THREAD.with(|tempo| tempo.waited(since.elapsed()));
+            #[cfg(test)]
+            WAITED.set(true);
             progress.waits(false);
             if mem::take(&mut self.reads_next) {
                 cx.waker().wake_by_ref();
@@ -121,6 +123,11 @@ impl Batched {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static WAITED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// From now on this thread answers as one that has much to do.
 #[cfg(test)]
 pub(super) fn hurry() {
@@ -129,12 +136,13 @@ pub(super) fn hurry() {
         tempo.mean.set(Duration::ZERO);
         tempo.unbatched.set(0);
     });
+    WAITED.set(false);
 }
 
-/// Whether it has had an answer since.
+/// Whether something has waited on it since.
 #[cfg(test)]
-pub(super) fn has_answered() -> bool {
-    THREAD.with(|tempo| !tempo.mean.get().is_zero())
+pub(super) fn has_waited() -> bool {
+    WAITED.get()
 }
 
 #[cfg(test)]
@@ -194,47 +202,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_connection_waits_once_for_a_request_and_is_woken() {
+    /// Asks on a thread that has much to do: whether it may write now, and how often it was woken.
+    fn poll(batched: &mut Batched, progress: &Progress, is_over: bool) -> (bool, usize) {
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
-        let cx = Context::from_waker(&waker);
-        let (mut batched, progress) = (Batched::default(), Progress::default());
         hurry();
-        assert!(
-            batched.poll(&cx, &progress, true).is_ready(),
-            "nothing was asked"
-        );
-        for request in 1..=3 {
+        let polled = batched.poll(&Context::from_waker(&waker), progress, is_over);
+        (polled.is_ready(), woken.0.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_connection_waits_once_for_a_request_and_is_woken() {
+        let (mut batched, progress) = (Batched::default(), Progress::default());
+        let mut writes = |is_over| poll(&mut batched, &progress, is_over);
+        assert_eq!(writes(true), (true, 0), "nothing was asked");
+        for _ in 0..3 {
             progress.count_request();
-            hurry();
-            assert!(batched.poll(&cx, &progress, true).is_pending());
-            assert_eq!(woken.0.load(Ordering::SeqCst), request);
+            assert_eq!(writes(true), (false, 1));
             assert_eq!(progress.h1_phase().0, Phase::Busy, "a response is owed");
             for _ in 0..3 {
-                assert!(batched.poll(&cx, &progress, true).is_ready());
+                assert_eq!(writes(true), (true, 0));
             }
         }
         progress.count_request();
+        for is_over in [false, true] {
+            assert_eq!(writes(is_over), (true, 0), "more of it was to come");
+        }
+        progress.count_request();
         progress.blocked();
-        hurry();
-        assert!(
-            batched.poll(&cx, &progress, true).is_ready(),
-            "the client is slow"
-        );
+        assert_eq!(writes(true), (true, 0), "the client is slow");
     }
 
     #[test]
     fn who_would_have_read_is_woken_when_it_has_written() {
-        let woken = Arc::<Woken>::default();
-        let waker = Waker::from(Arc::clone(&woken));
-        let cx = Context::from_waker(&waker);
         let (mut batched, progress) = (Batched::default(), Progress::default());
         progress.count_request();
-        hurry();
-        assert!(batched.poll(&cx, &progress, true).is_pending());
+        assert_eq!(poll(&mut batched, &progress, true), (false, 1));
         batched.read_next();
-        assert!(batched.poll(&cx, &progress, true).is_ready());
-        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        assert_eq!(poll(&mut batched, &progress, true), (true, 1));
     }
 }

@@ -81,13 +81,6 @@ impl ClientIo {
         }
     }
 
-    /// Whether HTTP/1 could be read on, or has ended. If not, what comes wakes the task.
-    fn has_unread(&mut self, cx: &mut Context<'_>) -> bool {
-        self.intake.as_ref().is_some_and(Intake::has_some)
-            || self.progress.is_out_of_patience()
-            || self.wire.has_unread(cx)
-    }
-
     /// Reads frames, and looks whether the client sends too many that move nothing, and whether h2 can read its headers.
     fn poll_frames(
         &mut self,
@@ -138,7 +131,8 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         if self.batched.is_waiting() && self.intake.is_some() {
             // hyper would take an end for a client that has left, whose answer it holds.
-            if self.has_unread(cx) {
+            // What `intake` had, hyper has: nothing waits where it holds something.
+            if self.wire.has_unread(cx) {
                 self.batched.read_next();
             }
             return Poll::Pending;

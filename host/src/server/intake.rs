@@ -81,11 +81,6 @@ impl Intake {
         matches!(self.place, Place::Head) && self.ready.is_empty()
     }
 
-    /// Whether there is something that hyper may have, or nothing any more.
-    pub(super) fn has_some(&self) -> bool {
-        !self.ready.is_empty() || self.is_lost()
-    }
-
     /// Gives hyper what it may have without more bytes from the client.
     pub(super) fn give(&mut self, buffer: &mut ReadBuf<'_>) {
         let bytes = self.ready.len().min(buffer.remaining());
