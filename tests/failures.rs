@@ -37,7 +37,7 @@ const TABLE: [(&str, u16, &str); 15] = [
     ),
 ];
 
-/// Little memory and CPU, so that the suite is quick. A guest that burns has the lowest priority, so on a
+/// Little memory and CPU, so that the suite is quick. A guest that burns has a low priority, so on a
 /// busy machine its budget may last for seconds: the deadline is far off.
 const LIMITS: &str = "--timeout 25s --cpu 100ms --memory 16MiB";
 

@@ -550,6 +550,10 @@ pub const BYTE_EARNS: u64 = 8;
 /// before it moves to the background threads. Above what nearly every request needs, and small
 /// beside a client's round trip. A transfer waits at every chunk and stays.
 pub const FRONT_TIME: Duration = Duration::from_millis(3);
+/// Of the background threads, of those that check passwords, and of compilers. Where a thread of normal priority wants the same core
+/// all the time, one of these has a tenth of it. With the lowest, 19, it would be a seventieth: on a machine that is busy with
+/// other programs, who goes on there for a hundredth of a second would not end within the deadline of his request.
+pub const NICENESS: i32 = 10;
 /// CPU time without a wait that costs an account none of its [`FRONT_CREDIT`]: quick guests take less.
 pub const FREE_BURST: Duration = Duration::from_micros(250);
 /// What an account saves up of time for its longer bursts, of all requests together. One without any begins in the

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use crate::limits;
+
 /// The program that is running now, even if its file has been replaced since: a newer compiler would write artifacts
 /// that this process cannot read.
 pub(super) fn own_program() -> PathBuf {
@@ -42,9 +44,6 @@ pub(super) struct ProcessCeilings {
     pub(super) output: u64,
 }
 
-/// Below the threads that serve, above those that are idle.
-const NICENESS: i32 = 10;
-
 impl ProcessCeilings {
     pub(super) fn impose(self) -> io::Result<()> {
         limit(Resource::Core, 0)?;
@@ -56,7 +55,7 @@ impl ProcessCeilings {
         #[cfg(not(target_os = "openbsd"))]
         limit(Resource::As, self.memory.saturating_mul(2))?;
         // Neither is worth giving up for: a compiler that is not nice is still a compiler.
-        let _ = nice(NICENESS);
+        let _ = nice(limits::NICENESS);
         #[cfg(target_os = "linux")]
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         Ok(())

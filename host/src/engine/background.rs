@@ -1,4 +1,4 @@
-//! Threads of the lowest priority for guests that have had their share of the serving threads.
+//! Threads of low priority for guests that have had their share of the serving threads.
 //!
 //! Accepting, timers, logs and every guest that is quick never wait behind a guest that burns: after
 //! [`limits::FRONT_TIME`](crate::limits::FRONT_TIME) it goes on here, with what time the others leave. Accounts share that time,
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::clearing::Clearing;
 use crate::account::Account;
 use crate::meter::Meter;
+use crate::priority;
 
 /// One for all engines.
 pub(crate) struct Background {
@@ -36,7 +37,7 @@ impl Background {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("background")
-            .on_thread_start(prepare_first(threads, lower_priority))
+            .on_thread_start(prepare_first(threads, priority::lower))
             .enable_all()
             .build()
             .context("starting the background threads")?;
@@ -261,17 +262,6 @@ pub(crate) fn prepare_first(workers: usize, besides: fn()) -> impl Fn() + Send +
         }
     }
 }
-
-/// On Linux the niceness is the thread's own; elsewhere it would be the whole process's.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!("background threads keep the normal priority: {error}");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
 
 #[cfg(test)]
 mod tests {

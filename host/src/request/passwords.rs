@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Failure;
 use crate::catalog::BasicAuth;
-use crate::limits;
+use crate::{limits, priority};
 
 /// The name that a request shows, if its password is right.
 pub(super) async fn name(auth: &BasicAuth, headers: &HeaderMap) -> Result<Arc<str>, Failure> {
@@ -27,7 +27,7 @@ pub(super) async fn name(auth: &BasicAuth, headers: &HeaderMap) -> Result<Arc<st
     let passwords = Arc::clone(&auth.passwords);
     let (tell, told) = oneshot::channel();
     let check = move || {
-        lower_priority();
+        priority::lower();
         let is_right = passwords.are_right(&name, &password);
         // A client that has left meanwhile takes nobody's place: this has its own until here.
         drop(place);
@@ -54,17 +54,6 @@ fn shown(headers: &HeaderMap) -> Option<(String, String)> {
     let (name, password) = shown.split_once(':')?;
     Some((name.to_owned(), password.to_owned()))
 }
-
-/// On Linux the niceness is the thread's own; elsewhere it would be the whole process's.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!("passwords are checked with the normal priority: {error}");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
 
 #[cfg(test)]
 mod tests {
