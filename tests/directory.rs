@@ -515,6 +515,29 @@ fn of_more_handlers_than_can_be_loaded_the_cold_ones_are_let_go_and_come_back() 
 }
 
 #[test]
+fn what_the_instances_of_a_handler_leave_is_given_back_when_it_is_gone() {
+    const AT_ONCE: usize = 160;
+    let handlers = Handlers::of(&[("faults.wasm", FAULTS)]);
+    let host = handlers.serve("");
+    assert_eq!(host.get("/faults/ok").status(), 200);
+    let before = host.memory();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let reply = host.get("/faults/sleep?mib=1&ms=3000");
+                assert_eq!(reply.status(), 200, "{}", reply.text());
+            });
+        }
+    });
+    let left = host.memory() - before;
+    assert!(left > 100 << 20, "{left} bytes are no burst");
+    fs::remove_file(handlers.path().join("faults.wasm")).expect("removed");
+    eventually("its memory to be given back", || {
+        (host.memory() < before + left / 3).then_some(())
+    });
+}
+
+#[test]
 fn a_handler_that_fails_again_and_again_is_quarantined_and_others_are_not() {
     let handlers = Handlers::of(&[("faults.wasm", FAULTS), ("greet.wasm", HELLO)]);
     let host = handlers.serve("");

@@ -425,6 +425,8 @@ pub const PARTS: u32 = 8;
 /// The same of one that does not fit into the pool: its share of [`LARGE_REGIONS`] is enough for one.
 pub const LARGE_PARTS: u32 = 1_000;
 
+/// Bytes of the stack that a guest's own calls may take. Its host functions have three times as much on top of that.
+pub const WASM_STACK: usize = 512 * KIB;
 /// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
 /// mappings, and Linux gives a process 65,530 of them.
 pub const STACKS: u32 = 16_000;
@@ -473,6 +475,11 @@ pub const LOADS_LOOK: usize = 256;
 pub const LOAD_MAPPINGS: usize = 16;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
+/// Bytes that instances may have left in a pool from which no guest is loaded any more, see [`crate::engine::Engine::leftovers`]. A pool
+/// with more is given up, and the next guest waits some 10 ms for another one.
+pub const LEFTOVERS: usize = 64 * MIB;
+/// How often it is looked whether a pool has more than [`LEFTOVERS`].
+pub const LEFTOVERS_LOOK: Duration = Duration::from_secs(10);
 /// Directories that are watched; changes in others are seen at the next look.
 pub const WATCHED: usize = 1_000;
 /// Handlers of one directory or file.

@@ -71,7 +71,10 @@ impl Guest for Faults {
             "/spin-after-headers" => time::spin_after_headers(out),
             "/spin-after-response" => time::spin_after_response(out),
             "/never" => time::never(),
-            "/sleep" => time::sleep(out, ms),
+            "/sleep" => {
+                crashes::alloc(number("mib").unwrap_or(0));
+                time::sleep(out, ms);
+            }
             "/after" => time::after(out, ms),
             "/burn" => time::burn(out, ms),
             "/flutter" => time::flutter(out, n, number("us").unwrap_or(100)),

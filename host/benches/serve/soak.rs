@@ -26,8 +26,9 @@ const DEPLOYS: Duration = Duration::from_secs(1);
 const SLOW: usize = 300;
 /// How long the last requests may go on when their clients have left: guests that spin have 5 s of CPU time each.
 const ENDING: Duration = Duration::from_secs(120);
-/// From then until the host is looked at: tokio keeps threads that wait for disks for 10 s.
-const RESTING: Duration = Duration::from_secs(15);
+/// From then until the host is looked at: handlers that nobody asks for stay loaded for 60 s, and what their instances have left
+/// is given back 10 s later.
+const RESTING: Duration = Duration::from_secs(80);
 /// The part of its memory that the host may have more or less of.
 const MEMORY: f64 = 0.05;
 

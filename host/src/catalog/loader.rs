@@ -1,6 +1,6 @@
 //! From a component's file, or what was made of it, to a guest.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use anyhow::{Context as _, anyhow, bail};
 
@@ -21,20 +21,21 @@ pub(super) struct Loader {
     components: Components,
     room: Room,
     services: Arc<Services>,
-    pooled: Engines,
-    /// For guests that need more than a place in the pool has.
-    on_demand: Engines,
+    engines: Mutex<Engines>,
     /// What the instances of these have together.
     regions: Arc<Shared>,
     /// Where guests of all engines burn.
     background: OnceLock<Arc<Background>>,
-    /// Held by the one who makes an engine.
-    turn: Mutex<()>,
     tenants: Arc<Tenants>,
 }
 
-/// One for each [`Target`].
-type Engines = [OnceLock<Arc<Engine>>; Target::ALL.len()];
+/// One for each [`Target`], made when the first guest comes that needs it, and kept by [`keep`].
+#[derive(Default)]
+struct Engines {
+    pooled: [Weak<Engine>; Target::ALL.len()],
+    /// For guests that need more than a place in the pool has.
+    on_demand: [Weak<Engine>; Target::ALL.len()],
+}
 
 impl Loader {
     pub(super) fn new(components: Components, room: Room, services: Arc<Services>) -> Self {
@@ -42,11 +43,9 @@ impl Loader {
             components,
             room,
             services,
-            pooled: Engines::default(),
-            on_demand: Engines::default(),
+            engines: Mutex::default(),
             regions: Arc::new(Shared::new(limits::LARGE_REGIONS)),
             background: OnceLock::new(),
-            turn: Mutex::default(),
             tenants: Arc::default(),
         }
     }
@@ -85,9 +84,10 @@ impl Loader {
 
     /// The instances of all engines.
     pub(super) fn instances(&self) -> Instances {
-        let engines = self.pooled.iter().chain(&self.on_demand);
-        let engines = engines.filter_map(OnceLock::get);
-        engines.fold(Instances::default(), |sum, engine| {
+        let engines = self.engines();
+        let all = engines.pooled.iter().chain(&engines.on_demand);
+        let all = all.filter_map(Weak::upgrade);
+        all.fold(Instances::default(), |sum, engine| {
             sum.and(engine.instances())
         })
     }
@@ -189,17 +189,23 @@ impl Loader {
         tokio::task::spawn_blocking(link).await?
     }
 
-    /// An engine is made when the first guest comes that needs it, of so many parts.
+    fn engines(&self) -> MutexGuard<'_, Engines> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine for a guest of so many parts.
     fn engine(&self, target: Target, fits: bool, parts: u64) -> anyhow::Result<Arc<Engine>> {
-        let place = if fits { &self.pooled } else { &self.on_demand };
-        let place = &place[target as usize];
-        if let Some(engine) = place.get() {
-            return Ok(Arc::clone(engine));
-        }
-        // One at a time: each takes address space for a thousand instances.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = place.get() {
-            return Ok(Arc::clone(engine));
+        // Held while one is made: each takes address space for a thousand instances.
+        let mut engines = self.engines();
+        let engines = &mut *engines;
+        let place = if fits {
+            &mut engines.pooled
+        } else {
+            &mut engines.on_demand
+        };
+        let place = &mut place[target as usize];
+        if let Some(engine) = place.upgrade() {
+            return Ok(engine);
         }
         let background = match self.background.get() {
             Some(background) => Arc::clone(background),
@@ -217,8 +223,20 @@ impl Loader {
         } else {
             Engine::on_demand(target, Arc::clone(&self.regions), background)?
         };
-        Ok(Arc::clone(place.get_or_init(|| engine)))
+        *place = Arc::downgrade(&engine);
+        tokio::spawn(keep(Arc::clone(&engine)));
+        Ok(engine)
     }
+}
+
+/// Keeps an engine also while no guest is loaded, which another one is spared to make. It goes when its pool holds much that instances
+/// have left there.
+async fn keep(engine: Arc<Engine>) {
+    while Arc::strong_count(&engine) > 1 || engine.leftovers() <= limits::LEFTOVERS {
+        tokio::time::sleep(limits::LEFTOVERS_LOOK).await;
+    }
+    // The kernel takes a while for hundreds of megabytes.
+    tokio::task::spawn_blocking(move || drop(engine));
 }
 
 async fn try_start(

@@ -108,6 +108,7 @@ pub(super) fn compiler(target: Target) -> Config {
     // The system's unwinder would be told of each guest that is loaded, one after the other. Wasmtime goes by frame pointers.
     config.native_unwind_info(false);
     config.memory_init_cow(target != Target::SmallP2);
+    config.max_wasm_stack(limits::WASM_STACK);
     config
 }
 
@@ -135,7 +136,6 @@ pub(super) fn pooled(target: Target, room: Room, scan_pages: bool) -> Config {
         .max_core_instances_per_component(limits::CORE_INSTANCES)
         .linear_memory_keep_resident(limits::KEPT_MEMORY)
         .table_keep_resident(64 * KIB)
-        .async_stack_keep_resident(64 * KIB)
         // Memory goes back where its instance ends. In a batch it would do so where the next one ends, which may be a small
         // one of somebody else, on a thread that serves: a gigabyte takes a tenth of a second. Small ones have none to give.
         .decommit_batch_size(1)

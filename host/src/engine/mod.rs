@@ -156,6 +156,15 @@ impl Engine {
         self.target.generation()
     }
 
+    /// Bytes of the system's that places of the pool may keep of instances that are gone: what these have written, up to
+    /// [`limits::KEPT_MEMORY`] of each memory, and their stacks, which may be touched all over.
+    pub(crate) fn leftovers(&self) -> usize {
+        self.wasmtime.pooling_allocator_metrics().map_or(0, |pool| {
+            let stacks = pool.unused_warm_stacks() as usize * limits::WASM_STACK;
+            pool.unused_memory_bytes_resident() + pool.unused_table_bytes_resident() + stacks
+        })
+    }
+
     /// Whether it has a stack for each part of such a component, see [`crate::limits::PARTS`].
     pub(crate) fn has_stacks_for(&self, parts: u64) -> bool {
         self.generation() == Generation::P2 || parts <= self.parts
