@@ -41,7 +41,8 @@ pub use stamp::Stamp;
 use crate::capabilities::share::Sharer;
 use crate::engine::{self, Target};
 use crate::files;
-use crate::limits::COPIED_DATA;
+use crate::limits::{COPIED_DATA, DEPLOYS};
+use crate::priority;
 use cache::{Cache, Key};
 use compile::Compiler;
 use known::Known;
@@ -50,6 +51,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 /// A compiled component, verified and ready to be mapped.
 #[derive(Debug)]
@@ -144,7 +147,7 @@ impl Components {
     async fn make(&self, wasm: Vec<u8>, sharer: &Sharer) -> Result<Artifact, Why> {
         let wasm = Arc::new(wasm);
         let (shared, bytes) = (self.shared.clone(), wasm.clone());
-        let (digest, cached) = blocking(move || {
+        let (digest, cached) = of_bytes(move || {
             let digest = sealed::digest(&bytes);
             let cached = shared.cached(&digest);
             Ok((digest, cached))
@@ -155,7 +158,7 @@ impl Components {
             return Ok(artifact);
         }
         let (limits, bytes) = (self.shared.limits, wasm.clone());
-        let inspection = blocking(move || {
+        let inspection = of_bytes(move || {
             let inspection = inspect(&bytes)?;
             limits.admit(&inspection)?;
             Ok(inspection)
@@ -175,7 +178,7 @@ impl Components {
             inspection,
         };
         let shared = self.shared.clone();
-        blocking(move || shared.keep(file, label)).await
+        of_bytes(move || shared.keep(file, label)).await
     }
 
     /// The artifact of a component that was made before, if it is still kept.
@@ -316,7 +319,32 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Why> {
     Ok(wasm)
 }
 
-/// Files and hashes are work for threads that may wait.
+/// Goes through all bytes of a component, to hash or to validate them, which takes CPU time that those who serve want first. Of that as
+/// much goes on at once as handlers are made, however many gave up waiting for it.
+///
+/// # Errors
+/// When there is no thread to be had, or the work panics.
+pub(crate) async fn unhurried<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    static PLACES: Semaphore = Semaphore::const_new(DEPLOYS);
+    let place = PLACES.acquire().await.map_err(io::Error::other)?;
+    let with_place = move || {
+        let done = work();
+        drop(place);
+        done
+    };
+    priority::work("component", with_place).await
+}
+
+async fn of_bytes<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Why> + Send + 'static,
+) -> Result<T, Why> {
+    let done = unhurried(work).await;
+    done.unwrap_or_else(|stopped| Err(Why::Unreadable(stopped)))
+}
+
+/// Files are work for threads that may wait.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Why> + Send + 'static,
 ) -> Result<T, Why> {

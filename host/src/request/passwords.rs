@@ -4,12 +4,10 @@
 //! passwords gets a 503, slows nobody who serves, and nobody whose password was right lately.
 
 use std::sync::Arc;
-use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Failure;
@@ -25,21 +23,17 @@ pub(super) async fn name(auth: &BasicAuth, headers: &HeaderMap) -> Result<Arc<st
     }
     let place = auth.passwords.checks.admit().await?;
     let passwords = Arc::clone(&auth.passwords);
-    let (tell, told) = oneshot::channel();
     let check = move || {
-        priority::lower();
         let is_right = passwords.are_right(&name, &password);
         // A client that has left meanwhile takes nobody's place: this has its own until here.
         drop(place);
-        let _ = tell.send(is_right.then(|| Arc::from(name)));
+        is_right.then(|| Arc::from(name))
     };
-    thread::Builder::new()
-        .name("password".to_owned())
-        .spawn(check)
-        .map_err(|_| Failure::Overload)?;
-    let told = timeout(limits::PASSWORD_CHECK, told).await;
-    let told = told.map_err(|_| Failure::Overload)?;
-    told.ok().flatten().ok_or_else(wrong)
+    let checked = timeout(limits::PASSWORD_CHECK, priority::work("password", check)).await;
+    let Ok(Ok(name)) = checked else {
+        return Err(Failure::Overload);
+    };
+    name.ok_or_else(wrong)
 }
 
 /// Name and password of `authorization`, if there is one.
