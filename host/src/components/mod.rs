@@ -337,6 +337,7 @@ pub(crate) async fn unhurried<T: Send + 'static>(
     priority::work("component", with_place).await
 }
 
+/// The same, for work that finds what is wrong with the component.
 async fn of_bytes<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Why> + Send + 'static,
 ) -> Result<T, Why> {
