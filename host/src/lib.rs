@@ -32,7 +32,7 @@ pub mod names;
 pub mod networks;
 pub mod observe;
 pub mod open_files;
-mod priority;
+pub mod priority;
 pub mod secret;
 pub mod shutdown;
 pub mod values;

@@ -475,8 +475,8 @@ pub const LOADS_LOOK: usize = 256;
 pub const LOAD_MAPPINGS: usize = 16;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
-/// Bytes that instances may have left in a pool from which no guest is loaded any more, see [`crate::engine::Engine::leftovers`]. A pool
-/// with more is given up, and the next guest waits some 10 ms for another one.
+/// Bytes that instances may have left in a pool from which no guest is loaded any more. One with more is given up, and the next guest
+/// waits some 10 ms for another.
 pub const LEFTOVERS: usize = 32 * MIB;
 /// How often it is looked whether a pool has more than [`LEFTOVERS`].
 pub const LEFTOVERS_LOOK: Duration = Duration::from_secs(10);
