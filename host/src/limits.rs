@@ -425,7 +425,7 @@ pub const PARTS: u32 = 8;
 /// The same of one that does not fit into the pool: its share of [`LARGE_REGIONS`] is enough for one.
 pub const LARGE_PARTS: u32 = 1_000;
 
-/// Bytes of the stack that a guest's own calls may take. Its host functions have three times as much on top of that.
+/// Bytes of the stack that a guest's own calls may take: a place in the pool has 2 MiB, of which host functions have the rest.
 pub const WASM_STACK: usize = 512 * KIB;
 /// Stacks in the pool, unless there are so many instances that two for each are more. A stack and its guard are two
 /// mappings, and Linux gives a process 65,530 of them.
@@ -557,10 +557,12 @@ pub const BYTE_EARNS: u64 = 8;
 /// before it moves to the background threads. Above what nearly every request needs, and small
 /// beside a client's round trip. A transfer waits at every chunk and stays.
 pub const FRONT_TIME: Duration = Duration::from_millis(3);
-/// Of the background threads, of those that check passwords, and of compilers. Where a thread of normal priority wants the same core
-/// all the time, one of these has a tenth of it. With the lowest, 19, it would be a seventieth: on a machine that is busy with
-/// other programs, who goes on there for a hundredth of a second would not end within the deadline of his request.
+/// By so much are background threads, compilers and whoever looks through a component nicer than the threads that serve. Where one of
+/// those wants the same core all the time, one of these has a tenth of it. With 19 it would be a seventieth, and on a machine that
+/// is busy with other programs requests that were to take some tens of milliseconds there did not end in 30 s.
 pub const NICENESS: i32 = 10;
+/// The same of who checks passwords, of which clients choose how many there are.
+pub const NICEST: i32 = 19;
 /// CPU time without a wait that costs an account none of its [`FRONT_CREDIT`]: quick guests take less.
 pub const FREE_BURST: Duration = Duration::from_micros(250);
 /// What an account saves up of time for its longer bursts, of all requests together. One without any begins in the

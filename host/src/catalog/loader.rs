@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use anyhow::{Context as _, anyhow, bail};
+use tokio::task::spawn_blocking;
 
 use super::tenant::{Tenant, Tenants};
 use super::{HandlerSpec, Source};
@@ -22,6 +23,8 @@ pub(super) struct Loader {
     room: Room,
     services: Arc<Services>,
     engines: Mutex<Engines>,
+    /// Held by the one who makes an engine, or gives one up: each takes address space for a thousand instances.
+    turn: Mutex<()>,
     /// What the instances of these have together.
     regions: Arc<Shared>,
     /// Where guests of all engines burn.
@@ -29,12 +32,23 @@ pub(super) struct Loader {
     tenants: Arc<Tenants>,
 }
 
-/// One for each [`Target`], made when the first guest comes that needs it, and kept by [`keep`].
+/// One for each [`Target`], made when the first guest comes that needs it.
 #[derive(Default)]
 struct Engines {
-    pooled: [Weak<Engine>; Target::ALL.len()],
+    pooled: [Option<Arc<Engine>>; Target::ALL.len()],
     /// For guests that need more than a place in the pool has.
-    on_demand: [Weak<Engine>; Target::ALL.len()],
+    on_demand: [Option<Arc<Engine>>; Target::ALL.len()],
+}
+
+impl Engines {
+    fn place(&mut self, target: Target, fits: bool) -> &mut Option<Arc<Engine>> {
+        let engines = if fits {
+            &mut self.pooled
+        } else {
+            &mut self.on_demand
+        };
+        &mut engines[target as usize]
+    }
 }
 
 impl Loader {
@@ -44,6 +58,7 @@ impl Loader {
             room,
             services,
             engines: Mutex::default(),
+            turn: Mutex::default(),
             regions: Arc::new(Shared::new(limits::LARGE_REGIONS)),
             background: OnceLock::new(),
             tenants: Arc::default(),
@@ -86,8 +101,7 @@ impl Loader {
     pub(super) fn instances(&self) -> Instances {
         let engines = self.engines();
         let all = engines.pooled.iter().chain(&engines.on_demand);
-        let all = all.filter_map(Weak::upgrade);
-        all.fold(Instances::default(), |sum, engine| {
+        all.flatten().fold(Instances::default(), |sum, engine| {
             sum.and(engine.instances())
         })
     }
@@ -186,7 +200,7 @@ impl Loader {
             Guest::link(engine, &component, parts, name, settings, common, granted)
                 .with_context(|| format!("`{file}` cannot be linked"))
         };
-        tokio::task::spawn_blocking(link).await?
+        spawn_blocking(link).await?
     }
 
     fn engines(&self) -> MutexGuard<'_, Engines> {
@@ -194,17 +208,18 @@ impl Loader {
     }
 
     /// The engine for a guest of so many parts.
-    fn engine(&self, target: Target, fits: bool, parts: u64) -> anyhow::Result<Arc<Engine>> {
-        // Held while one is made: each takes address space for a thousand instances.
-        let mut engines = self.engines();
-        let engines = &mut *engines;
-        let place = if fits {
-            &mut engines.pooled
-        } else {
-            &mut engines.on_demand
-        };
-        let place = &mut place[target as usize];
-        if let Some(engine) = place.upgrade() {
+    fn engine(
+        self: &Arc<Self>,
+        target: Target,
+        fits: bool,
+        parts: u64,
+    ) -> anyhow::Result<Arc<Engine>> {
+        let made = || self.engines().place(target, fits).clone();
+        if let Some(engine) = made() {
+            return Ok(engine);
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = made() {
             return Ok(engine);
         }
         let background = match self.background.get() {
@@ -223,20 +238,55 @@ impl Loader {
         } else {
             Engine::on_demand(target, Arc::clone(&self.regions), background)?
         };
-        *place = Arc::downgrade(&engine);
-        tokio::spawn(keep(Arc::clone(&engine)));
+        *self.engines().place(target, fits) = Some(Arc::clone(&engine));
+        if fits {
+            tokio::spawn(look_at_leftovers(Arc::downgrade(self), target));
+        }
         Ok(engine)
+    }
+
+    fn has_leftovers(&self, target: Target) -> bool {
+        let mut engines = self.engines();
+        engines
+            .place(target, true)
+            .as_ref()
+            .is_some_and(is_left_with_much)
+    }
+
+    /// Gives a pool up, if it holds much still and nobody has come who needs it. Whether it is gone.
+    fn give_up(&self, target: Target) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engines = self.engines();
+        let over = engines
+            .place(target, true)
+            .take_if(|engine| is_left_with_much(engine));
+        drop(engines);
+        // Within the turn: Linux has mappings for one of them.
+        over.is_some()
     }
 }
 
-/// Keeps an engine also while no guest is loaded, which another one is spared to make. It goes when its pool holds much that instances
-/// have left there.
-async fn keep(engine: Arc<Engine>) {
-    while Arc::strong_count(&engine) > 1 || engine.leftovers() <= limits::LEFTOVERS {
+/// Whether only the table has an engine, which is locked, so that nobody gets it meanwhile, and its pool holds much.
+fn is_left_with_much(engine: &Arc<Engine>) -> bool {
+    Arc::strong_count(engine) == 1
+        && engine.instances().all == 0
+        && engine.leftovers() > limits::LEFTOVERS
+}
+
+/// Gives the pool of a target up when its instances have left much there and no guest of it is loaded. Ends then, or with the loader.
+async fn look_at_leftovers(loader: Weak<Loader>, target: Target) {
+    let mut is_gone = false;
+    while !is_gone {
         tokio::time::sleep(limits::LEFTOVERS_LOOK).await;
+        let Some(loader) = loader.upgrade() else {
+            return;
+        };
+        if loader.has_leftovers(target) {
+            // The kernel takes a while for hundreds of megabytes.
+            let given_up = spawn_blocking(move || loader.give_up(target)).await;
+            is_gone = given_up.unwrap_or(true);
+        }
     }
-    // The kernel takes a while for hundreds of megabytes.
-    tokio::task::spawn_blocking(move || drop(engine));
 }
 
 async fn try_start(

@@ -41,7 +41,7 @@ pub use stamp::Stamp;
 use crate::capabilities::share::Sharer;
 use crate::engine::{self, Target};
 use crate::files;
-use crate::limits::{COPIED_DATA, DEPLOYS};
+use crate::limits::{COPIED_DATA, DEPLOYS, NICENESS};
 use crate::priority;
 use cache::{Cache, Key};
 use compile::Compiler;
@@ -330,11 +330,10 @@ pub(crate) async fn unhurried<T: Send + 'static>(
     static PLACES: Semaphore = Semaphore::const_new(DEPLOYS);
     let place = PLACES.acquire().await.map_err(io::Error::other)?;
     let with_place = move || {
-        let done = work();
-        drop(place);
-        done
+        let _place = place;
+        work()
     };
-    priority::work("component", with_place).await
+    priority::work("component", NICENESS, with_place).await
 }
 
 /// The same, for work that finds what is wrong with the component.

@@ -1,8 +1,8 @@
 //! Threads of low priority for guests that have had their share of the serving threads.
 //!
 //! Accepting, timers, logs and every guest that is quick never wait behind a guest that burns: after
-//! [`limits::FRONT_TIME`](crate::limits::FRONT_TIME) it goes on here, with what time the others leave. Accounts share that time,
-//! and not guests: who sends more of them gets no more.
+//! [`limits::FRONT_TIME`](crate::limits::FRONT_TIME) it goes on here, with what time the others leave, and a tenth of a core that they
+//! want all the time. Accounts share that, and not guests: who sends more of them gets no more.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::clearing::Clearing;
 use crate::account::Account;
 use crate::meter::Meter;
-use crate::priority;
+use crate::{limits, priority};
 
 /// One for all engines.
 pub(crate) struct Background {
@@ -37,7 +37,7 @@ impl Background {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("background")
-            .on_thread_start(prepare_first(threads, priority::lower))
+            .on_thread_start(prepare_first(threads, || priority::lower(limits::NICENESS)))
             .enable_all()
             .build()
             .context("starting the background threads")?;

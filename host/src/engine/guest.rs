@@ -69,7 +69,6 @@ pub struct Directory {
 
 /// A guest that can be called.
 pub struct Guest {
-    pub(super) engine: Arc<Engine>,
     pre: Pre,
     pub(super) settings: GuestSettings,
     granted: Arc<Granted>,
@@ -81,6 +80,8 @@ pub struct Guest {
     pub(super) caution: Arc<Caution>,
     idle: Mutex<Vec<(Instance, IdlePlace)>>,
     pub(super) shared: Mutex<Vec<Arc<Shared>>>,
+    /// Goes after all that is made of it: an engine that only the host's table has is in use no more.
+    pub(super) engine: Arc<Engine>,
 }
 
 /// What a guest has in common with others.
@@ -488,6 +489,7 @@ impl Drop for Guest {
         for (instance, place) in idle.drain(..) {
             self.engine.background.clearing.clear(instance, place);
         }
+        self.engine.leftovers();
     }
 }
 

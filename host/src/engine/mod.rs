@@ -66,6 +66,8 @@ pub struct Engine {
     /// How many there may be: [`limits::IDLE_INSTANCES`], or as many as there is room for.
     idle_most: usize,
     usage: Arc<usage::Usage>,
+    /// The most that [`Self::leftovers`] has seen.
+    leftovers: AtomicUsize,
     /// What its instances have together, if they are made on demand.
     on_demand: Option<OnDemand>,
     /// Components that one of its guests may be composed of.
@@ -145,6 +147,7 @@ impl Engine {
             idle: AtomicUsize::new(0),
             idle_most,
             usage: Arc::default(),
+            leftovers: AtomicUsize::new(0),
             on_demand,
             parts,
         }))
@@ -156,13 +159,15 @@ impl Engine {
         self.target.generation()
     }
 
-    /// Bytes of the system's that places of the pool may keep of instances that are gone: what these have written, up to
-    /// [`limits::KEPT_MEMORY`] of each memory, and their stacks, which may be touched all over.
+    /// Bytes that places of the pool may keep of instances that are gone: what these have written, up to [`limits::KEPT_MEMORY`] of
+    /// each memory, and for each stack all that a guest's calls may take. It is the most that was seen when a guest went: wasmtime
+    /// forgets then what is in the memories, and leaves it there.
     pub(crate) fn leftovers(&self) -> usize {
-        self.wasmtime.pooling_allocator_metrics().map_or(0, |pool| {
+        let now = self.wasmtime.pooling_allocator_metrics().map_or(0, |pool| {
             let stacks = pool.unused_warm_stacks() as usize * limits::WASM_STACK;
             pool.unused_memory_bytes_resident() + pool.unused_table_bytes_resident() + stacks
-        })
+        });
+        self.leftovers.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Whether it has a stack for each part of such a component, see [`crate::limits::PARTS`].

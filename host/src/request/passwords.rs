@@ -29,7 +29,11 @@ pub(super) async fn name(auth: &BasicAuth, headers: &HeaderMap) -> Result<Arc<st
         drop(place);
         is_right.then(|| Arc::from(name))
     };
-    let checked = timeout(limits::PASSWORD_CHECK, priority::work("password", check)).await;
+    let checked = timeout(
+        limits::PASSWORD_CHECK,
+        priority::work("password", limits::NICEST, check),
+    )
+    .await;
     let Ok(Ok(name)) = checked else {
         return Err(Failure::Overload);
     };
