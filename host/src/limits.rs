@@ -475,9 +475,9 @@ pub const LOADS_LOOK: usize = 256;
 pub const LOAD_MAPPINGS: usize = 16;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
-/// Bytes that instances may have left in a pool from which no guest is loaded any more. One with more is given up, and the next guest
-/// waits some 10 ms for another.
-pub const LEFTOVERS: usize = 32 * MIB;
+/// Bytes that instances may have left in a pool from which no guest is loaded any more, if each has written all that stays: 1.5 MiB
+/// for most, so that of some forty. A pool with more is given up, and the next guest waits some 10 ms for another.
+pub const LEFTOVERS: usize = 64 * MIB;
 /// How often it is looked whether a pool has more than [`LEFTOVERS`].
 pub const LEFTOVERS_LOOK: Duration = Duration::from_secs(10);
 /// Directories that are watched; changes in others are seen at the next look.
@@ -561,8 +561,8 @@ pub const FRONT_TIME: Duration = Duration::from_millis(3);
 /// those wants the same core all the time, one of these has a tenth of it. With 19 it would be a seventieth, and on a machine that
 /// is busy with other programs requests that were to take some tens of milliseconds there did not end in 30 s.
 pub const NICENESS: i32 = 10;
-/// The same of who checks passwords, of which clients choose how many there are.
-pub const NICEST: i32 = 19;
+/// The same of who checks passwords, of which clients choose how many there are: the most there is, whatever the host's own is.
+pub const NICEST: i32 = 39;
 /// CPU time without a wait that costs an account none of its [`FRONT_CREDIT`]: quick guests take less.
 pub const FREE_BURST: Duration = Duration::from_micros(250);
 /// What an account saves up of time for its longer bursts, of all requests together. One without any begins in the

@@ -3,13 +3,17 @@
 use std::{io, thread};
 
 use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::process::{getpid, getpriority_process, setpriority_process};
 use tokio::sync::oneshot;
 
-/// Makes this thread so much nicer than the process is, see [`crate::limits::NICENESS`]. On Linux that is the thread's own; elsewhere it would
-/// be the whole process's.
+/// Makes this thread so much nicer than the process's first one, whatever it is already: a thread has what the one had that made it. See
+/// [`crate::limits::NICENESS`]. On Linux that is the thread's own; elsewhere it would be the whole process's.
 #[cfg(target_os = "linux")]
 pub(crate) fn lower(by: i32) {
-    if let Err(error) = rustix::process::nice(by) {
+    let lowered = getpriority_process(Some(getpid()))
+        .and_then(|first| setpriority_process(None, (first + by).min(19)));
+    if let Err(error) = lowered {
         let thread = thread::current();
         let name = thread.name().unwrap_or_default();
         tracing::debug!("the thread `{name}` keeps the normal priority: {error}");
@@ -41,4 +45,24 @@ pub(crate) async fn work<T: Send + 'static>(
         .map_err(|_| Errno::NOMEM)?;
     told.await
         .map_err(|_| io::Error::other(format!("the thread `{name}` has panicked")))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_lowered_already_is_lowered_no_further() {
+        let niceness = || getpriority_process(None).expect("ours");
+        let first = getpriority_process(Some(getpid())).expect("the first thread's");
+        let lowered_twice = move || {
+            lower(2);
+            let once = niceness();
+            lower(2);
+            (once, niceness())
+        };
+        let seen = thread::spawn(lowered_twice).join().expect("no panic");
+        let expected = (first + 2).min(19);
+        assert_eq!(seen, (expected, expected));
+    }
 }

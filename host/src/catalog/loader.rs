@@ -266,11 +266,9 @@ impl Loader {
     }
 }
 
-/// Whether only the table has an engine, which is locked, so that nobody gets it meanwhile, and its pool holds much.
+/// Whether only the table has an engine, which is locked, so that nobody gets it meanwhile, and much is left in it.
 fn is_left_with_much(engine: &Arc<Engine>) -> bool {
-    Arc::strong_count(engine) == 1
-        && engine.instances().all == 0
-        && engine.leftovers() > limits::LEFTOVERS
+    Arc::strong_count(engine) == 1 && engine.may_be_given_up()
 }
 
 /// Gives the pool of a target up when its instances have left much there and no guest of it is loaded. Ends then, or with the loader.

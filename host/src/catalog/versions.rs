@@ -1132,10 +1132,7 @@ async fn wrong_with(store: &Arc<Store>, digest: &str, then: &str) -> Option<Stri
 
 /// What a component wants that somebody would have to grant, before anything is compiled.
 async fn look(file: PathBuf) -> Result<Vec<String>, NotDone> {
-    match components::unhurried(move || wants_of(&file)).await {
-        Ok(wants) => wants,
-        Err(stopped) => Err(StoreError::Broken(stopped.to_string()).into()),
-    }
+    blocking(move || wants_of(&file)).await
 }
 
 /// The same, where one may wait for a disk.

@@ -38,7 +38,7 @@ pub use provided::Reach;
 pub use refusal::{OverLimit, Refusal, UnknownImport};
 pub use stamp::Stamp;
 
-use crate::capabilities::share::Sharer;
+use crate::capabilities::share::{self, Sharer};
 use crate::engine::{self, Target};
 use crate::files;
 use crate::limits::{COPIED_DATA, DEPLOYS, NICENESS};
@@ -51,8 +51,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 
 /// A compiled component, verified and ready to be mapped.
 #[derive(Debug)]
@@ -97,6 +95,8 @@ struct Shared {
     compiler: Compiler,
     /// Names everything besides the component that an artifact depends on.
     build: String,
+    /// Threads for [`Components::unhurried`].
+    unhurried: share::Shared,
 }
 
 impl Components {
@@ -126,6 +126,7 @@ impl Components {
                 limits: config.limits,
                 compiler,
                 build,
+                unhurried: share::Shared::new(DEPLOYS),
             }),
         }
     }
@@ -147,27 +148,30 @@ impl Components {
     async fn make(&self, wasm: Vec<u8>, sharer: &Sharer) -> Result<Artifact, Why> {
         let wasm = Arc::new(wasm);
         let (shared, bytes) = (self.shared.clone(), wasm.clone());
-        let (digest, cached) = of_bytes(move || {
-            let digest = sealed::digest(&bytes);
-            let cached = shared.cached(&digest);
-            Ok((digest, cached))
-        })
-        .await?;
+        let (digest, cached) = self
+            .unhurried(sharer, move || {
+                let digest = sealed::digest(&bytes);
+                let cached = shared.cached(&digest);
+                Ok((digest, cached))
+            })
+            .await?;
         if let Some(artifact) = cached {
             self.shared.limits.admit(&artifact.inspection)?;
             return Ok(artifact);
         }
         let (limits, bytes) = (self.shared.limits, wasm.clone());
-        let inspection = of_bytes(move || {
-            let inspection = inspect(&bytes)?;
-            limits.admit(&inspection)?;
-            Ok(inspection)
-        })
-        .await?;
+        let inspection = self
+            .unhurried(sharer, move || {
+                let inspection = inspect(&bytes)?;
+                limits.admit(&inspection)?;
+                Ok(inspection)
+            })
+            .await?;
         let place = self.shared.compiler.place(sharer).await;
         // While we waited another may have compiled the same component.
         let (shared, again) = (self.shared.clone(), digest.clone());
-        if let Some(artifact) = blocking(move || Ok(shared.cached(&again))).await? {
+        let cached = self.unhurried(sharer, move || Ok(shared.cached(&again)));
+        if let Some(artifact) = cached.await? {
             return Ok(artifact);
         }
         let target = inspection.target();
@@ -178,7 +182,24 @@ impl Components {
             inspection,
         };
         let shared = self.shared.clone();
-        of_bytes(move || shared.keep(file, label)).await
+        self.unhurried(sharer, move || shared.keep(file, label))
+            .await
+    }
+
+    /// Goes through all bytes of a component, to hash or to validate them, which takes CPU time that those who serve want first. Who
+    /// shares the threads for that with others has a place on them until it is done, also when he waits for it no more.
+    async fn unhurried<T: Send + 'static>(
+        &self,
+        sharer: &Sharer,
+        work: impl FnOnce() -> Result<T, Why> + Send + 'static,
+    ) -> Result<T, Why> {
+        let place = self.shared.unhurried.share(sharer).take(1).await;
+        let with_place = move || {
+            let _place = place;
+            work()
+        };
+        let done = priority::work("component", NICENESS, with_place).await;
+        done.unwrap_or_else(|stopped| Err(Why::Unreadable(stopped)))
     }
 
     /// The artifact of a component that was made before, if it is still kept.
@@ -317,31 +338,6 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Why> {
         return Err(Refusal::TooLarge { limit }.into());
     }
     Ok(wasm)
-}
-
-/// Goes through all bytes of a component, to hash or to validate them, which takes CPU time that those who serve want first. Of that as
-/// much goes on at once as handlers are made, however many gave up waiting for it.
-///
-/// # Errors
-/// When there is no thread to be had, or the work panics.
-pub(crate) async fn unhurried<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    static PLACES: Semaphore = Semaphore::const_new(DEPLOYS);
-    let place = PLACES.acquire().await.map_err(io::Error::other)?;
-    let with_place = move || {
-        let _place = place;
-        work()
-    };
-    priority::work("component", NICENESS, with_place).await
-}
-
-/// The same, for work that finds what is wrong with the component.
-async fn of_bytes<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Why> + Send + 'static,
-) -> Result<T, Why> {
-    let done = unhurried(work).await;
-    done.unwrap_or_else(|stopped| Err(Why::Unreadable(stopped)))
 }
 
 /// Files are work for threads that may wait.

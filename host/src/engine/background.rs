@@ -1,8 +1,8 @@
 //! Threads of low priority for guests that have had their share of the serving threads.
 //!
 //! Accepting, timers, logs and every guest that is quick never wait behind a guest that burns: after
-//! [`limits::FRONT_TIME`](crate::limits::FRONT_TIME) it goes on here, with what time the others leave, and a tenth of a core that they
-//! want all the time. Accounts share that, and not guests: who sends more of them gets no more.
+//! [`limits::FRONT_TIME`](crate::limits::FRONT_TIME) it goes on here, with the time that the others leave, or a tenth of a core where
+//! they leave none. Accounts share that, and not guests: who sends more of them gets no more.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

@@ -489,7 +489,6 @@ impl Drop for Guest {
         for (instance, place) in idle.drain(..) {
             self.engine.background.clearing.clear(instance, place);
         }
-        self.engine.leftovers();
     }
 }
 

@@ -66,8 +66,6 @@ pub struct Engine {
     /// How many there may be: [`limits::IDLE_INSTANCES`], or as many as there is room for.
     idle_most: usize,
     usage: Arc<usage::Usage>,
-    /// The most that [`Self::leftovers`] has seen.
-    leftovers: AtomicUsize,
     /// What its instances have together, if they are made on demand.
     on_demand: Option<OnDemand>,
     /// Components that one of its guests may be composed of.
@@ -147,7 +145,6 @@ impl Engine {
             idle: AtomicUsize::new(0),
             idle_most,
             usage: Arc::default(),
-            leftovers: AtomicUsize::new(0),
             on_demand,
             parts,
         }))
@@ -159,15 +156,17 @@ impl Engine {
         self.target.generation()
     }
 
-    /// Bytes that places of the pool may keep of instances that are gone: what these have written, up to [`limits::KEPT_MEMORY`] of
-    /// each memory, and for each stack all that a guest's calls may take. It is the most that was seen when a guest went: wasmtime
-    /// forgets then what is in the memories, and leaves it there.
-    pub(crate) fn leftovers(&self) -> usize {
-        let now = self.wasmtime.pooling_allocator_metrics().map_or(0, |pool| {
-            let stacks = pool.unused_warm_stacks() as usize * limits::WASM_STACK;
-            pool.unused_memory_bytes_resident() + pool.unused_table_bytes_resident() + stacks
-        });
-        self.leftovers.fetch_max(now, Ordering::Relaxed).max(now)
+    /// Whether it runs nothing now, and its pool may hold more than [`limits::LEFTOVERS`] of what did: up to [`limits::KEPT_MEMORY`] of
+    /// each memory, and all of a stack that a guest's calls may take. Wasmtime forgets what that was when a module goes, and leaves it
+    /// there. One that was made without a pool, for want of room, may be made with one the next time.
+    pub(crate) fn may_be_given_up(&self) -> bool {
+        let Some(pool) = self.wasmtime.pooling_allocator_metrics() else {
+            return self.instances().all == 0;
+        };
+        let memories = pool.unused_warm_memories() as usize * limits::KEPT_MEMORY;
+        let stacks = pool.unused_warm_stacks() as usize * limits::WASM_STACK;
+        let left = memories + pool.unused_table_bytes_resident() + stacks;
+        pool.component_instances() == 0 && pool.stacks() == 0 && left > limits::LEFTOVERS
     }
 
     /// Whether it has a stack for each part of such a component, see [`crate::limits::PARTS`].
