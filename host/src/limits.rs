@@ -476,8 +476,8 @@ pub const LOAD_MAPPINGS: usize = 16;
 /// How long a guest stays loaded that nobody asks for.
 pub const HANDLER_COOLS: Duration = Duration::from_secs(60);
 /// Bytes that instances may have left in a pool from which no guest is loaded any more, if each has written all that stays: 1.5 MiB
-/// for most, so that of some forty. A pool with more is given up, and the next guest waits some 10 ms for another.
-pub const LEFTOVERS: usize = 64 * MIB;
+/// for most, so that of some twenty. A pool with more is given up, and the next guest waits some 10 ms for another.
+pub const LEFTOVERS: usize = 32 * MIB;
 /// How often it is looked whether a pool has more than [`LEFTOVERS`].
 pub const LEFTOVERS_LOOK: Duration = Duration::from_secs(10);
 /// Directories that are watched; changes in others are seen at the next look.
