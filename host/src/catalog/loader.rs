@@ -25,7 +25,7 @@ pub(super) struct Loader {
     engines: Mutex<Engines>,
     /// Held by the one who makes an engine, or gives one up: each takes address space for a thousand instances.
     turn: Mutex<()>,
-    /// What the instances of these have together.
+    /// What the instances of engines without a pool have together.
     regions: Arc<Shared>,
     /// Where guests of all engines burn.
     background: OnceLock<Arc<Background>>,
@@ -245,6 +245,7 @@ impl Loader {
         Ok(engine)
     }
 
+    /// Whether [`Self::give_up`] would find something, without waiting for a turn.
     fn has_leftovers(&self, target: Target) -> bool {
         let mut engines = self.engines();
         engines
